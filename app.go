@@ -1,0 +1,257 @@
+package greenapi
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"sync"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"go.uber.org/zap"
+
+	"github.com/greenapi-community/caddy-green-api/quarantine"
+)
+
+func init() {
+	caddy.RegisterModule(App{})
+}
+
+// defaultName is the name of a green_api block that says none.
+const defaultName = "default"
+
+const defaultMaxQuarantine = 1 << 30
+
+// App is what all green_api handlers of a config share.
+type App struct {
+	// Where notifications are kept that no handler can be given. They are on disk before the
+	// sender is answered.
+	Quarantine *Quarantine `json:"quarantine,omitempty"`
+
+	logger *zap.Logger
+	held   bool // this config's share in the quarantine
+
+	mu    sync.Mutex
+	names map[string][]byte // the blocks' configs by name
+}
+
+// Quarantine says where broken notifications are kept, and how many.
+type Quarantine struct {
+	// Directory, created if it is missing. It belongs to one Caddy process at a time.
+	// Default: `green_api` in Caddy's data directory.
+	Path string `json:"path,omitempty"`
+
+	// Most bytes to occupy. When it is full, notifications that fail their schema or have an
+	// unknown type are delivered all the same, others are answered 503 and stay with the sender;
+	// nothing that is kept is thrown away. Default: 1 GiB.
+	MaxSize int64 `json:"max_size,omitempty"`
+}
+
+// CaddyModule returns the Caddy module information.
+func (App) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "green_api",
+		New: func() caddy.Module { return new(App) },
+	}
+}
+
+// Provision checks the settings. It touches no file: a config is also provisioned to be validated,
+// beside a server that runs.
+func (a *App) Provision(ctx caddy.Context) error {
+	a.logger = ctx.Logger()
+	a.names = make(map[string][]byte)
+	if a.Quarantine == nil {
+		a.Quarantine = new(Quarantine)
+	}
+	q := a.Quarantine
+	if q.Path == "" {
+		q.Path = filepath.Join(caddy.AppDataDir(), "green_api")
+	}
+	path, err := resolve(q.Path)
+	if err != nil {
+		return fmt.Errorf("quarantine: %w", err)
+	}
+	if q.Path, err = filepath.Abs(path); err != nil {
+		return fmt.Errorf("quarantine: %w", err)
+	}
+	if q.MaxSize < 0 {
+		return fmt.Errorf("quarantine: max_size: invalid value %d; want a size above 0, such as 1GiB", q.MaxSize)
+	}
+	if q.MaxSize == 0 {
+		q.MaxSize = defaultMaxQuarantine
+	}
+	return nil
+}
+
+// Start opens the quarantine. It is shared with the config that ran before, if the path is the same.
+func (a *App) Start() error {
+	shared := holdQuarantine(a.Quarantine.Path)
+	a.held = true
+	if _, err := shared.open(); err != nil {
+		return fmt.Errorf("quarantine: %w", err)
+	}
+	return nil
+}
+
+// Stop does nothing: requests may still be in flight.
+func (a *App) Stop() error { return nil }
+
+// Cleanup gives the quarantine up. The last to do so closes it, which may be a request in flight.
+func (a *App) Cleanup() error {
+	if !a.held {
+		return nil
+	}
+	a.held = false
+	return releaseQuarantine(a.Quarantine.Path)
+}
+
+// claim enters a block under its name. The same block may come twice, as when its site listens on
+// two ports.
+func (a *App) claim(name string, config []byte) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if other, taken := a.names[name]; taken && !bytes.Equal(other, config) {
+		return fmt.Errorf("name: %q is the name of two green_api blocks that differ; give one of them another 'name'", name)
+	}
+	a.names[name] = config
+	return nil
+}
+
+// quarantines holds the open quarantines of the process by path: they outlive the config that
+// opened them.
+var quarantines = caddy.NewUsagePool()
+
+// sharedQuarantine is a quarantine that is opened when it is first needed.
+type sharedQuarantine struct {
+	path  string
+	mu    sync.Mutex
+	store *quarantine.Store
+}
+
+func holdQuarantine(path string) *sharedQuarantine {
+	shared, _, _ := quarantines.LoadOrNew(path, func() (caddy.Destructor, error) { // never fails
+		return &sharedQuarantine{path: path}, nil
+	})
+	return shared.(*sharedQuarantine)
+}
+
+func releaseQuarantine(path string) error {
+	_, err := quarantines.Delete(path)
+	return err
+}
+
+func (s *sharedQuarantine) open() (*quarantine.Store, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.store != nil {
+		return s.store, nil
+	}
+	store, err := quarantine.Open(s.path)
+	if err != nil {
+		return nil, err
+	}
+	s.store = store
+	return store, nil
+}
+
+// Destruct closes the store when nobody holds it any longer.
+func (s *sharedQuarantine) Destruct() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.store == nil {
+		return nil
+	}
+	return s.store.Close()
+}
+
+// keep puts the notification into the quarantine, where it is durable when keep returns. If that
+// cannot be done, a notification that a handler might take goes on (nil), and any other stays with
+// the sender.
+func (h *Handler) keep(v *visit, end *verdict) *verdict {
+	id, err := h.app.put(h.Name, v, end)
+	if err == nil {
+		end.fields = append(end.fields, zap.String("quarantine_id", id))
+		return end
+	}
+	if errors.Is(err, quarantine.ErrFull) {
+		err = fmt.Errorf("%w: raise max_size or clear it", err)
+	}
+	unavailable := &verdict{
+		outcome: failed, reason: reasonQuarantine, status: http.StatusServiceUnavailable, level: zap.ErrorLevel,
+		faults: end.faults, syntax: end.syntax, err: err,
+		fields: []zap.Field{zap.String("found", end.reason)},
+	}
+	switch end.reason {
+	case reasonSchema, reasonUnknownType, reasonUnknownMessage:
+		v.passOn(unavailable)
+		return nil
+	}
+	return unavailable
+}
+
+func (a *App) put(name string, v *visit, end *verdict) (id string, err error) {
+	shared := holdQuarantine(a.Quarantine.Path)
+	defer releaseQuarantine(a.Quarantine.Path) //nolint:errcheck // closing does not undo what is durable
+	store, err := shared.open()
+	if err != nil {
+		return "", err
+	}
+	return store.Put(newEntry(name, v, end), a.Quarantine.MaxSize)
+}
+
+func newEntry(name string, v *visit, end *verdict) quarantine.Entry {
+	entry := quarantine.Entry{
+		Received: v.started, Name: name, Reason: end.reason,
+		Type: v.n.Type, Message: v.n.Message, Instance: v.n.Instance, Chat: v.n.Chat, NotificationID: v.n.ID,
+		Client: v.client, Header: make(map[string][]string), Body: v.body,
+	}
+	for _, name := range []string{"Content-Type", "Content-Encoding"} {
+		if values := v.r.Header.Values(name); len(values) > 0 {
+			entry.Header[name] = values
+		}
+	}
+	if end.syntax != nil {
+		entry.Offset, entry.Cause = end.syntax.Offset, end.syntax.Cause
+	}
+	for _, f := range end.faults {
+		entry.Faults = append(entry.Faults, quarantine.Fault{Pointer: f.Pointer, Keyword: f.Keyword})
+	}
+	return entry
+}
+
+// unmarshalCaddyfile sets up the app from the global option. Syntax:
+//
+//	green_api {
+//	    quarantine [<directory>] {
+//	        max_size <size>
+//	    }
+//	}
+func (a *App) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	return eachOption(d, "green_api", []option{
+		{name: "quarantine", parse: func() error {
+			a.Quarantine = new(Quarantine)
+			if d.NextArg() {
+				a.Quarantine.Path = d.Val()
+			}
+			if d.NextArg() {
+				return d.ArgErr()
+			}
+			return eachOption(d, "quarantine", []option{
+				{name: "max_size", parse: func() error { return sizeArg(d, &a.Quarantine.MaxSize) }},
+			})
+		}},
+	})
+}
+
+// Interface guards
+var (
+	_ caddy.App          = (*App)(nil)
+	_ caddy.Provisioner  = (*App)(nil)
+	_ caddy.CleanerUpper = (*App)(nil)
+	_ caddy.Destructor   = (*sharedQuarantine)(nil)
+)

@@ -1,0 +1,318 @@
+package greenapi
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"go.uber.org/zap"
+
+	"github.com/greenapi-community/caddy-green-api/notification"
+)
+
+const (
+	reasonNoToken            = "no_token"
+	reasonBadToken           = "bad_token"
+	reasonInstanceNotAllowed = "instance_not_allowed"
+)
+
+// tokenState is what the token of a request is worth.
+type tokenState string
+
+const (
+	tokenOff   tokenState = "off" // not asked for
+	tokenNone  tokenState = "none"
+	tokenWrong tokenState = "wrong"
+	tokenRight tokenState = "right" // of some instance; checkInstance says whether of this one
+)
+
+// Auth is the gate that says which tokens a request must have.
+//
+// A token is written as in the console's field `webhookUrlToken`. GREEN-API sends it in the header
+// `Authorization`: `Bearer abc` and `Basic abc` as they stand, a bare `abc` as `Bearer abc`
+// (GREEN-API docs: "SetSettings", read 2026-07). Placeholders `{env.*}` and `{file.*}` are
+// resolved at load and are not shown by Caddy's admin API; an empty one is an error.
+type Auth struct {
+	// Takes notifications without a token.
+	Off bool `json:"off,omitempty"`
+
+	// Tokens for every instance without tokens of its own. Several may be valid at a time, so that
+	// a token can be changed without a gap.
+	Token []string `json:"token,omitempty"`
+
+	// Tokens of single instances, by idInstance. An instance listed here is admitted by its own
+	// tokens only. Without `token`, only instances listed here are admitted.
+	Instance map[string][]string `json:"instance,omitempty"`
+
+	key    [sha256.Size]byte
+	grants map[digest]*grant
+	own    map[string]bool // instances that have tokens of their own
+	basic  bool            // some token is Basic
+}
+
+// A grant is what one token admits.
+type grant struct {
+	shared    bool     // every instance without tokens of its own
+	instances []string // sorted
+}
+
+// A digest of scheme and token, keyed with a random key of the process. Nobody outside can tell
+// which tokens share a piece of their digests, so the time of a look-up in a map of them says
+// nothing about any token, however much of it was guessed right, and however many there are.
+type digest [sha256.Size]byte
+
+func (a *Auth) provision(caddy.Context) error {
+	if a.Off {
+		if len(a.Token)+len(a.Instance) > 0 {
+			return errors.New("off: takes no other option beside it")
+		}
+		return nil
+	}
+	if len(a.Token)+len(a.Instance) == 0 {
+		return errors.New("no token; want 'token', 'instance', or 'auth off' to take notifications without one")
+	}
+	if _, err := rand.Read(a.key[:]); err != nil {
+		return err
+	}
+	a.grants, a.own = make(map[digest]*grant), make(map[string]bool)
+	for i, token := range a.Token {
+		g, err := a.grant(token)
+		if err != nil {
+			return fmt.Errorf("token %d: %w", i+1, err)
+		}
+		g.shared = true
+	}
+	for id, tokens := range a.Instance {
+		if !isInstanceID(id) {
+			return fmt.Errorf("instance: invalid id %q; want 1 to 20 digits", id)
+		}
+		a.own[sameInstance(id)] = true
+		if len(tokens) == 0 {
+			return fmt.Errorf("instance %s: no token", id)
+		}
+		for i, token := range tokens {
+			g, err := a.grant(token)
+			if err != nil {
+				return fmt.Errorf("instance %s: token %d: %w", id, i+1, err)
+			}
+			g.instances = append(g.instances, sameInstance(id))
+		}
+	}
+	for _, g := range a.grants {
+		slices.Sort(g.instances)
+	}
+	return nil
+}
+
+var errTokenForm = errors.New("invalid token; want it as in the console: a bare token, \"Bearer …\" or \"Basic …\", " +
+	"in printable ASCII; scheme and token are one argument, in quotes")
+
+// grant resolves a token of the config and returns the entry for it. Its errors never have a
+// piece of the token.
+func (a *Auth) grant(text string) (*grant, error) {
+	resolved, err := resolve(text)
+	if err != nil {
+		return nil, err
+	}
+	scheme, token, ok := splitToken(resolved)
+	if !ok {
+		return nil, errTokenForm
+	}
+	if scheme == "basic" {
+		a.basic = true
+	}
+	key := a.digest(scheme, token)
+	g := a.grants[key]
+	if g == nil {
+		g = new(grant)
+		a.grants[key] = g
+	}
+	return g, nil
+}
+
+// splitToken takes apart a token of the console or a header's value. A bare token has the scheme
+// bearer: so the vendor sends it.
+func splitToken(text string) (scheme, token string, ok bool) {
+	for i := range len(text) {
+		if text[i] < ' ' || text[i] > '~' {
+			return "", "", false
+		}
+	}
+	scheme, token, found := strings.Cut(strings.Trim(text, " "), " ")
+	if !found {
+		scheme, token = "bearer", scheme
+		if strings.EqualFold(token, "bearer") || strings.EqualFold(token, "basic") {
+			return "", "", false // a scheme and nothing after it
+		}
+	}
+	scheme, token = strings.ToLower(scheme), strings.TrimLeft(token, " ")
+	if token == "" || strings.Contains(token, " ") || (scheme != "bearer" && scheme != "basic") {
+		return "", "", false
+	}
+	return scheme, token, true
+}
+
+func (a *Auth) digest(scheme, token string) digest {
+	text := make([]byte, 0, 256)
+	text = append(text, a.key[:]...)
+	text = append(text, scheme...)
+	text = append(text, ' ')
+	text = append(text, token...)
+	return sha256.Sum256(text)
+}
+
+// judge says what the header's token is worth.
+func (a *Auth) judge(header http.Header) tokenState {
+	if a.Off {
+		return tokenOff
+	}
+	values := header.Values("Authorization")
+	if len(values) == 0 || len(values) == 1 && values[0] == "" {
+		return tokenNone
+	}
+	if a.find(header) == nil {
+		return tokenWrong
+	}
+	return tokenRight
+}
+
+// find returns what the header's token admits, nil for nothing.
+func (a *Auth) find(header http.Header) *grant {
+	values := header.Values("Authorization")
+	if len(values) != 1 {
+		return nil // two of them: which one do the handlers look at?
+	}
+	scheme, token, ok := splitToken(values[0])
+	if !ok {
+		return nil
+	}
+	return a.grants[a.digest(scheme, token)]
+}
+
+// check refuses a request without a right token.
+func (a *Auth) check(v *visit) *verdict {
+	if v.token == tokenOff || v.token == tokenRight {
+		return nil
+	}
+	reason := reasonBadToken
+	if v.token == tokenNone {
+		reason = reasonNoToken
+	}
+	scheme := "Bearer"
+	if a.basic {
+		scheme = `Basic realm="green_api"`
+	}
+	v.w.Header().Set("WWW-Authenticate", scheme)
+	end := &verdict{outcome: refused, reason: reason, status: http.StatusUnauthorized, level: zap.WarnLevel}
+	end.fields = append(end.fields, zap.String("client_ip", clip(v.client)))
+	if claimed := claimedInstance(v); claimed != "" {
+		end.fields = append(end.fields, zap.String("claimed_instance", claimed))
+	}
+	return end
+}
+
+const (
+	maxClaim     = 64 << 10
+	maxClaimWait = time.Second
+)
+
+// claimedInstance is the instance that the body of a refused request says it comes from, or "".
+// It is nothing to trust, but tells the operator which of many instances has a mis-set token, and
+// so a queue that stands still.
+func claimedInstance(v *visit) string {
+	deadline := time.Now().Add(maxClaimWait)
+	if v.r.Method != http.MethodPost || v.r.Header.Get("Expect") != "" ||
+		http.NewResponseController(v.w).SetReadDeadline(deadline) != nil {
+		return ""
+	}
+	body, err := io.ReadAll(io.LimitReader(v.r.Body, maxClaim+1))
+	if err != nil || len(body) > maxClaim {
+		return ""
+	}
+	n, err := notification.Parse(body)
+	if err != nil {
+		return ""
+	}
+	return n.Instance
+}
+
+// checkInstance refuses a notification of an instance that the token is not for.
+func (a *Auth) checkInstance(v *visit) *verdict {
+	if v.token == tokenOff {
+		return nil
+	}
+	g := a.find(v.r.Header)
+	instance := sameInstance(v.n.Instance)
+	own := a.own[instance]
+	if g != nil && (own && g.admits(instance) || !own && g.shared) {
+		return nil
+	}
+	return &verdict{
+		outcome: refused, reason: reasonInstanceNotAllowed, status: http.StatusForbidden, level: zap.WarnLevel,
+		fields: []zap.Field{zap.String("client_ip", clip(v.client)), zap.Bool("instance_listed", own)},
+	}
+}
+
+func (g *grant) admits(instance string) bool {
+	_, found := slices.BinarySearch(g.instances, instance)
+	return found
+}
+
+// sameInstance makes one id of its spellings: as a string, an id may have leading zeros, which no
+// handler that reads a number would see.
+func sameInstance(id string) string {
+	if short := strings.TrimLeft(id, "0"); short != "" {
+		return short
+	}
+	return "0"
+}
+
+func isInstanceID(id string) bool {
+	if id == "" || len(id) > 20 {
+		return false
+	}
+	for _, c := range id {
+		if c < '0' || c > '9' {
+			return false
+		}
+	}
+	return true
+}
+
+// unmarshalCaddyfile sets up the gate from Caddyfile tokens. Syntax:
+//
+//	auth [off] {
+//	    token    <tokens...>
+//	    instance <id> <tokens...>
+//	}
+func (a *Auth) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	var err error
+	if a.Off, err = offArg(d); err != nil {
+		return err
+	}
+	return eachOption(d, "auth", []option{
+		{name: "token", parse: func() error { return listArgs(d, &a.Token) }},
+		{name: "instance", repeats: true, parse: func() error {
+			args := d.RemainingArgs()
+			if len(args) < 2 {
+				return d.ArgErr()
+			}
+			if _, said := a.Instance[args[0]]; said {
+				return d.Errf("instance %s is already specified; give all its tokens on one line", args[0])
+			}
+			if a.Instance == nil {
+				a.Instance = make(map[string][]string)
+			}
+			a.Instance[args[0]] = args[1:]
+			return nil
+		}},
+	})
+}

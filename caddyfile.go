@@ -1,0 +1,213 @@
+package greenapi
+
+import (
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/dustin/go-humanize"
+)
+
+func init() {
+	httpcaddyfile.RegisterHandlerDirective("green_api", parseHandler)
+	httpcaddyfile.RegisterDirectiveOrder("green_api", httpcaddyfile.Before, "basic_auth")
+	httpcaddyfile.RegisterGlobalOption("green_api", parseApp)
+}
+
+// parseHandler sets up a Handler from Caddyfile tokens. Syntax:
+//
+//	green_api [<matcher>] {
+//	    name <name>
+//	    ip_filter [off] {
+//	        ...
+//	    }
+//	    auth [off] {
+//	        ...
+//	    }
+//	    validate {
+//	        ...
+//	    }
+//	    deliver {
+//	        ...
+//	    }
+//	    reverse_proxy [<upstreams...>] {
+//	        ...
+//	    }
+//	}
+func parseHandler(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+	d := helper.Dispenser
+	d.Next() // green_api
+	if d.NextArg() {
+		return nil, d.ArgErr()
+	}
+	h := new(Handler)
+	err := eachOption(d, "green_api", []option{
+		{name: "name", parse: func() error { return textArg(d, &h.Name) }},
+		{name: "ip_filter", parse: func() error {
+			h.IPFilter = new(IPFilter)
+			return h.IPFilter.unmarshalCaddyfile(d)
+		}},
+		{name: "auth", parse: func() error {
+			h.Auth = new(Auth)
+			return h.Auth.unmarshalCaddyfile(d)
+		}},
+		{name: "validate", parse: func() error {
+			h.Validate = new(Validate)
+			return h.Validate.unmarshalCaddyfile(d)
+		}},
+		{name: "deliver", parse: func() error {
+			h.Deliver = new(Deliver)
+			return h.Deliver.unmarshalCaddyfile(d)
+		}},
+		{name: "reverse_proxy", parse: func() (err error) {
+			h.ReverseProxy, err = unmarshalProxy(helper, d.NewFromNextSegment())
+			return err
+		}},
+	})
+	if err != nil {
+		return nil, err
+	}
+	if h.Auth == nil {
+		return nil, d.Err("green_api: auth is required; want 'auth { token {env.GREEN_API_TOKEN} }', " +
+			"or 'auth off' to take notifications without a token")
+	}
+	return h, nil
+}
+
+// parseApp sets up the App from the global option green_api.
+func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
+	if existing != nil {
+		return nil, d.Err("green_api is already specified")
+	}
+	d.Next() // green_api
+	app := new(App)
+	if err := app.unmarshalCaddyfile(d); err != nil {
+		return nil, err
+	}
+	return httpcaddyfile.App{Name: "green_api", Value: caddyconfig.JSON(app, nil)}, nil
+}
+
+// An option of a block. parse is called with the dispenser on the option's name.
+type option struct {
+	name    string
+	repeats bool // may be said more than once
+	parse   func() error
+}
+
+// eachOption parses the block that d stands before.
+func eachOption(d *caddyfile.Dispenser, block string, options []option) error {
+	said := make(map[string]bool)
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		name := d.Val()
+		at := slices.IndexFunc(options, func(o option) bool { return o.name == name })
+		if at < 0 {
+			names := make([]string, len(options))
+			for i, o := range options {
+				names[i] = o.name
+			}
+			return d.Errf("unrecognized %s option '%s'; want %s", block, name, anyOf(names))
+		}
+		if said[name] && !options[at].repeats {
+			return d.Errf("%s is already specified; want it once", name)
+		}
+		said[name] = true
+		if err := options[at].parse(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// anyOf writes names as a choice.
+func anyOf(names []string) string {
+	if len(names) == 1 {
+		return names[0]
+	}
+	last := len(names) - 1
+	return strings.Join(names[:last], ", ") + " or " + names[last]
+}
+
+// offArg takes the only argument that a gate may have.
+func offArg(d *caddyfile.Dispenser) (off bool, err error) {
+	gate := d.Val()
+	if d.NextArg() {
+		if d.Val() != "off" {
+			return false, d.Errf("invalid argument of %s; want off, or a block", gate)
+		}
+		off = true
+	}
+	if d.NextArg() {
+		return false, d.ArgErr()
+	}
+	return off, nil
+}
+
+// textArg takes one argument.
+func textArg(d *caddyfile.Dispenser, into *string) error {
+	if !d.NextArg() {
+		return d.ArgErr()
+	}
+	*into = d.Val()
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	return nil
+}
+
+// listArgs takes one argument or more.
+func listArgs(d *caddyfile.Dispenser, into *[]string) error {
+	option := d.Val()
+	args := d.RemainingArgs()
+	if len(args) == 0 {
+		return d.Errf("%s: want one argument or more", option)
+	}
+	*into = args
+	return nil
+}
+
+// choiceArg takes one argument out of a few.
+func choiceArg(d *caddyfile.Dispenser, into *string, choices ...string) error {
+	option := d.Val()
+	if err := textArg(d, into); err != nil {
+		return err
+	}
+	if !slices.Contains(choices, *into) {
+		return d.Errf("invalid %s '%s'; want %s", option, *into, anyOf(choices))
+	}
+	return nil
+}
+
+// sizeArg takes a number of bytes.
+func sizeArg(d *caddyfile.Dispenser, into *int64) error {
+	option := d.Val()
+	var text string
+	if err := textArg(d, &text); err != nil {
+		return err
+	}
+	size, err := humanize.ParseBytes(text)
+	if err != nil || size == 0 || size > math.MaxInt64 {
+		return d.Errf("invalid %s '%s'; want a size such as 1MiB", option, text)
+	}
+	*into = int64(size)
+	return nil
+}
+
+// durationArg takes a duration.
+func durationArg(d *caddyfile.Dispenser, into *caddy.Duration) error {
+	option := d.Val()
+	var text string
+	if err := textArg(d, &text); err != nil {
+		return err
+	}
+	duration, err := caddy.ParseDuration(text)
+	if err != nil || duration <= 0 {
+		return d.Errf("invalid %s '%s'; want a duration such as 60s", option, text)
+	}
+	*into = caddy.Duration(duration)
+	return nil
+}

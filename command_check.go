@@ -1,0 +1,202 @@
+package greenapi
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/greenapi-community/caddy-green-api/notification"
+)
+
+const (
+	formatText = "text"
+	formatJSON = "json"
+)
+
+func checkCommand() *cobra.Command {
+	var format, schemas string
+	cmd := &cobra.Command{
+		Use:   "check [--format text|json] [--schemas <dir>] <file|dir|->...",
+		Short: "Says what would become of a notification's body",
+		Long: `Says what would become of each body: pass, drop or quarantine, and why, with the place of
+each fault. A directory stands for its *.json files, - for the standard input.
+
+With --format json it prints one object a line, with file, type, message, instance, outcome,
+reason, and errors, a list of objects with pointer, keyword and message.
+
+Exit status: 0 if all pass or are dropped, 1 if some would be quarantined, 2 if the command was
+not understood or a file could not be read.`,
+		Example: `  caddy green-api check notification.json
+  caddy green-api check --format json --schemas /etc/green-api/schemas bodies/
+  curl -s https://example.com/body.json | caddy green-api check -`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if format != formatText && format != formatJSON {
+				return usageError(cmd, fmt.Errorf("invalid --format %q; want text or json", format))
+			}
+			loaded, err := notification.LoadSchemas(schemas)
+			if err != nil {
+				return usageError(cmd, fmt.Errorf("--schemas: %w", err))
+			}
+			c := &checker{
+				gate: &Validate{
+					MaxBodySize: defaultMaxBodySize, UnknownType: actionQuarantine,
+					UnknownMessage: actionPass, Invalid: actionQuarantine, schemas: loaded,
+				},
+				in: cmd.InOrStdin(), out: cmd.OutOrStdout(), json: format == formatJSON,
+			}
+			c.gate.wanted.schemas = loaded
+			for _, arg := range args {
+				if err := c.check(arg); err != nil {
+					fmt.Fprintf(cmd.ErrOrStderr(), "caddy green-api check: %v\n", err)
+					c.unreadable = true
+				}
+			}
+			switch {
+			case c.unreadable:
+				return exit(cmd, exitUsage)
+			case c.quarantined:
+				return errFindings
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&format, "format", formatText, "output format, text or json")
+	cmd.Flags().StringVar(&schemas, "schemas", "", "directory of schemas that replace or add to the built-in ones")
+	return cmd
+}
+
+// checker runs bodies through the gate validate as it is without settings.
+type checker struct {
+	gate *Validate
+	in   io.Reader
+	out  io.Writer
+	json bool
+
+	quarantined, unreadable bool
+}
+
+// finding is a line of check's JSON output.
+type finding struct {
+	File     string               `json:"file"`
+	Type     string               `json:"type"`
+	Message  string               `json:"message"`
+	Instance string               `json:"instance"`
+	Outcome  string               `json:"outcome"`
+	Reason   string               `json:"reason"`
+	Errors   []notification.Fault `json:"errors"`
+}
+
+// check judges a file, the files of a directory, or the standard input.
+func (c *checker) check(arg string) error {
+	if arg == "-" {
+		body, err := io.ReadAll(c.in)
+		if err != nil {
+			return fmt.Errorf("standard input: %w", err)
+		}
+		return c.print(c.judge(arg, body))
+	}
+	info, err := os.Stat(arg)
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		return c.checkFile(arg)
+	}
+	count := 0
+	err = filepath.WalkDir(arg, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || filepath.Ext(path) != ".json" {
+			return err
+		}
+		count++
+		return c.checkFile(path)
+	})
+	if err == nil && count == 0 {
+		err = fmt.Errorf("%s: no *.json file in it", arg)
+	}
+	return err
+}
+
+func (c *checker) checkFile(path string) error {
+	body, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	return c.print(c.judge(path, body))
+}
+
+func (c *checker) judge(file string, body []byte) finding {
+	found := finding{File: file, Outcome: "pass", Errors: []notification.Fault{}}
+	n, end := new(notification.Notification), (*verdict)(nil)
+	if int64(len(body)) > c.gate.MaxBodySize {
+		end = toQuarantine(reasonTooLarge)
+		end.faults = []notification.Fault{{Keyword: "maxLength", Message: fmt.Sprintf("%d bytes; want at most %d", len(body), c.gate.MaxBodySize)}}
+	} else if n, end = parseBody(body); end == nil {
+		var remark *verdict
+		if end, remark = c.gate.judge(n); remark != nil {
+			found.Reason = remark.reason
+		}
+	} else {
+		n = new(notification.Notification)
+	}
+	found.Type, found.Message, found.Instance = n.Type, n.Message, n.Instance
+	if end == nil {
+		return found
+	}
+	found.Reason = end.reason
+	found.Outcome = "quarantine"
+	if end.outcome == dropped {
+		found.Outcome = "drop"
+	} else {
+		c.quarantined = true
+	}
+	if end.syntax != nil {
+		found.Errors = append(found.Errors, notification.Fault{
+			Pointer: end.syntax.Pointer, Keyword: "syntax", Message: fmt.Sprintf("byte %d: %s", end.syntax.Offset, end.syntax.Cause),
+		})
+	}
+	found.Errors = append(found.Errors, end.faults...)
+	return found
+}
+
+func (c *checker) print(found finding) error {
+	if c.json {
+		encoder := json.NewEncoder(c.out)
+		encoder.SetEscapeHTML(false)
+		return encoder.Encode(found)
+	}
+	line := fmt.Sprintf("%-10s  %s", found.Outcome, found.File)
+	if about := strings.TrimSpace(found.Type + " " + found.Message); about != "" {
+		line += "  " + printable(about)
+	}
+	if found.Reason != "" {
+		line += "  (" + found.Reason + ")"
+	}
+	_, err := fmt.Fprintln(c.out, line)
+	for _, fault := range found.Errors {
+		where := fault.Pointer
+		if where == "" {
+			where = "/"
+		}
+		_, printErr := fmt.Fprintf(c.out, "            %s: %s: %s\n", printable(where), fault.Keyword, fault.Message)
+		err = errors.Join(err, printErr)
+	}
+	return err
+}
+
+// printable keeps what a body says from steering the terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r >= 0x7f && r < 0xa0 {
+			return '?'
+		}
+		return r
+	}, s)
+}

@@ -1,0 +1,247 @@
+package greenapi
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"reflect"
+	"strings"
+	"sync"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+)
+
+const (
+	reasonIPNotAllowed   = "ip_not_allowed"
+	reasonUnlistedSender = "unlisted_sender"
+	reasonProxyNotStrict = "proxy_not_strict"
+)
+
+var errProxyNotStrict = errors.New("the server trusts proxies but not trusted_proxies_strict, so that anyone could put " +
+	"an allowed address into X-Forwarded-For; say 'trusted_proxies_strict' in the global option 'servers', or 'ip_filter off'")
+
+// IPFilter is the gate that says which client addresses may send.
+//
+// The address judged is Caddy's client IP: the peer's, or behind `trusted_proxies` the one they
+// report. Such proxies must be strict (`trusted_proxies_strict`), or the config does not load.
+// An IPv4 address written as IPv6 (`::ffff:203.0.113.7`) is the IPv4 address, and a zone does not
+// count. A request without an address, as from a unix socket, is refused.
+type IPFilter struct {
+	// Lets every address in.
+	Off bool `json:"off,omitempty"`
+
+	// Addresses (203.0.113.7), CIDRs (203.0.113.0/24, 2001:db8::/32), `private_ranges`, or
+	// `green_api` for those that GREEN-API publishes. Only what is listed is allowed.
+	// Placeholders `{env.*}` and `{file.*}` are resolved at load. Default: `green_api`, unless
+	// there is a `source`.
+	Allow []string `json:"allow,omitempty"`
+
+	// Further lists, from any module of the namespace.
+	SourceRaw []json.RawMessage `json:"source,omitempty" caddy:"namespace=http.ip_sources inline_key=source"`
+
+	// What happens to a request with a right token from an address that is not allowed: `refuse`
+	// answers 403, `pass` lets it go on. Either is logged as WARN, since GREEN-API may have added
+	// an address. Default: `refuse`.
+	Unlisted string `json:"unlisted,omitempty"`
+
+	allowed  prefixes
+	sources  []caddyhttp.IPRangeSource
+	logger   *zap.Logger
+	sayOnce  sync.Once // proxy_not_strict
+	scanners scanSummary
+}
+
+func (f *IPFilter) provision(ctx caddy.Context) error {
+	f.logger = ctx.Logger()
+	f.scanners.logger = f.logger
+	if f.Off {
+		if len(f.Allow)+len(f.SourceRaw) > 0 || f.Unlisted != "" {
+			return errors.New("off: takes no other option beside it")
+		}
+		return nil
+	}
+	switch f.Unlisted {
+	case "":
+		f.Unlisted = actionRefuse
+	case actionRefuse, actionPass:
+	default:
+		return fmt.Errorf("unlisted: invalid value %q; want refuse or pass", f.Unlisted)
+	}
+	if server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok && trustsLoosely(server) {
+		return errProxyNotStrict
+	}
+	allow := f.Allow
+	if len(allow) == 0 && len(f.SourceRaw) == 0 {
+		allow = []string{vendorList}
+	}
+	list, err := parseAllow(allow)
+	if err != nil {
+		return err
+	}
+	f.allowed = newPrefixes(list)
+	if f.SourceRaw != nil {
+		loaded, err := ctx.LoadModule(f, "SourceRaw")
+		if err != nil {
+			return fmt.Errorf("source: %w", err)
+		}
+		for _, source := range loaded.([]any) {
+			f.sources = append(f.sources, source.(caddyhttp.IPRangeSource))
+		}
+	}
+	return nil
+}
+
+func (f *IPFilter) cleanup() { f.scanners.flush() }
+
+// trustsLoosely tells whether server takes the client's address from headers that a client can
+// forge. Caddy has taken the option itself away by the time this runs, so that the result of its
+// loading must be looked at. Where that cannot be seen, check refuses at run.
+func trustsLoosely(server *caddyhttp.Server) bool {
+	if server.TrustedProxiesStrict != 0 {
+		return false
+	}
+	if server.TrustedProxiesUnix || server.TrustedProxiesRaw != nil {
+		return true
+	}
+	proxies := reflect.ValueOf(server).Elem().FieldByName("trustedProxies")
+	return proxies.IsValid() && proxies.Kind() == reflect.Interface && !proxies.IsNil()
+}
+
+// check refuses an address that is not allowed.
+func (f *IPFilter) check(v *visit) *verdict {
+	if f.Off {
+		return nil
+	}
+	server, _ := v.r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	viaProxy, _ := caddyhttp.GetVar(v.r.Context(), caddyhttp.TrustedProxyVarKey).(bool)
+	if viaProxy && (server == nil || server.TrustedProxiesStrict == 0) {
+		f.sayOnce.Do(func() { f.logger.Error("trusted proxies are not strict", zap.Error(errProxyNotStrict)) })
+		return f.refuse(v, reasonProxyNotStrict, zap.DebugLevel)
+	}
+	if f.allows(v.client, v.r) {
+		return nil
+	}
+	if v.token != tokenRight {
+		f.scanners.add(v.client)
+		return f.refuse(v, reasonIPNotAllowed, zap.DebugLevel)
+	}
+	end := f.refuse(v, reasonUnlistedSender, zap.WarnLevel)
+	if f.Unlisted == actionPass {
+		v.passOn(end)
+		return nil
+	}
+	return end
+}
+
+// refuse names the address that was judged, the socket's peer, which differs behind a proxy, and
+// how the token was: all that is needed to tell a scanner from a new address of the vendor's.
+func (f *IPFilter) refuse(v *visit, reason string, level zapcore.Level) *verdict {
+	peer, _, err := net.SplitHostPort(v.r.RemoteAddr)
+	if err != nil {
+		peer = v.r.RemoteAddr
+	}
+	return &verdict{
+		outcome: refused, reason: reason, status: http.StatusForbidden, level: level,
+		fields: []zap.Field{
+			zap.String("client_ip", clip(v.client)), zap.String("remote_ip", peer), zap.String("token", string(v.token)),
+		},
+	}
+}
+
+// allows tells whether the address, as Caddy writes it, is in one of the lists.
+func (f *IPFilter) allows(address string, r *http.Request) bool {
+	addr, err := netip.ParseAddr(address)
+	if err != nil {
+		return false // no address, no entry
+	}
+	addr = foldAddr(addr)
+	if f.allowed.contains(addr) {
+		return true
+	}
+	for _, source := range f.sources {
+		for _, prefix := range source.GetIPRanges(r) {
+			if foldPrefix(prefix).Contains(addr) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func parseAllow(allow []string) ([]netip.Prefix, error) {
+	var list []netip.Prefix
+	for _, text := range allow {
+		resolved, err := resolve(text)
+		if err != nil {
+			return nil, fmt.Errorf("allow: %w", err)
+		}
+		for _, item := range strings.Fields(resolved) {
+			switch item {
+			case vendorList:
+				list = append(list, vendorAddresses()...)
+			case "private_ranges":
+				for _, cidr := range caddyhttp.PrivateRangesCIDR() {
+					list = append(list, netip.MustParsePrefix(cidr))
+				}
+			default:
+				prefix, err := parsePrefix(item)
+				if err != nil {
+					return nil, err
+				}
+				list = append(list, prefix)
+			}
+		}
+	}
+	return list, nil
+}
+
+func parsePrefix(text string) (netip.Prefix, error) {
+	prefix, err := netip.ParsePrefix(text)
+	if err != nil {
+		addr, err := netip.ParseAddr(text)
+		if err != nil || addr.Zone() != "" {
+			return netip.Prefix{}, fmt.Errorf("allow: invalid address %q; want an address such as 203.0.113.7, "+
+				"a CIDR such as 203.0.113.0/24 or 2001:db8::/32, private_ranges or green_api", text)
+		}
+		prefix = netip.PrefixFrom(addr, addr.BitLen())
+	}
+	return foldPrefix(prefix), nil
+}
+
+// unmarshalCaddyfile sets up the gate from Caddyfile tokens. Syntax:
+//
+//	ip_filter [off] {
+//	    allow    <green_api|private_ranges|addresses...>
+//	    source   <module> [<options...>]
+//	    unlisted <refuse|pass>
+//	}
+func (f *IPFilter) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	var err error
+	if f.Off, err = offArg(d); err != nil {
+		return err
+	}
+	return eachOption(d, "ip_filter", []option{
+		{name: "allow", parse: func() error { return listArgs(d, &f.Allow) }},
+		{name: "source", repeats: true, parse: func() error {
+			if !d.NextArg() {
+				return d.ArgErr()
+			}
+			name := d.Val()
+			source, err := caddyfile.UnmarshalModule(d, "http.ip_sources."+name)
+			if err != nil {
+				return err
+			}
+			f.SourceRaw = append(f.SourceRaw, caddyconfig.JSONModuleObject(source, "source", name, nil))
+			return nil
+		}},
+		{name: "unlisted", parse: func() error { return choiceArg(d, &f.Unlisted, actionRefuse, actionPass) }},
+	})
+}

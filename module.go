@@ -1,0 +1,215 @@
+// Package greenapi is the edge for GREEN-API webhooks: a Caddy handler that checks where a
+// notification comes from, its token and its JSON Schema, keeps what is broken, and delivers the
+// rest to a fleet of handlers.
+//
+// GREEN-API takes a notification off its queue at exactly one answer, 200. At any other answer it
+// stands still for 60 seconds, with everything behind it, and sends the same one again; after 24
+// hours it is lost (GREEN-API docs: "Working with incoming webhooks", read 2026-07). So this
+// package lives by one rule: answer 200 as soon as a re-send could not help, anything else only
+// when it could, and never before the notification is safe, with a handler that said 2xx or on disk.
+package greenapi
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+	"go.uber.org/zap"
+)
+
+func init() {
+	caddy.RegisterModule(Handler{})
+}
+
+// Handler receives GREEN-API webhooks. Each request passes the gates `ip_filter`, `auth` and
+// `validate`; what passes is delivered through `reverse_proxy`, or through the next handler of the
+// route if there is none. The handler always answers itself, with a status and an empty body, and
+// never returns an error to the route: 200 means that a handler took the notification or that it
+// need not be sent again.
+//
+// These placeholders are set:
+//
+// Placeholder | Description
+// ------------|-------------
+// `{http.green_api.type}` | The notification's `typeWebhook`
+// `{http.green_api.message}` | Its `messageData.typeMessage`; empty if it has none
+// `{http.green_api.instance}` | Its `instanceData.idInstance`, as text
+// `{http.green_api.chat}` | The chat it belongs to; empty if it has none
+// `{http.green_api.id}` | Its `idMessage`; empty if it has none
+// `{http.green_api.outcome}` | What became of it: delivered, dropped, quarantined, refused or failed
+// `{http.green_api.reason}` | Why; empty if it was delivered without remark
+type Handler struct {
+	// The name of this block, by which it is known over config reloads. Two blocks that differ
+	// need two names. Default: `default`.
+	Name string `json:"name,omitempty"`
+
+	// Which client addresses may send. Default: the addresses that GREEN-API publishes.
+	IPFilter *IPFilter `json:"ip_filter,omitempty"`
+
+	// Which tokens they must send. Required; `{"off": true}` turns the check off.
+	Auth *Auth `json:"auth,omitempty"`
+
+	// What a notification must look like, and which ones are of use. Default: the built-in schemas,
+	// every known type.
+	Validate *Validate `json:"validate,omitempty"`
+
+	// How a notification is delivered.
+	Deliver *Deliver `json:"deliver,omitempty"`
+
+	// The proxy to the handlers. Everything that Caddy's own `reverse_proxy` knows, with these
+	// defaults where nothing is set: selection policy `green_api`, `fail_duration` 5s, `max_fails`
+	// 3, `dial_timeout` 2s. Without it the next handler of the route delivers.
+	ReverseProxy *reverseproxy.Handler `json:"reverse_proxy,omitempty"`
+
+	app    *App
+	logger *zap.Logger
+	steps  []step
+	proxy  caddyhttp.MiddlewareHandler // the provisioned ReverseProxy, nil without one
+}
+
+// A step is one check on a notification's way. It returns nil to let the notification go on.
+type step func(*visit) *verdict
+
+// CaddyModule returns the Caddy module information.
+func (Handler) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "http.handlers.green_api",
+		New: func() caddy.Module { return new(Handler) },
+	}
+}
+
+// Provision prepares the gates and the proxy, and reports any mistake in their settings.
+func (h *Handler) Provision(ctx caddy.Context) error {
+	h.logger = ctx.Logger()
+	if err := h.join(ctx); err != nil {
+		return err
+	}
+	if h.Auth == nil {
+		return errors.New("auth: required; want 'token', 'instance', or 'auth off' to take notifications without a token")
+	}
+	if h.IPFilter == nil {
+		h.IPFilter = new(IPFilter)
+	}
+	if h.Validate == nil {
+		h.Validate = new(Validate)
+	}
+	if h.Deliver == nil {
+		h.Deliver = new(Deliver)
+	}
+	for _, part := range []struct {
+		name      string
+		provision func(caddy.Context) error
+	}{
+		{"ip_filter", h.IPFilter.provision},
+		{"auth", h.Auth.provision},
+		{"validate", h.Validate.provision},
+		{"deliver", h.Deliver.provision},
+		{"reverse_proxy", h.provisionProxy},
+	} {
+		if err := part.provision(ctx); err != nil {
+			return fmt.Errorf("%s: %w", part.name, err)
+		}
+	}
+	// The order is a contract: nothing is read before the sender is known, nothing is judged
+	// before it is read, and a notification of a foreign instance is not worth a look.
+	h.steps = []step{
+		notEarly,
+		h.IPFilter.check,
+		h.Auth.check,
+		onlyPOST,
+		h.Validate.read,
+		h.Validate.parse,
+		h.Auth.checkInstance,
+		h.Validate.check,
+	}
+	return nil
+}
+
+// join enters the block under its name into the app that all blocks share.
+func (h *Handler) join(ctx caddy.Context) error {
+	if h.Name == "" {
+		h.Name = defaultName
+	}
+	app, err := ctx.App("green_api")
+	if err != nil {
+		return err
+	}
+	h.app = app.(*App)
+	config, err := json.Marshal(h)
+	if err != nil {
+		return err
+	}
+	return h.app.claim(h.Name, config)
+}
+
+// Cleanup writes what is left to say of refused scanners.
+func (h *Handler) Cleanup() error {
+	if h.IPFilter != nil {
+		h.IPFilter.cleanup()
+	}
+	return nil
+}
+
+// ServeHTTP takes a notification through the gates and delivers it. It is the only place that
+// answers the sender.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	v := newVisit(w, r)
+	v.token = h.Auth.judge(r.Header)
+	end := h.walk(v, next)
+	h.record(v, end)
+	if end.outcome == refused && v.body == nil {
+		// The body is unread. Without this, the answer would wait until it has come
+		// or a time-out strikes.
+		w.Header().Set("Connection", "close")
+	}
+	w.WriteHeader(end.status)
+	return nil
+}
+
+// walk is the way of a notification: step by step, until one ends it or it is delivered.
+func (h *Handler) walk(v *visit, next caddyhttp.Handler) *verdict {
+	for _, check := range h.steps {
+		end := check(v)
+		if end != nil && end.outcome == quarantined {
+			end = h.keep(v, end)
+		}
+		if end != nil {
+			return end
+		}
+	}
+	if h.proxy != nil {
+		return h.Deliver.deliver(v, caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
+			return h.proxy.ServeHTTP(w, r, next)
+		}))
+	}
+	return h.Deliver.deliver(v, next)
+}
+
+// notEarly refuses TLS early data: it can be replayed, and its address is not verified.
+func notEarly(v *visit) *verdict {
+	if v.r.TLS != nil && !v.r.TLS.HandshakeComplete {
+		return &verdict{outcome: refused, reason: reasonEarlyData, status: http.StatusTooEarly, level: zap.DebugLevel}
+	}
+	return nil
+}
+
+// onlyPOST refuses other methods. GREEN-API posts (GREEN-API docs: "Working with incoming
+// webhooks", read 2026-07).
+func onlyPOST(v *visit) *verdict {
+	if v.r.Method == http.MethodPost {
+		return nil
+	}
+	v.w.Header().Set("Allow", http.MethodPost)
+	return &verdict{outcome: refused, reason: reasonMethod, status: http.StatusMethodNotAllowed, level: zap.DebugLevel}
+}
+
+// Interface guards
+var (
+	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddy.CleanerUpper          = (*Handler)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
+)

@@ -1,0 +1,187 @@
+package greenapi
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/greenapi-community/caddy-green-api/notification"
+)
+
+// outcome is what became of a notification. There is no sixth.
+type outcome string
+
+const (
+	delivered   outcome = "delivered"
+	dropped     outcome = "dropped"
+	quarantined outcome = "quarantined"
+	refused     outcome = "refused"
+	failed      outcome = "failed"
+)
+
+// Reasons that no single gate owns. The gates' own stand beside them.
+const (
+	reasonEarlyData  = "early_data"
+	reasonMethod     = "method"
+	reasonQuarantine = "quarantine_unavailable"
+)
+
+// A verdict ends a notification's way.
+type verdict struct {
+	outcome outcome
+	reason  string        // one of the reason constants; empty if there is nothing to say
+	status  int           // the answer
+	level   zapcore.Level // of the record
+	faults  []notification.Fault
+	syntax  *notification.SyntaxError
+	err     error // of our own making, never with a piece of the body or a token in it
+	fields  []zap.Field
+}
+
+// A visit is one request on its way.
+type visit struct {
+	w       http.ResponseWriter
+	r       *http.Request
+	started time.Time
+	token   tokenState
+	client  string // the address that ip_filter judges
+
+	body []byte // nil until read
+	n    *notification.Notification
+
+	// Of a notification that goes on although something about it must be said: the level and
+	// reason that its record carries at the end.
+	remark verdict
+
+	handler  string // upstream that was asked last
+	attempts int
+}
+
+func newVisit(w http.ResponseWriter, r *http.Request) *visit {
+	client, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
+	return &visit{w: w, r: r, started: time.Now(), client: client, n: new(notification.Notification)}
+}
+
+// passOn remarks what would have ended the way. The gravest remark is kept.
+func (v *visit) passOn(remark *verdict) {
+	if v.remark.reason == "" || remark.level > v.remark.level {
+		v.remark = *remark
+	}
+}
+
+// placeholders sets what is known of the notification, for matchers and handlers further on.
+func (v *visit) placeholders() {
+	repl := replacer(v.r.Context())
+	repl.Set("http.green_api.type", v.n.Type)
+	repl.Set("http.green_api.message", v.n.Message)
+	repl.Set("http.green_api.instance", v.n.Instance)
+	repl.Set("http.green_api.chat", v.n.Chat)
+	repl.Set("http.green_api.id", v.n.ID)
+}
+
+func replacer(ctx context.Context) *caddy.Replacer {
+	return ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+}
+
+// messages are constant: data goes into fields.
+var messages = map[outcome]string{
+	delivered:   "notification delivered",
+	dropped:     "notification dropped",
+	quarantined: "notification quarantined",
+	refused:     "request refused",
+	failed:      "notification failed",
+}
+
+// record writes the one log record of a notification and sets the placeholders that say how it
+// ended.
+func (h *Handler) record(v *visit, end *verdict) {
+	said := *end
+	if v.remark.reason != "" {
+		if said.reason == "" {
+			said.reason = v.remark.reason
+		}
+		said.level = max(said.level, v.remark.level)
+		said.faults = v.remark.faults
+		if said.err == nil {
+			said.err = v.remark.err
+		}
+		said.fields = append(said.fields, v.remark.fields...)
+	}
+	repl := replacer(v.r.Context())
+	repl.Set("http.green_api.outcome", string(said.outcome))
+	repl.Set("http.green_api.reason", said.reason)
+
+	if entry := h.logger.Check(said.level, messages[said.outcome]); entry != nil {
+		entry.Write(recordFields(v, &said)...)
+	}
+}
+
+// recordFields are the fields of a record. No token, no text, no name and no phone number is ever
+// among them.
+func recordFields(v *visit, end *verdict) []zap.Field {
+	fields := make([]zap.Field, 0, 20)
+	text := func(key, value string) {
+		if value != "" {
+			fields = append(fields, zap.String(key, value))
+		}
+	}
+	text("type", clip(v.n.Type))
+	text("message", clip(v.n.Message))
+	text("instance", v.n.Instance)
+	text("id", clip(v.n.ID))
+	if v.n.Timestamp != 0 {
+		sent := time.Unix(v.n.Timestamp, 0)
+		fields = append(fields, zap.Int64("timestamp", v.n.Timestamp), zap.Duration("age", v.started.Sub(sent)))
+	}
+	if v.body != nil {
+		fields = append(fields, zap.Int("size", len(v.body)))
+	}
+	fields = append(fields, zap.String("outcome", string(end.outcome)))
+	text("reason", end.reason)
+	fields = append(fields, zap.Int("status", end.status))
+	text("handler", v.handler)
+	if v.attempts > 0 {
+		fields = append(fields, zap.Int("attempts", v.attempts))
+	}
+	fields = append(fields, zap.Duration("duration", time.Since(v.started)))
+	fields = append(fields, faultFields(end)...)
+	if end.err != nil {
+		fields = append(fields, zap.Error(end.err))
+	}
+	return append(fields, end.fields...)
+}
+
+// faultFields say what is wrong with a body, without a word of the body.
+func faultFields(end *verdict) []zap.Field {
+	if end.syntax != nil {
+		return []zap.Field{
+			zap.Int64("offset", end.syntax.Offset),
+			// No pointer: the names in a broken body may be anything.
+			zap.String("cause", end.syntax.Cause),
+		}
+	}
+	if len(end.faults) == 0 {
+		return nil
+	}
+	const most = 10 // a body with more is as wrong with ten
+	pointers, keywords := make([]string, 0, most), make([]string, 0, most)
+	for _, f := range end.faults[:min(most, len(end.faults))] {
+		pointers = append(pointers, clip(f.Pointer))
+		keywords = append(keywords, f.Keyword)
+	}
+	return []zap.Field{zap.Strings("pointer", pointers), zap.Strings("keyword", keywords), zap.Int("faults", len(end.faults))}
+}
+
+// clip bounds what a body may write into the log.
+func clip(s string) string {
+	const most = 128
+	if len(s) <= most {
+		return s
+	}
+	return s[:most] + "…"
+}

@@ -1,0 +1,134 @@
+package greenapi
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+)
+
+// Defaults of the nested reverse_proxy, where Caddy's own do not fit.
+const (
+	defaultFailDuration = 5 * time.Second
+	defaultMaxFails     = 3
+	defaultDialTimeout  = 2 * time.Second
+)
+
+var errOwnLoop = errors.New("lb_retries, lb_try_duration and lb_retry_match do not go with green_api, " +
+	"which decides itself what is asked again; want none of them, see 'deliver'")
+
+// provisionProxy loads the nested reverse_proxy with our defaults. It is loaded as a module of its
+// own, so that Caddy gives it its logger and cleans it up.
+func (h *Handler) provisionProxy(ctx caddy.Context) error {
+	if h.ReverseProxy == nil {
+		return nil
+	}
+	config, err := proxyConfig(h.ReverseProxy)
+	if err != nil {
+		return err
+	}
+	proxy, err := ctx.LoadModuleByID("http.handlers.reverse_proxy", config)
+	if err != nil {
+		return err
+	}
+	h.proxy = proxy.(caddyhttp.MiddlewareHandler)
+	return nil
+}
+
+// proxyConfig is the JSON of rp with our defaults where rp says nothing. rp stays as the user wrote
+// it.
+func proxyConfig(rp *reverseproxy.Handler) (json.RawMessage, error) {
+	text, err := json.Marshal(rp)
+	if err != nil {
+		return nil, err
+	}
+	rp = new(reverseproxy.Handler)
+	if err := json.Unmarshal(text, rp); err != nil {
+		return nil, err
+	}
+
+	if rp.LoadBalancing == nil {
+		rp.LoadBalancing = new(reverseproxy.LoadBalancing)
+	}
+	lb := rp.LoadBalancing
+	if lb.Retries != 0 || lb.TryDuration != 0 || lb.TryInterval != 0 || len(lb.RetryMatchRaw) > 0 {
+		return nil, errOwnLoop
+	}
+	if lb.SelectionPolicyRaw == nil {
+		lb.SelectionPolicyRaw = json.RawMessage(`{"policy": "green_api"}`)
+	}
+
+	if rp.HealthChecks == nil {
+		rp.HealthChecks = new(reverseproxy.HealthChecks)
+	}
+	if rp.HealthChecks.Passive == nil {
+		rp.HealthChecks.Passive = new(reverseproxy.PassiveHealthChecks)
+	}
+	passive := rp.HealthChecks.Passive
+	passive.FailDuration = cmp.Or(passive.FailDuration, caddy.Duration(defaultFailDuration))
+	passive.MaxFails = cmp.Or(passive.MaxFails, defaultMaxFails)
+
+	if rp.TransportRaw, err = transportConfig(rp.TransportRaw); err != nil {
+		return nil, fmt.Errorf("transport: %w", err)
+	}
+	return json.Marshal(rp)
+}
+
+// transportConfig gives the transport `http` our dial time-out. Others keep their own.
+func transportConfig(raw json.RawMessage) (json.RawMessage, error) {
+	transport := map[string]json.RawMessage{"protocol": json.RawMessage(`"http"`)}
+	if raw != nil {
+		if err := json.Unmarshal(raw, &transport); err != nil {
+			return nil, err
+		}
+	}
+	if _, set := transport["dial_timeout"]; set || !bytes.Equal(transport["protocol"], []byte(`"http"`)) {
+		return raw, nil
+	}
+	transport["dial_timeout"] = json.RawMessage(fmt.Sprint(int64(defaultDialTimeout)))
+	return json.Marshal(transport)
+}
+
+// unmarshalProxy parses the nested reverse_proxy with Caddy's own parser.
+func unmarshalProxy(h httpcaddyfile.Helper, segment *caddyfile.Dispenser) (*reverseproxy.Handler, error) {
+	if err := refuseInProxy(segment); err != nil {
+		return nil, err
+	}
+	segment.Reset()
+	rp := new(reverseproxy.Handler)
+	if err := rp.UnmarshalCaddyfile(segment); err != nil {
+		return nil, err
+	}
+	return rp, rp.FinalizeUnmarshalCaddyfile(h)
+}
+
+// refuseInProxy looks for what the stock directive knows and a nested one must not have: a matcher,
+// which would silently become an upstream, and a loop of retries beside ours.
+func refuseInProxy(d *caddyfile.Dispenser) error {
+	d.Next() // reverse_proxy
+	for d.NextArg() {
+		if arg := d.Val(); arg == "*" || strings.HasPrefix(arg, "@") || strings.HasPrefix(arg, "/") {
+			return d.Errf("reverse_proxy inside green_api takes no matcher: '%s'; put it on green_api, or want upstreams such as 127.0.0.1:9001", arg)
+		}
+	}
+	for d.NextBlock(0) {
+		switch option := d.Val(); option {
+		case "lb_retries", "lb_try_duration", "lb_try_interval", "lb_retry_match":
+			return d.Errf("reverse_proxy inside green_api takes no '%s': green_api decides itself what is asked again, see 'deliver'", option)
+		}
+		d.RemainingArgs()
+		for nesting := d.Nesting(); d.NextBlock(nesting); {
+			d.RemainingArgs()
+		}
+	}
+	return nil
+}

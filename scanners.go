@@ -1,0 +1,46 @@
+package greenapi
+
+import (
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// scanSummary says once a minute how many strangers were refused, instead of a record for each:
+// an address on the internet is scanned all day.
+type scanSummary struct {
+	logger *zap.Logger
+
+	mu    sync.Mutex
+	count int
+	last  string // an address, as an example
+	timer *time.Timer
+}
+
+const scanSummaryEvery = time.Minute
+
+func (s *scanSummary) add(client string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.count++
+	s.last = client
+	if s.timer == nil {
+		s.timer = time.AfterFunc(scanSummaryEvery, s.flush)
+	}
+}
+
+// flush writes what has been counted. The next stranger starts the next minute.
+func (s *scanSummary) flush() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.timer != nil {
+		s.timer.Stop()
+		s.timer = nil
+	}
+	if s.count > 0 {
+		s.logger.Info("requests refused from addresses that are not allowed",
+			zap.Int("count", s.count), zap.String("last_client_ip", clip(s.last)), zap.String("reason", reasonIPNotAllowed))
+	}
+	s.count = 0
+}

@@ -1,0 +1,279 @@
+package greenapi
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"go.uber.org/zap"
+
+	"github.com/greenapi-community/caddy-green-api/notification"
+)
+
+const (
+	reasonAborted        = "aborted"
+	reasonTooLarge       = "too_large"
+	reasonEncoding       = "encoding"
+	reasonMalformed      = "malformed"
+	reasonUnwanted       = "unwanted"
+	reasonUnknownType    = "unknown_type"
+	reasonUnknownMessage = "unknown_message"
+	reasonSchema         = "schema"
+)
+
+// What an option may say is to be done.
+const (
+	actionPass       = "pass"
+	actionDrop       = "drop"
+	actionQuarantine = "quarantine"
+	actionRefuse     = "refuse"
+)
+
+const (
+	defaultMaxBodySize = 1 << 20
+	defaultMaxKeptBody = 16 << 20
+)
+
+// Validate is the gate that reads a notification and says whether it is one, and one of use.
+//
+// A notification that fails is not refused: GREEN-API would send it again for a day while the
+// instance's queue stands still. It is kept in the quarantine, logged, and answered 200.
+//
+// The schemas are JSON Schema 2020-12, one for each type and message type. They demand what every
+// genuine notification has, check the form of what is known, and allow everything else: additional
+// fields must not be forbidden (GREEN-API docs: "Working with incoming webhooks", read 2026-07).
+type Validate struct {
+	// Longest body that is read as a notification, in bytes. A longer one is quarantined.
+	// Default: 1 MiB.
+	MaxBodySize int64 `json:"max_body_size,omitempty"`
+
+	// Longest body that is kept in the quarantine, in bytes. A longer one is refused with 413.
+	// Default: 16 MiB, or max_body_size if that is more.
+	MaxKeptBody int64 `json:"max_kept_body,omitempty"`
+
+	// Types, or a type and a message type as `incomingMessageReceived.stickerMessage`, that are
+	// answered 200 and go nowhere. Not together with `accept`.
+	Drop []string `json:"drop,omitempty"`
+
+	// The only types, or types and message types, that are delivered; other known ones are
+	// dropped. Not together with `drop`.
+	Accept []string `json:"accept,omitempty"`
+
+	// What happens to a type without a schema: `quarantine`, `pass` or `drop`.
+	// Default: `quarantine`.
+	UnknownType string `json:"unknown_type,omitempty"`
+
+	// What happens to a message type without a schema: `quarantine`, `pass` or `drop`.
+	// Default: `pass`.
+	UnknownMessage string `json:"unknown_message,omitempty"`
+
+	// What happens to a notification that does not meet its schema: `quarantine`, `pass` or
+	// `drop`. Default: `quarantine`.
+	Invalid string `json:"invalid,omitempty"`
+
+	// A directory of schemas that replace built-in ones of the same file name, or add types
+	// (`<type>.json`) and message types (`messageData.<message type>.json`).
+	Schemas string `json:"schemas,omitempty"`
+
+	schemas *notification.Schemas
+	wanted  wantedSet
+}
+
+func (va *Validate) provision(ctx caddy.Context) error {
+	if va.MaxBodySize < 0 || va.MaxKeptBody < 0 {
+		return errors.New("max_body_size, max_kept_body: want a size above 0, such as 1MiB")
+	}
+	if va.MaxBodySize == 0 {
+		va.MaxBodySize = defaultMaxBodySize
+	}
+	if va.MaxKeptBody == 0 {
+		va.MaxKeptBody = max(defaultMaxKeptBody, va.MaxBodySize)
+	}
+	if va.MaxKeptBody < va.MaxBodySize {
+		return fmt.Errorf("max_kept_body: %d bytes are less than the %d of max_body_size; want as much or more", va.MaxKeptBody, va.MaxBodySize)
+	}
+	for _, choice := range []struct {
+		option, byDefault string
+		value             *string
+	}{
+		{"unknown_type", actionQuarantine, &va.UnknownType},
+		{"unknown_message", actionPass, &va.UnknownMessage},
+		{"invalid", actionQuarantine, &va.Invalid},
+	} {
+		switch *choice.value {
+		case "":
+			*choice.value = choice.byDefault
+		case actionQuarantine, actionPass, actionDrop:
+		default:
+			return fmt.Errorf("%s: invalid value %q; want quarantine, pass or drop", choice.option, *choice.value)
+		}
+	}
+	var err error
+	if va.schemas, err = notification.LoadSchemas(va.Schemas); err != nil {
+		return fmt.Errorf("schemas: %w", err)
+	}
+	var unknown []string
+	if va.wanted, unknown, err = newWantedSet(va.Accept, va.Drop, va.schemas); err != nil {
+		return err
+	}
+	if len(unknown) > 0 {
+		ctx.Logger().Warn("drop names types that no schema knows", zap.Strings("drop", unknown))
+	}
+	return nil
+}
+
+// read reads the whole body, within bounds, and looks at how it is wrapped.
+func (va *Validate) read(v *visit) *verdict {
+	tooLarge := &verdict{outcome: refused, reason: reasonTooLarge, status: http.StatusRequestEntityTooLarge, level: zap.ErrorLevel}
+	if v.r.ContentLength > va.MaxKeptBody {
+		return tooLarge
+	}
+	body, err := readAll(v.r.Body, v.r.ContentLength, va.MaxKeptBody+1)
+	if err != nil {
+		// Nobody waits for this answer, or only to be told that it took too long to send.
+		return &verdict{outcome: refused, reason: reasonAborted, status: http.StatusServiceUnavailable, level: zap.DebugLevel}
+	}
+	if int64(len(body)) > va.MaxKeptBody {
+		return tooLarge
+	}
+	v.body = body
+	if int64(len(body)) > va.MaxBodySize {
+		return toQuarantine(reasonTooLarge)
+	}
+	// An encoded body would pass the schema unseen, and of two content types the handlers may look
+	// at the other.
+	if encoding := v.r.Header.Values("Content-Encoding"); len(encoding) > 1 || len(encoding) == 1 && !strings.EqualFold(encoding[0], "identity") {
+		return toQuarantine(reasonEncoding)
+	}
+	if len(v.r.Header.Values("Content-Type")) > 1 {
+		return toQuarantine(reasonEncoding)
+	}
+	return nil
+}
+
+// readAll reads up to limit bytes. The slice is never nil, and never pooled: a transport may read
+// it after the request has been answered.
+func readAll(r io.Reader, announced, limit int64) ([]byte, error) {
+	if announced < 0 {
+		announced = 512
+	}
+	body := make([]byte, 0, min(announced, limit)+1) // one more, to meet the end without growing
+	r = io.LimitReader(r, limit)
+	for {
+		n, err := r.Read(body[len(body):cap(body)])
+		body = body[:len(body)+n]
+		if err == io.EOF {
+			return body, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if len(body) == cap(body) {
+			body = append(body, 0)[:len(body)]
+		}
+	}
+}
+
+// parse makes a notification of the body. This is the only parse: what is decided and what is
+// delivered is what it saw.
+func (va *Validate) parse(v *visit) *verdict {
+	n, end := parseBody(v.body)
+	if end != nil {
+		return end
+	}
+	v.n = n
+	v.placeholders()
+	return nil
+}
+
+func parseBody(body []byte) (*notification.Notification, *verdict) {
+	n, err := notification.Parse(body)
+	if err == nil {
+		return n, nil
+	}
+	end := toQuarantine(reasonMalformed)
+	errors.As(err, &end.syntax)
+	return nil, end
+}
+
+// check says whether the notification is wanted, known, and as its schema demands.
+func (va *Validate) check(v *visit) *verdict {
+	end, remark := va.judge(v.n)
+	if remark != nil {
+		v.passOn(remark)
+	}
+	return end
+}
+
+// judge returns how the notification's way ends here, or what to remark about one that goes on.
+func (va *Validate) judge(n *notification.Notification) (end, remark *verdict) {
+	if !va.wanted.wants(n) {
+		return &verdict{outcome: dropped, reason: reasonUnwanted, status: http.StatusOK, level: zap.DebugLevel}, nil
+	}
+	if !va.schemas.KnownType(n.Type) {
+		return act(va.UnknownType, toQuarantine(reasonUnknownType))
+	}
+	if faults := va.schemas.Validate(n); faults != nil {
+		end := toQuarantine(reasonSchema)
+		end.faults = faults
+		return act(va.Invalid, end)
+	}
+	if n.Message != "" && !va.schemas.KnownMessage(n.Message) {
+		return act(va.UnknownMessage, toQuarantine(reasonUnknownMessage))
+	}
+	return nil, nil
+}
+
+// toQuarantine ends the way in the quarantine. What is broken is an ERROR, what is unknown a WARN
+// (GREEN-API docs: "Working with incoming webhooks", read 2026-07).
+func toQuarantine(reason string) *verdict {
+	level := zap.ErrorLevel
+	if reason == reasonUnknownType || reason == reasonUnknownMessage {
+		level = zap.WarnLevel
+	}
+	return &verdict{outcome: quarantined, reason: reason, status: http.StatusOK, level: level}
+}
+
+// act does to a notification what an option says.
+func act(action string, v *verdict) (end, remark *verdict) {
+	switch action {
+	case actionPass:
+		return nil, v
+	case actionDrop:
+		v.outcome = dropped
+	}
+	return v, nil
+}
+
+// unmarshalCaddyfile sets up the gate from Caddyfile tokens. Syntax:
+//
+//	validate {
+//	    max_body_size   <size>
+//	    max_kept_body   <size>
+//	    drop            <types...>
+//	    accept          <types...>
+//	    unknown_type    <quarantine|pass|drop>
+//	    unknown_message <quarantine|pass|drop>
+//	    invalid         <quarantine|pass|drop>
+//	    schemas         <directory>
+//	}
+func (va *Validate) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	actions := []string{actionQuarantine, actionPass, actionDrop}
+	return eachOption(d, "validate", []option{
+		{name: "max_body_size", parse: func() error { return sizeArg(d, &va.MaxBodySize) }},
+		{name: "max_kept_body", parse: func() error { return sizeArg(d, &va.MaxKeptBody) }},
+		{name: "drop", parse: func() error { return listArgs(d, &va.Drop) }},
+		{name: "accept", parse: func() error { return listArgs(d, &va.Accept) }},
+		{name: "unknown_type", parse: func() error { return choiceArg(d, &va.UnknownType, actions...) }},
+		{name: "unknown_message", parse: func() error { return choiceArg(d, &va.UnknownMessage, actions...) }},
+		{name: "invalid", parse: func() error { return choiceArg(d, &va.Invalid, actions...) }},
+		{name: "schemas", parse: func() error { return textArg(d, &va.Schemas) }},
+	})
+}
