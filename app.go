@@ -33,7 +33,6 @@ type App struct {
 	logger *zap.Logger
 	held   bool // this config's share in the quarantine
 
-	mu    sync.Mutex
 	names map[string][]byte // the blocks' configs by name
 }
 
@@ -110,8 +109,6 @@ func (a *App) Cleanup() error {
 // claim enters a block under its name. The same block may come twice, as when its site listens on
 // two ports.
 func (a *App) claim(name string, config []byte) error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
 	if other, taken := a.names[name]; taken && !bytes.Equal(other, config) {
 		return fmt.Errorf("name: %q is the name of two green_api blocks that differ; give one of them another 'name'", name)
 	}

@@ -146,7 +146,7 @@ func (d *Deliver) attempt(ctx context.Context, v *visit, next caddyhttp.Handler)
 	return classify(ctx, w.status, err, asked)
 }
 
-const upstreamPlaceholder = "http.reverse_proxy.upstream.address"
+const upstreamPlaceholder = "http.reverse_proxy.upstream.hostport"
 
 // routeGroups is the key under which Caddy keeps the route groups of a request.
 const routeGroups = caddy.CtxKey("route_group")

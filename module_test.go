@@ -1,0 +1,152 @@
+package greenapi
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// TestOutcomes takes one notification of each kind through a whole Caddy with two handlers behind
+// it.
+func TestOutcomes(t *testing.T) {
+	one, two := newUpstream(t, 200, nil), newUpstream(t, 204, nil)
+	e := start(t, site(loopback+`
+		validate {
+			max_body_size 2KiB
+			max_kept_body 4KiB
+			drop deviceInfo incomingMessageReceived.stickerMessage
+		}
+		reverse_proxy `+one.address+" "+two.address))
+
+	sticker := strings.Replace(textMessage, `"textMessage","textMessageData"`, `"stickerMessage","fileMessageData"`, 1)
+	padded := func(n int) string { return textMessage + strings.Repeat(" ", n-len(textMessage)) }
+	for _, test := range []struct {
+		name    string
+		body    string
+		headers []string
+		status  int
+		outcome string
+		reason  string
+		level   string
+	}{
+		{"genuine", textMessage, nil, 200, "delivered", "", "info"},
+		{"state", stateChanged, nil, 200, "delivered", "", "info"},
+		{"no token", textMessage, []string{"Authorization", ""}, 401, "refused", "no_token", "warn"},
+		{"wrong token", textMessage, []string{"Authorization", "Bearer nope"}, 401, "refused", "bad_token", "warn"},
+		{"dropped type", `{"typeWebhook":"deviceInfo","instanceData":{"idInstance":1}}`, nil, 200, "dropped", "unwanted", "debug"},
+		{"dropped message type", sticker, nil, 200, "dropped", "unwanted", "debug"},
+		{"unknown type", `{"typeWebhook":"brandNew","instanceData":{"idInstance":1}}`, nil, 200, "quarantined", "unknown_type", "warn"},
+		{"unknown message type", strings.Replace(textMessage, `"textMessage"`, `"brandNewMessage"`, 1), nil, 200, "delivered", "unknown_message", "warn"},
+		{"schema", strings.Replace(textMessage, `"a canary sings"`, "5", 1), nil, 200, "quarantined", "schema", "error"},
+		{"malformed", textMessage[:100], nil, 200, "quarantined", "malformed", "error"},
+		{"empty", "", nil, 200, "quarantined", "malformed", "error"},
+		{"encoded", textMessage, []string{"Content-Encoding", "gzip"}, 200, "quarantined", "encoding", "error"},
+		{"identity", textMessage, []string{"Content-Encoding", "identity"}, 200, "delivered", "", "info"},
+		{"as long as may be", padded(2 << 10), nil, 200, "delivered", "", "info"},
+		{"too large", padded(2<<10 + 1), nil, 200, "quarantined", "too_large", "error"},
+		{"too large to keep", padded(4<<10 + 1), nil, 413, "refused", "too_large", "error"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			e.t = t
+			if got := e.post(test.body, test.headers...); got != test.status {
+				t.Errorf("status %d, want %d", got, test.status)
+			}
+			e.wantRecord("outcome", test.outcome, "reason", test.reason, "level", test.level)
+		})
+	}
+	for _, request := range append(one.requests(), two.requests()...) {
+		if len(request.body) < len(stateChanged) {
+			t.Errorf("a handler was asked about %q", request.body)
+		}
+	}
+	if len(one.requests()) == 0 || len(two.requests()) == 0 {
+		t.Error("not balanced over both handlers")
+	}
+	for _, secret := range []string{testToken, "canary sings", "Test Sender", "79001234568"} {
+		for _, r := range e.logs.records(t) {
+			for key, value := range r {
+				if text, ok := value.(string); ok && strings.Contains(text, secret) {
+					t.Errorf("record has %q in field %s", secret, key)
+				}
+			}
+		}
+	}
+}
+
+func TestMethods(t *testing.T) {
+	up := newUpstream(t, 200, nil)
+	e := start(t, site(loopback+"reverse_proxy "+up.address))
+	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPut, http.MethodDelete, http.MethodOptions} {
+		response := e.send(method, e.url, nil)
+		if response.StatusCode != 405 || response.Header.Get("Allow") != "POST" {
+			t.Errorf("%s: %d, Allow %q", method, response.StatusCode, response.Header.Get("Allow"))
+		}
+		e.wantRecord("outcome", "refused", "reason", "method", "level", "debug")
+	}
+	if n := len(up.requests()); n != 0 {
+		t.Errorf("handler was asked %d times", n)
+	}
+}
+
+// TestNoUnexplained200 has everything that once answered 200 where nobody took the notification.
+func TestNoUnexplained200(t *testing.T) {
+	up := newUpstream(t, 200, nil)
+	broken := newUpstream(t, 500, nil)
+	proxied := "green_api /green-api/webhook* {\n" + loopback + "reverse_proxy " + up.address + "\n}\nrespond 404\n"
+	for _, test := range []struct {
+		name   string
+		site   string
+		path   string
+		host   string
+		status int
+	}{
+		{"vendor's URL", proxied, "/green-api/webhook", "", 200},
+		{"with trailing slash", proxied, "/green-api/webhook/", "", 200},
+		{"wrong path", proxied, "/green-api/wrong", "", 404},
+		{"root", proxied, "/", "", 404},
+		{"wrong host", proxied, "/green-api/webhook", "wrong.example.com", 200}, // the site is for every host
+		{
+			"wrong host, site with a host", "@host host hooks.example.com\nhandle @host {\n" + proxied + "}\nrespond 404\n",
+			"/green-api/webhook", "wrong.example.com", 404,
+		},
+		{"nothing behind", "green_api /green-api/webhook* {\n" + loopback + "}\n", "/green-api/webhook", "", 502},
+		{"only a header behind", "green_api {\n" + loopback + "}\nheader X-Edge yes\n", "/green-api/webhook", "", 502},
+		{"only respond 404 behind", "green_api {\n" + loopback + "}\nrespond 404\n", "/green-api/webhook", "", 502},
+		{
+			"handle_errors says 200", "green_api {\n" + loopback + "reverse_proxy " + broken.address + "\n}\nhandle_errors {\nrespond oops 200\n}\n",
+			"/green-api/webhook", "", 502,
+		},
+		{
+			"error behind, handle_errors says 200", "green_api {\n" + loopback + "}\nerror 503\nhandle_errors {\nrespond oops 200\n}\n",
+			"/green-api/webhook", "", 503,
+		},
+		{
+			"handle blocks behind", "green_api {\n" + loopback + "}\nhandle /green-api/* {\nreverse_proxy " + up.address + "\n}\nhandle {\nrespond 404\n}\n",
+			"/green-api/webhook", "", 200,
+		},
+		{
+			"handle blocks behind, none matches", "green_api {\n" + loopback + "}\nhandle /elsewhere {\nreverse_proxy " + up.address + "\n}\n",
+			"/green-api/webhook", "", 502,
+		},
+		{
+			"inside a handle block", "handle /green-api/* {\ngreen_api {\n" + loopback + "}\nhandle {\nreverse_proxy " + up.address + "\n}\n}\nhandle {\nrespond 404\n}\n",
+			"/green-api/webhook", "", 200,
+		},
+		{
+			"a redirect behind", "green_api {\n" + loopback + "}\nrespond 302 {\nclose\n}\n",
+			"/green-api/webhook", "", 502,
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			asked := len(up.requests())
+			e := start(t, siteWith("", test.site))
+			response := e.send(http.MethodPost, "http://127.0.0.1:"+e.port+test.path, strings.NewReader(textMessage), "Host", test.host)
+			if response.StatusCode != test.status {
+				t.Errorf("status %d, want %d", response.StatusCode, test.status)
+			}
+			if took := len(up.requests()) > asked; took != (test.status == 200) {
+				t.Errorf("status %d, and a handler took it: %t", response.StatusCode, took)
+			}
+		})
+	}
+}
