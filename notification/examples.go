@@ -1,0 +1,56 @@
+package notification
+
+import (
+	"embed"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+)
+
+//go:embed examples/*.json
+var exampleFS embed.FS
+
+// messengers are the parts of the names of example files that end type and message type.
+var messengers = []string{"whatsapp", "max", "telegram", "waba"}
+
+// Example is a body with invented values, in the form in which the vendor sends its kind.
+type Example struct {
+	Name    string // TYPE[.MESSAGE].MESSENGER[.VARIANT], the file name without .json
+	Type    string // typeWebhook
+	Message string // messageData.typeMessage; "" when there is none
+	Body    []byte // indented JSON
+}
+
+// Examples returns an example of every type, every message type and every form of them on which
+// the vendor's sources disagree, sorted by name. The bodies are the caller's own.
+func Examples() []Example {
+	examples := slices.Clone(allExamples())
+	for i := range examples {
+		examples[i].Body = slices.Clone(examples[i].Body)
+	}
+	return examples
+}
+
+var allExamples = sync.OnceValue(func() []Example {
+	files, err := fs.Glob(exampleFS, "examples/*.json")
+	if err != nil {
+		panic(err) // only for a malformed pattern
+	}
+	examples := make([]Example, 0, len(files))
+	for _, file := range files {
+		body, err := exampleFS.ReadFile(file)
+		if err != nil {
+			panic(err) // it is embedded
+		}
+		e := Example{Name: strings.TrimSuffix(path.Base(file), ".json"), Body: body}
+		parts := strings.Split(e.Name, ".")
+		e.Type = parts[0]
+		if len(parts) > 1 && !slices.Contains(messengers, parts[1]) {
+			e.Message = parts[1]
+		}
+		examples = append(examples, e)
+	}
+	return examples
+})

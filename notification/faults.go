@@ -1,0 +1,249 @@
+package notification
+
+import (
+	"cmp"
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"github.com/santhosh-tekuri/jsonschema/v6/kind"
+)
+
+// maxFaults bounds what one body can report: an array may hold a fault an element.
+const maxFaults = 100
+
+// Fault is one rule of a schema that a body breaks. No value of the body is in it.
+type Fault struct {
+	Pointer string `json:"pointer"` // JSON pointer into the body, of the member that is missing or wrong
+	Keyword string `json:"keyword"` // JSON Schema keyword, such as required or type
+	Message string `json:"message"` // in words for the operator
+}
+
+// faultsOf returns the faults that the error of a validation stands for, by pointer and keyword,
+// each once. prefix is the pointer of what was validated.
+func (s *Schemas) faultsOf(err error, prefix string) []Fault {
+	var verr *jsonschema.ValidationError
+	if !errors.As(err, &verr) {
+		// The validator gives no other error; if it ever does, its text may quote the body.
+		return []Fault{{Pointer: prefix, Keyword: "schema", Message: "cannot be checked"}}
+	}
+	faults := s.leaves(verr)
+	for i := range faults {
+		faults[i].Pointer = prefix + faults[i].Pointer
+	}
+	return faults
+}
+
+// sortFaults orders by pointer, keyword and message, keeps one of each pointer and keyword (a
+// value may be asked to be an object twice, once with null allowed), and no more than maxFaults.
+func sortFaults(faults []Fault) []Fault {
+	slices.SortFunc(faults, func(a, b Fault) int {
+		return cmp.Or(
+			cmp.Compare(a.Pointer, b.Pointer),
+			cmp.Compare(a.Keyword, b.Keyword),
+			cmp.Compare(len(a.Message), len(b.Message)),
+			cmp.Compare(a.Message, b.Message),
+		)
+	})
+	faults = slices.CompactFunc(faults, func(a, b Fault) bool {
+		return a.Pointer == b.Pointer && a.Keyword == b.Keyword
+	})
+	return faults[:min(len(faults), maxFaults)]
+}
+
+// leaves descends to the rules that were broken, past those that only lead to others.
+func (s *Schemas) leaves(e *jsonschema.ValidationError) []Fault {
+	switch k := e.ErrorKind.(type) {
+	case *kind.Required:
+		return s.missing(e, k.Missing)
+	case *kind.AnyOf:
+		return s.nearest(e, "anyOf")
+	case *kind.OneOf:
+		if len(e.Causes) > 0 {
+			return s.nearest(e, "oneOf")
+		}
+	case *kind.Contains, *kind.PropertyNames: // the causes speak of elements that may differ, and of a name as if it were the value
+	default:
+		if len(e.Causes) > 0 {
+			var faults []Fault
+			for _, cause := range e.Causes {
+				faults = append(faults, s.leaves(cause)...)
+			}
+			return faults
+		}
+	}
+	keyword := keywordOf(e.ErrorKind)
+	return []Fault{{Pointer: pointerOf(e.InstanceLocation), Keyword: keyword, Message: messageOf(e.ErrorKind, keyword)}}
+}
+
+// missing gives one fault a missing member, at the place where it should be.
+func (s *Schemas) missing(e *jsonschema.ValidationError, names []string) []Fault {
+	var faults []Fault
+	for _, name := range names {
+		message := "missing"
+		if want := s.wanted(e.SchemaURL, name); len(want) > 0 {
+			message += "; want " + orList(want, true)
+		}
+		faults = append(faults, Fault{
+			Pointer: pointerOf(append(slices.Clone(e.InstanceLocation), name)),
+			Keyword: "required",
+			Message: message,
+		})
+	}
+	return faults
+}
+
+// nearest reports the branch of an anyOf or oneOf that got furthest into the body: the sender
+// meant that one. Where every branch only lacks what it requires, none was meant, so one fault
+// names the choice.
+func (s *Schemas) nearest(e *jsonschema.ValidationError, keyword string) []Fault {
+	if choice := choices(e); choice != nil {
+		return []Fault{{
+			Pointer: pointerOf(e.InstanceLocation),
+			Keyword: keyword,
+			Message: "missing; one of " + strings.Join(choice, ", ") + " is needed",
+		}}
+	}
+	var best []Fault
+	bestDepth := -1
+	for _, branch := range e.Causes {
+		faults := s.leaves(branch)
+		depth := 0
+		for _, f := range faults {
+			d := 2 * strings.Count(f.Pointer, "/")
+			if f.Keyword == "required" {
+				d-- // a member that is there but wrong is nearer than one that is not there
+			}
+			depth = max(depth, d)
+		}
+		if depth > bestDepth || depth == bestDepth && len(faults) < len(best) {
+			best, bestDepth = faults, depth
+		}
+	}
+	return best
+}
+
+// choices returns what each branch lacks, or nil if a branch fails otherwise than by lacking
+// members of this very object.
+func choices(e *jsonschema.ValidationError) []string {
+	var all []string
+	for _, branch := range e.Causes {
+		required, ok := branch.ErrorKind.(*kind.Required)
+		if !ok || len(branch.InstanceLocation) != len(e.InstanceLocation) {
+			return nil
+		}
+		all = append(all, strings.Join(required.Missing, " with "))
+	}
+	return all
+}
+
+// wanted returns the types that the schema at the location asks of a member.
+func (s *Schemas) wanted(location, name string) []string {
+	schema := s.byLocation[location]
+	if schema == nil {
+		return nil
+	}
+	member := schema.Properties[name]
+	for member != nil && member.Types == nil {
+		member = member.Ref
+	}
+	if member == nil {
+		return nil
+	}
+	return member.Types.ToStrings()
+}
+
+func keywordOf(k jsonschema.ErrorKind) string {
+	switch k.(type) {
+	case *kind.FalseSchema:
+		return "false" // a schema, not a keyword
+	case *kind.Not:
+		return "not"
+	case *kind.RefCycle:
+		return "$ref"
+	}
+	if path := k.KeywordPath(); len(path) > 0 {
+		return path[0]
+	}
+	return "schema"
+}
+
+// messages are what a fault says for keywords of an operator's own schemas; the library's words
+// would quote the body.
+var messages = map[string]string{
+	"$ref":                  "cannot be checked: the schema only refers to itself",
+	"false":                 "must not be there",
+	"enum":                  "not one of the values allowed",
+	"const":                 "not the value wanted",
+	"format":                "not in the format wanted",
+	"pattern":               "does not match the pattern",
+	"minLength":             "too short",
+	"maxLength":             "too long",
+	"minimum":               "too small",
+	"exclusiveMinimum":      "too small",
+	"maximum":               "too large",
+	"exclusiveMaximum":      "too large",
+	"multipleOf":            "not a multiple of the number wanted",
+	"minItems":              "too few elements",
+	"maxItems":              "too many elements",
+	"uniqueItems":           "an element twice",
+	"contains":              "an element wanted is not there",
+	"minContains":           "too few of an element wanted",
+	"maxContains":           "too many of an element",
+	"minProperties":         "too few members",
+	"maxProperties":         "too many members",
+	"additionalProperties":  "has a member that is not allowed",
+	"unevaluatedProperties": "has a member that is not allowed",
+	"propertyNames":         "has a member whose name is not allowed",
+	"dependentRequired":     "lacks a member that another asks for",
+	"not":                   "has a form that is not allowed",
+	"oneOf":                 "fits more than one form",
+}
+
+func messageOf(k jsonschema.ErrorKind, keyword string) string {
+	if k, ok := k.(*kind.Type); ok {
+		return "want " + orList(k.Want, false) + ", got " + k.Got
+	}
+	if message, ok := messages[keyword]; ok {
+		return message
+	}
+	return "breaks the rule"
+}
+
+// orList is "string, number or null", or with articles "a string, a number or null".
+func orList(types []string, articles bool) string {
+	var words []string
+	null := false
+	for _, t := range types {
+		switch {
+		case t == "null":
+			null = true
+			continue
+		case articles && strings.ContainsRune("aio", rune(t[0])):
+			t = "an " + t
+		case articles:
+			t = "a " + t
+		}
+		words = append(words, t)
+	}
+	if null {
+		words = append(words, "null")
+	}
+	if last := len(words) - 1; last > 0 {
+		return strings.Join(words[:last], ", ") + " or " + words[last]
+	}
+	return strings.Join(words, "")
+}
+
+var pointerEscape = strings.NewReplacer("~", "~0", "/", "~1")
+
+// pointerOf is the JSON pointer (RFC 6901) of a path.
+func pointerOf(path []string) string {
+	var b strings.Builder
+	for _, token := range path {
+		b.WriteByte('/')
+		b.WriteString(pointerEscape.Replace(token))
+	}
+	return b.String()
+}

@@ -1,0 +1,120 @@
+package notification
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// schemaURL is where the schemas are for one another: a $ref to common.json#/$defs/… resolves
+// against it. Nothing is there.
+const schemaURL = "green-api:///schemas/"
+
+// maxSchemaBytes is the largest schema file to read; the built-in ones have less than 10 KiB.
+const maxSchemaBytes = 256 << 10
+
+// noLoader refuses what a $ref asks for outside the set: a check must not depend on the network,
+// nor read files that nobody named.
+type noLoader struct{}
+
+func (noLoader) Load(url string) (any, error) {
+	if name, ok := strings.CutPrefix(url, schemaURL); ok {
+		return nil, fmt.Errorf("$ref to %q, which is not there", name)
+	}
+	return nil, fmt.Errorf("$ref to %q, but only schema files beside this one are read", url)
+}
+
+// LoadSchemas compiles the built-in schemas, with the files of dir over them ("" for none). A file
+// named like a built-in one replaces it; X.json adds the type X and messageData.X.json the message
+// type X. Hidden files and READMEs are skipped. Any other file, and one that cannot be read or
+// compiled, is an error that names it.
+func LoadSchemas(dir string) (*Schemas, error) {
+	docs := make(map[string]schemaDoc)
+	builtin := SchemaFiles()
+	entries, err := fs.ReadDir(builtin, ".")
+	if err != nil {
+		return nil, err
+	}
+	for _, entry := range entries {
+		text, err := fs.ReadFile(builtin, entry.Name())
+		if err != nil {
+			return nil, err
+		}
+		doc, err := parseValue(text, nil)
+		if err != nil {
+			return nil, fmt.Errorf("schema %s: %w", entry.Name(), err)
+		}
+		docs[entry.Name()] = schemaDoc{file: entry.Name() + " (built in)", builtin: true, doc: doc}
+	}
+	if dir == "" {
+		return compile(docs)
+	}
+	if err := readDir(dir, docs); err != nil {
+		return nil, err
+	}
+	return compile(docs)
+}
+
+// readDir adds the schemas of a folder to docs.
+func readDir(dir string, docs map[string]schemaDoc) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("schemas: %w", err)
+	}
+	for _, entry := range entries {
+		name := entry.Name()
+		if strings.HasPrefix(name, ".") || strings.HasPrefix(strings.ToUpper(name), "README") {
+			continue
+		}
+		file := filepath.Join(dir, name)
+		if !isSchemaName(name) {
+			return fmt.Errorf("schemas: %s is none; want %s, TYPE.json or %sMESSAGE.json (letters, digits, - and _)",
+				file, commonFile, messagePrefix)
+		}
+		text, err := readSchema(file)
+		if err != nil {
+			return fmt.Errorf("schema %s: %w", file, err)
+		}
+		doc, err := parseValue(text, nil)
+		if err != nil {
+			return fmt.Errorf("schema %s: %w", file, err)
+		}
+		docs[name] = schemaDoc{file: file, doc: doc}
+	}
+	return nil
+}
+
+// isSchemaName accepts TYPE.json and messageData.MESSAGE.json.
+func isSchemaName(name string) bool {
+	what, ok := strings.CutSuffix(name, ".json")
+	if !ok || what+"." == messagePrefix {
+		return false
+	}
+	what = strings.TrimPrefix(what, messagePrefix)
+	for _, c := range what {
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '-', c == '_':
+		default:
+			return false
+		}
+	}
+	return what != ""
+}
+
+// readSchema reads a regular file; a pipe would make the load wait.
+func readSchema(file string) ([]byte, error) {
+	info, err := os.Stat(file)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, errors.New("not a regular file")
+	}
+	if info.Size() > maxSchemaBytes {
+		return nil, fmt.Errorf("longer than %d bytes", maxSchemaBytes)
+	}
+	return os.ReadFile(file)
+}

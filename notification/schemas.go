@@ -1,0 +1,208 @@
+package notification
+
+import (
+	"bytes"
+	"embed"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+)
+
+//go:embed schemas/*.json
+var schemaFS embed.FS
+
+// messagePrefix begins the file names of the schemas of messageData; commonFile holds what the
+// others share and is the schema of nothing.
+const (
+	messagePrefix = "messageData."
+	commonFile    = "common.json"
+)
+
+// aliases are message types that share another's schema. They are here and not in files because
+// names of files in a Go module must differ in more than case. (GREEN-API docs before 2024 print
+// the capital, read 2026-07.)
+var aliases = map[string]string{"ContactsArrayMessage": "contactsArrayMessage"}
+
+// Schemas are compiled JSON Schemas (draft 2020-12), one for each typeWebhook and one for each
+// typeMessage. They may be used concurrently.
+type Schemas struct {
+	types      map[string]*jsonschema.Schema
+	messages   map[string]*jsonschema.Schema
+	byLocation map[string]*jsonschema.Schema // every schema within them
+}
+
+// SchemaFiles are the built-in schemas: common.json, TYPE.json for the whole body and
+// messageData.MESSAGE.json for messageData, all in the root of the file system.
+func SchemaFiles() fs.FS {
+	files, err := fs.Sub(schemaFS, "schemas")
+	if err != nil {
+		panic(err) // only for a malformed name
+	}
+	return files
+}
+
+// KnownType reports whether there is a schema for the typeWebhook.
+func (s *Schemas) KnownType(typ string) bool {
+	return s.types[typ] != nil
+}
+
+// KnownMessage reports whether there is a schema for the typeMessage.
+func (s *Schemas) KnownMessage(msg string) bool {
+	return s.messages[msg] != nil
+}
+
+// Types returns the known typeWebhooks, sorted.
+func (s *Schemas) Types() []string {
+	return slices.Sorted(maps.Keys(s.types))
+}
+
+// Messages returns the known typeMessages, sorted.
+func (s *Schemas) Messages() []string {
+	return slices.Sorted(maps.Keys(s.messages))
+}
+
+// Validate returns what is wrong with a notification, sorted by pointer and keyword and at most
+// 100 faults, or nil. It checks the whole body by its type and then messageData by its message
+// type. A message type that is unknown is not checked, and of an unknown type nothing is.
+func (s *Schemas) Validate(n *Notification) []Fault {
+	schema := s.types[n.Type]
+	if schema == nil {
+		return nil
+	}
+	var faults []Fault
+	if err := schema.Validate(n.root); err != nil {
+		faults = s.faultsOf(err, "")
+	}
+	if message := s.messages[n.Message]; message != nil {
+		if err := message.Validate(n.root["messageData"]); err != nil {
+			faults = append(faults, s.faultsOf(err, "/messageData")...)
+		}
+	}
+	return sortFaults(faults)
+}
+
+// vendorNames are the member names that the built-in schemas know, each with itself as value.
+var vendorNames = sync.OnceValue(func() map[string]string {
+	names := make(map[string]string)
+	files, err := fs.Glob(schemaFS, "schemas/*.json")
+	if err != nil {
+		panic(err) // only for a malformed pattern
+	}
+	for _, file := range files {
+		text, err := schemaFS.ReadFile(file)
+		if err != nil {
+			panic(err) // it is embedded
+		}
+		doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(text)) // parseValue itself asks for the names
+		if err != nil {
+			panic(fmt.Sprintf("%s: %v", file, err))
+		}
+		collectNames(doc, names)
+	}
+	return names
+})
+
+// collectNames adds the names of properties at any depth of a schema.
+func collectNames(schema any, names map[string]string) {
+	switch schema := schema.(type) {
+	case map[string]any:
+		for keyword, v := range schema {
+			if properties, ok := v.(map[string]any); ok && keyword == "properties" {
+				for name := range properties {
+					names[name] = name
+				}
+			}
+			collectNames(v, names)
+		}
+	case []any:
+		for _, v := range schema {
+			collectNames(v, names)
+		}
+	}
+}
+
+// schemaDoc is one schema file as read.
+type schemaDoc struct {
+	file    string // as errors name it
+	builtin bool
+	doc     any
+}
+
+// compile compiles the files, named as in SchemaFiles, with no way to any other.
+func compile(docs map[string]schemaDoc) (s *Schemas, err error) {
+	names := slices.Sorted(maps.Keys(docs))
+	current := ""
+	defer func() {
+		if r := recover(); r != nil {
+			s, err = nil, fmt.Errorf("schema %s: the validator cannot compile it", docs[current].file)
+		}
+	}()
+
+	compiler := jsonschema.NewCompiler()
+	compiler.DefaultDraft(jsonschema.Draft2020)
+	compiler.UseLoader(noLoader{})
+	for _, name := range names {
+		current = name
+		if err := compiler.AddResource(schemaURL+name, docs[name].doc); err != nil {
+			return nil, fmt.Errorf("schema %s: %w", docs[name].file, err)
+		}
+	}
+	s = &Schemas{
+		types:      make(map[string]*jsonschema.Schema),
+		messages:   make(map[string]*jsonschema.Schema),
+		byLocation: make(map[string]*jsonschema.Schema),
+	}
+	for _, name := range names {
+		current = name
+		schema, err := compiler.Compile(schemaURL + name)
+		if err != nil {
+			return nil, compileError(docs, name, err)
+		}
+		s.index(schema)
+		what := strings.TrimSuffix(name, ".json")
+		if message, ok := strings.CutPrefix(what, messagePrefix); ok {
+			s.messages[message] = schema
+		} else if name != commonFile {
+			s.types[what] = schema
+		}
+	}
+	for alias, message := range aliases {
+		if s.messages[alias] == nil && s.messages[message] != nil {
+			s.messages[alias] = s.messages[message]
+		}
+	}
+	return s, nil
+}
+
+// compileError names the file that is to blame: a built-in schema fails only for what it refers to.
+func compileError(docs map[string]schemaDoc, name string, err error) error {
+	common := docs[commonFile]
+	if docs[name].builtin && !common.builtin {
+		return fmt.Errorf("schema %s: %s cannot use it: %w", common.file, name, err)
+	}
+	return fmt.Errorf("schema %s: %w", docs[name].file, err)
+}
+
+// index notes where each schema is whose members can be asked for by required.
+func (s *Schemas) index(schema *jsonschema.Schema) {
+	if schema == nil || s.byLocation[schema.Location] != nil {
+		return
+	}
+	s.byLocation[schema.Location] = schema
+	for _, member := range schema.Properties {
+		s.index(member)
+	}
+	for _, list := range [][]*jsonschema.Schema{schema.AllOf, schema.AnyOf, schema.OneOf} {
+		for _, branch := range list {
+			s.index(branch)
+		}
+	}
+	for _, inner := range []*jsonschema.Schema{schema.Ref, schema.Items2020, schema.If, schema.Then, schema.Else} {
+		s.index(inner)
+	}
+}

@@ -1,0 +1,166 @@
+package notification
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// What SyntaxError.Cause may be.
+const (
+	causeEmpty           = "empty body"
+	causeByteOrderMark   = "byte-order mark"
+	causeNotObject       = "not a JSON object"
+	causeEnd             = "unexpected end"
+	causeDataAfter       = "data after the object"
+	causeDepth           = "nested deeper than 100"
+	causeTwice           = "name twice in one object"
+	causeBadName         = "name with broken UTF-8 or a lone surrogate"
+	causeNameNotString   = "name that is not a string"
+	causeLeadingZero     = "number with a leading zero"
+	causeLongNumber      = "number longer than 64 bytes"
+	causeNumberRange     = "number out of range"
+	causeControl         = "control character in a string"
+	causeEscape          = "invalid escape in a string"
+	causeOutOfPlace      = "comma, colon or bracket out of place"
+	causeCharacter       = "unexpected character"
+	causeNoType          = "no typeWebhook"
+	causeBadType         = "typeWebhook is not a non-empty string"
+	causeNoInstanceData  = "no instanceData"
+	causeBadInstanceData = "instanceData is not an object"
+	causeNoInstance      = "no idInstance"
+	causeBadInstance     = "idInstance is not 1 to 20 digits"
+)
+
+// SyntaxError says why a body is not a notification. It never quotes a value of the body.
+type SyntaxError struct {
+	Offset  int64  // byte of the body where it was found, from 0
+	Pointer string // JSON pointer to the place, as far as it is made of the vendor's own names; "" is the whole body
+	Cause   string // from a closed list, in words for the operator
+}
+
+// Error is, for example, "byte 72: number with a leading zero, at /instanceData/idInstance".
+func (e *SyntaxError) Error() string {
+	if e.Pointer == "" {
+		return fmt.Sprintf("byte %d: %s", e.Offset, e.Cause)
+	}
+	return fmt.Sprintf("byte %d: %s, at %s", e.Offset, e.Cause, e.Pointer)
+}
+
+// fail reports what was found in the value that was read last.
+func (p *parser) fail(cause string, at int) *SyntaxError {
+	return &SyntaxError{Offset: int64(at), Pointer: vendorPointer(p.decoder.StackPointer()), Cause: cause}
+}
+
+// syntaxError turns an error of the decoder, whose text quotes the body, into one that does not.
+func (p *parser) syntaxError(err error) *SyntaxError {
+	var syntactic *jsontext.SyntacticError
+	if !errors.As(err, &syntactic) {
+		return p.fail(causeEnd, len(p.body)) // io.EOF: there was nothing but white space
+	}
+	at := int(syntactic.ByteOffset)
+	found := &SyntaxError{Offset: int64(at), Pointer: vendorPointer(syntactic.JSONPointer), Cause: causeCharacter}
+	switch {
+	case errors.Is(err, jsontext.ErrDuplicateName):
+		found.Cause = causeTwice
+	case errors.Is(err, jsontext.ErrNonStringName):
+		found.Cause = causeNameNotString
+	case errors.Is(err, io.ErrUnexpectedEOF) || at >= len(p.body):
+		found.Offset, found.Cause = int64(len(p.body)), causeEnd
+	case p.leadingZero(at):
+		// The decoder takes 0 for the number and reports the next digit as out of place.
+		at--
+		if at > 0 && p.body[at-1] == '-' {
+			at--
+		}
+		return p.fail(causeLeadingZero, at)
+	case p.inString(at):
+		found.Cause = causeControl
+		if p.body[at] == '\\' {
+			found.Cause = causeEscape
+		}
+	case strings.IndexByte(",:[]{}", p.body[at]) >= 0:
+		found.Cause = causeOutOfPlace
+	}
+	return found
+}
+
+func (p *parser) leadingZero(at int) bool {
+	return at > 0 && p.body[at-1] == '0' && p.body[at] >= '0' && p.body[at] <= '9'
+}
+
+// inString reports whether the byte is inside a string, which the decoder then could not finish.
+func (p *parser) inString(at int) bool {
+	rest := bytes.TrimLeft(p.body[p.decoder.InputOffset():], " \t\r\n,:")
+	return len(rest) > 0 && rest[0] == '"' && at > len(p.body)-len(rest)
+}
+
+// semanticError reports the member at the path, or the object that lacks it. Only a body that
+// is refused is read a second time, for the place.
+func semanticError(body []byte, cause string, path ...string) *SyntaxError {
+	return &SyntaxError{
+		Offset:  offsetOf(body, path),
+		Pointer: "/" + strings.Join(path, "/"),
+		Cause:   cause,
+	}
+}
+
+// offsetOf returns where the value at the path begins, or else the innermost object that is there.
+func offsetOf(body []byte, path []string) int64 {
+	d := jsontext.NewDecoder(bytes.NewBuffer(body), jsontext.AllowInvalidUTF8(true))
+	var begin int64
+	for _, name := range path {
+		if _, err := d.ReadToken(); err != nil {
+			return begin
+		}
+		begin = d.InputOffset() - 1
+		if !seek(d, name) {
+			return begin
+		}
+	}
+	value, err := d.ReadValue()
+	if err != nil {
+		return begin
+	}
+	return d.InputOffset() - int64(len(value))
+}
+
+// seek reads on to the value of the named member of the object whose brace was read last.
+func seek(d *jsontext.Decoder, name string) bool {
+	for d.PeekKind() == '"' {
+		token, err := d.ReadToken()
+		if err != nil {
+			return false
+		}
+		if token.String() == name {
+			return true
+		}
+		if err := d.SkipValue(); err != nil {
+			return false
+		}
+	}
+	return false
+}
+
+// vendorPointer cuts a pointer before the first name that is not the vendor's. In broken JSON
+// (a quote in a text that is not escaped) what looks like a name may be the text of a message.
+func vendorPointer(pointer jsontext.Pointer) string {
+	names := vendorNames()
+	kept := ""
+	for token := range pointer.Tokens() {
+		if _, ok := names[token]; !ok && !isIndex(token) {
+			break
+		}
+		kept += "/" + token // the vendor's names need no escape
+	}
+	return kept
+}
+
+// isIndex reports whether the token can be an array index; longer digits may be a phone number.
+func isIndex(token string) bool {
+	return token != "" && len(token) <= 5 && strings.Trim(token, "0123456789") == ""
+}
