@@ -1,0 +1,43 @@
+package quarantine
+
+import (
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+func BenchmarkPut(b *testing.B) {
+	for _, c := range []struct {
+		name          string
+		writers, body int
+	}{{"1 writer", 1, 2000}, {"64 writers", 64, 2000}, {"1 writer of 1 MiB", 1, 1 << 20}} {
+		b.Run(c.name, func(b *testing.B) {
+			s := openStore(b, b.TempDir())
+			e := testEntry(testBody(c.body))
+			var left atomic.Int64
+			left.Store(int64(b.N))
+			var slowest atomic.Int64
+			b.ResetTimer()
+			var wg sync.WaitGroup
+			for range c.writers {
+				wg.Go(func() {
+					for left.Add(-1) >= 0 {
+						start := time.Now()
+						if _, err := s.Put(e, 0); err != nil {
+							b.Error(err)
+							return
+						}
+						took := int64(time.Since(start))
+						for was := slowest.Load(); took > was && !slowest.CompareAndSwap(was, took); was = slowest.Load() {
+						}
+					}
+				})
+			}
+			wg.Wait()
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "puts/s")
+			b.ReportMetric(float64(slowest.Load())/1e6, "slowest-ms")
+			b.ReportMetric(float64(b.N)/float64(transactions(s)), "puts/commit")
+		})
+	}
+}
