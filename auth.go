@@ -92,7 +92,7 @@ func (a *Auth) provision(caddy.Context) error {
 	}
 	for id, tokens := range a.Instance {
 		if !isInstanceID(id) {
-			return fmt.Errorf("instance: invalid id %q; want 1 to 20 digits", id)
+			return errInstanceID
 		}
 		a.own[sameInstance(id)] = true
 		if len(tokens) == 0 {
@@ -111,6 +111,9 @@ func (a *Auth) provision(caddy.Context) error {
 	}
 	return nil
 }
+
+// errInstanceID does not quote the id: it may be a token in the wrong place.
+var errInstanceID = errors.New("instance: the id is not 1 to 20 digits; want an id and its tokens, as in 'instance 1101000001 {env.TOKEN}'")
 
 var errTokenForm = errors.New("invalid token; want it as in the console: a bare token, \"Bearer …\" or \"Basic …\", " +
 	"in printable ASCII; scheme and token are one argument, in quotes")
@@ -250,9 +253,8 @@ func (a *Auth) checkInstance(v *visit) *verdict {
 		return nil
 	}
 	g := a.find(v.r.Header)
-	instance := sameInstance(v.n.Instance)
-	own := a.own[instance]
-	if g != nil && (own && g.admits(instance) || !own && g.shared) {
+	own := a.own[v.n.Instance]
+	if g != nil && (own && g.admits(v.n.Instance) || !own && g.shared) {
 		return nil
 	}
 	return &verdict{
@@ -266,8 +268,8 @@ func (g *grant) admits(instance string) bool {
 	return found
 }
 
-// sameInstance makes one id of its spellings: as a string, an id may have leading zeros, which no
-// handler that reads a number would see.
+// sameInstance makes one id of its spellings, as notification.Parse does: as a string, an id may
+// have leading zeros, which no handler that reads a number would see.
 func sameInstance(id string) string {
 	if short := strings.TrimLeft(id, "0"); short != "" {
 		return short
@@ -304,6 +306,9 @@ func (a *Auth) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			args := d.RemainingArgs()
 			if len(args) < 2 {
 				return d.ArgErr()
+			}
+			if !isInstanceID(args[0]) {
+				return d.WrapErr(errInstanceID)
 			}
 			if _, said := a.Instance[args[0]]; said {
 				return d.Errf("instance %s is already specified; give all its tokens on one line", args[0])

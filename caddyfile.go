@@ -73,7 +73,7 @@ func parseHandler(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, err
 		return nil, err
 	}
 	if h.Auth == nil {
-		return nil, d.Err("green_api: auth is required; want 'auth { token {env.GREEN_API_TOKEN} }', " +
+		return nil, d.Err("auth is required; want a block with 'token {env.GREEN_API_TOKEN}' in it, " +
 			"or 'auth off' to take notifications without a token")
 	}
 	return h, nil
@@ -81,10 +81,10 @@ func parseHandler(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, err
 
 // parseApp sets up the App from the global option green_api.
 func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
+	d.Next() // green_api
 	if existing != nil {
 		return nil, d.Err("green_api is already specified")
 	}
-	d.Next() // green_api
 	app := new(App)
 	if err := app.unmarshalCaddyfile(d); err != nil {
 		return nil, err
@@ -149,13 +149,12 @@ func offArg(d *caddyfile.Dispenser) (off bool, err error) {
 
 // textArg takes one argument.
 func textArg(d *caddyfile.Dispenser, into *string) error {
-	if !d.NextArg() {
-		return d.ArgErr()
+	option := d.Val()
+	args := d.RemainingArgs()
+	if len(args) != 1 {
+		return d.Errf("%s: want one argument", option)
 	}
-	*into = d.Val()
-	if d.NextArg() {
-		return d.ArgErr()
-	}
+	*into = args[0]
 	return nil
 }
 
@@ -177,7 +176,7 @@ func choiceArg(d *caddyfile.Dispenser, into *string, choices ...string) error {
 		return err
 	}
 	if !slices.Contains(choices, *into) {
-		return d.Errf("invalid %s '%s'; want %s", option, *into, anyOf(choices))
+		return d.Errf("%s: invalid value '%s'; want %s", option, *into, anyOf(choices))
 	}
 	return nil
 }

@@ -18,8 +18,8 @@ is judged by. Each command has a --help of its own.`,
 		CobraFunc: func(cmd *cobra.Command) {
 			cmd.Args = usageArgs(cobra.NoArgs)
 			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+			cmd.SetFlagErrorFunc(usageError) // the commands below inherit it
 			for _, sub := range []*cobra.Command{checkCommand(), schemasCommand()} {
-				sub.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError(cmd, err) })
 				sub.Args = usageArgs(sub.Args)
 				sub.SilenceErrors = true // said by the commands themselves
 				cmd.AddCommand(sub)
@@ -39,7 +39,7 @@ var errFindings = errors.New("findings")
 
 // usageError ends a command with exit code 2, having said why.
 func usageError(cmd *cobra.Command, err error) error {
-	fmt.Fprintf(cmd.ErrOrStderr(), "caddy green-api %s: %v\nsee 'caddy green-api %s --help'\n", cmd.Name(), err, cmd.Name())
+	fmt.Fprintf(cmd.ErrOrStderr(), "%s: %v\nsee '%s --help'\n", cmd.CommandPath(), err, cmd.CommandPath())
 	return exit(cmd, exitUsage)
 }
 

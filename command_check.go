@@ -50,13 +50,12 @@ not understood or a file could not be read.`,
 					MaxBodySize: defaultMaxBodySize, UnknownType: actionQuarantine,
 					UnknownMessage: actionPass, Invalid: actionQuarantine, schemas: loaded,
 				},
-				in: cmd.InOrStdin(), out: cmd.OutOrStdout(), json: format == formatJSON,
+				in: cmd.InOrStdin(), out: cmd.OutOrStdout(), stderr: cmd.ErrOrStderr(), json: format == formatJSON,
 			}
 			c.gate.wanted.schemas = loaded
 			for _, arg := range args {
 				if err := c.check(arg); err != nil {
-					fmt.Fprintf(cmd.ErrOrStderr(), "caddy green-api check: %v\n", err)
-					c.unreadable = true
+					c.skip(err)
 				}
 			}
 			switch {
@@ -75,10 +74,11 @@ not understood or a file could not be read.`,
 
 // checker runs bodies through the gate validate as it is without settings.
 type checker struct {
-	gate *Validate
-	in   io.Reader
-	out  io.Writer
-	json bool
+	gate   *Validate
+	in     io.Reader
+	out    io.Writer
+	stderr io.Writer
+	json   bool
 
 	quarantined, unreadable bool
 }
@@ -112,16 +112,28 @@ func (c *checker) check(arg string) error {
 	}
 	count := 0
 	err = filepath.WalkDir(arg, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() || filepath.Ext(path) != ".json" {
-			return err
+		if err == nil && (entry.IsDir() || filepath.Ext(path) != ".json") {
+			return nil
 		}
 		count++
-		return c.checkFile(path)
+		if err == nil {
+			err = c.checkFile(path)
+		}
+		if err != nil {
+			c.skip(err)
+		}
+		return nil
 	})
 	if err == nil && count == 0 {
 		err = fmt.Errorf("%s: no *.json file in it", arg)
 	}
 	return err
+}
+
+// skip says why something is not judged. The rest is, all the same.
+func (c *checker) skip(err error) {
+	fmt.Fprintf(c.stderr, "caddy green-api check: %v\n", err)
+	c.unreadable = true
 }
 
 func (c *checker) checkFile(path string) error {

@@ -188,8 +188,12 @@ func parseAllow(allow []string) ([]netip.Prefix, error) {
 			case vendorList:
 				list = append(list, vendorAddresses()...)
 			case "private_ranges":
-				for _, cidr := range caddyhttp.PrivateRangesCIDR() {
-					list = append(list, netip.MustParsePrefix(cidr))
+				for _, text := range caddyhttp.PrivateRangesCIDR() { // one of them is an address
+					prefix, err := parsePrefix(text)
+					if err != nil {
+						return nil, err
+					}
+					list = append(list, prefix)
 				}
 			default:
 				prefix, err := parsePrefix(item)

@@ -1,0 +1,209 @@
+package greenapi
+
+import (
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+func newAuth(t testing.TB, a Auth) *Auth {
+	t.Helper()
+	if err := a.provision(caddy.Context{}); err != nil {
+		t.Fatal(err)
+	}
+	return &a
+}
+
+func TestAuthJudge(t *testing.T) {
+	basic := "Basic " + base64.StdEncoding.EncodeToString([]byte("user:demo-token"))
+	for _, test := range []struct {
+		token  string // as in the console
+		header []string
+		want   tokenState
+	}{
+		{"abc", []string{"Bearer abc"}, tokenRight},
+		{"abc", []string{"bearer abc"}, tokenRight},
+		{"abc", []string{"BEARER   abc"}, tokenRight},
+		{"abc", []string{"abc"}, tokenRight},
+		{"abc", []string{"Basic abc"}, tokenWrong},
+		{"abc", []string{"Bearer abcd"}, tokenWrong},
+		{"abc", []string{"Bearer ab"}, tokenWrong},
+		{"abc", []string{"Bearer ABC"}, tokenWrong},
+		{"Bearer abc", []string{"Bearer abc"}, tokenRight},
+		{"Bearer abc", []string{"bEaReR abc"}, tokenRight},
+		{"bearer abc", []string{"Bearer abc"}, tokenRight},
+		{"Bearer abc", []string{"Bearer Bearer abc"}, tokenWrong},
+		{basic, []string{basic}, tokenRight},
+		{basic, []string{strings.Replace(basic, "Basic", "basic", 1)}, tokenRight},
+		{basic, []string{strings.TrimPrefix(basic, "Basic ")}, tokenWrong},
+		{basic, []string{strings.Replace(basic, "Basic", "Bearer", 1)}, tokenWrong},
+		{"abc", nil, tokenNone},
+		{"abc", []string{""}, tokenNone},
+		{"abc", []string{"Bearer"}, tokenWrong},
+		{"abc", []string{"Bearer "}, tokenWrong},
+		{"abc", []string{"Bearer abc abc"}, tokenWrong},
+		{"abc", []string{"Digest abc"}, tokenWrong},
+		{"abc", []string{"Bearer abc", "Bearer abc"}, tokenWrong}, // doubled
+		{"abc", []string{"Bearer nope", "Bearer abc"}, tokenWrong},
+		{"abc", []string{"Bearer abc,Bearer abc"}, tokenWrong},
+		{"abc", []string{"Bearer аbc"}, tokenWrong}, // Cyrillic
+		{"abc", []string{"Bearer abc\x00"}, tokenWrong},
+		{"abc", []string{"Bearer\tabc"}, tokenWrong},
+		{"abc", []string{"Bearer " + strings.Repeat("a", 1<<20)}, tokenWrong},
+	} {
+		a := newAuth(t, Auth{Token: []string{"other-demo-token", test.token}})
+		if got := a.judge(http.Header{"Authorization": test.header}); got != test.want {
+			t.Errorf("token %q: %.60q is %s, want %s", test.token, test.header, got, test.want)
+		}
+	}
+}
+
+func TestAuthCheckInstance(t *testing.T) {
+	both := Auth{Token: []string{"shared"}, Instance: map[string][]string{"1101000001": {"own-1", "own-1-old"}, "0001101000002": {"own-2"}}}
+	only := Auth{Instance: map[string][]string{"1101000001": {"own-1", "twin"}, "1101000002": {"own-2", "twin"}}}
+	for _, test := range []struct {
+		auth            Auth
+		token, instance string
+		admitted        bool
+	}{
+		{both, "own-1", "1101000001", true},
+		{both, "own-1-old", "1101000001", true},
+		{both, "shared", "1101000001", false}, // it has tokens of its own
+		{both, "own-2", "1101000001", false},
+		{both, "own-2", "1101000002", true},
+		{both, "shared", "1101000002", false},
+		{both, "shared", "1101000003", true},
+		{both, "own-1", "1101000003", false},
+		{only, "own-1", "1101000001", true},
+		{only, "own-1", "1101000003", false},
+		{only, "twin", "1101000001", true},
+		{only, "twin", "1101000002", true},
+		{only, "twin", "1101000003", false},
+		{Auth{Off: true}, "", "1101000001", true},
+	} {
+		a := newAuth(t, test.auth)
+		v := &visit{r: &http.Request{Header: http.Header{"Authorization": {"Bearer " + test.token}}}}
+		v.n = parsed(t, fmt.Sprintf(`{"typeWebhook":"x","instanceData":{"idInstance":%s}}`, test.instance))
+		v.token = a.judge(v.r.Header)
+		if end := a.check(v); end != nil {
+			t.Errorf("%s for %s: refused before the body: %s", test.token, test.instance, end.reason)
+		}
+		if got := a.checkInstance(v) == nil; got != test.admitted {
+			t.Errorf("%s for %s: admitted %t, want %t", test.token, test.instance, got, test.admitted)
+		}
+	}
+	// As a string, an id may have leading zeros; a handler that reads a number does not see them.
+	a := newAuth(t, both)
+	v := &visit{r: &http.Request{Header: http.Header{"Authorization": {"Bearer shared"}}}}
+	v.n = parsed(t, `{"typeWebhook":"x","instanceData":{"idInstance":"001101000001"}}`)
+	if a.checkInstance(v) == nil {
+		t.Error("leading zeros get past an instance's own tokens")
+	}
+}
+
+// TestAuthThroughCaddy: what the sender is told, and what the operator reads.
+func TestAuthThroughCaddy(t *testing.T) {
+	up := newUpstream(t, 200, nil)
+	config := site("ip_filter {\nallow 127.0.0.1\n}\nauth {\ntoken TOKEN\ninstance 1101000009 own-demo-token\n}\nreverse_proxy " + up.address)
+	own := strings.Replace(textMessage, "1101000001", "1101000009", 1)
+	for _, test := range []struct {
+		name, body string
+		headers    []string
+		status     int
+		want       []string
+	}{
+		{"right", textMessage, nil, 200, []string{"outcome", "delivered"}},
+		{"none", textMessage, []string{"Authorization", ""}, 401, []string{"reason", "no_token", "level", "warn", "claimed_instance", "1101000001", "client_ip", "127.0.0.1"}},
+		{"wrong", textMessage, []string{"Authorization", "Bearer wrong-canary"}, 401, []string{"reason", "bad_token", "claimed_instance", "1101000001"}},
+		{"wrong, long body", textMessage + strings.Repeat(" ", 64<<10), []string{"Authorization", "Bearer x"}, 401, []string{"reason", "bad_token", "claimed_instance", ""}},
+		{"wrong, broken body", "{", []string{"Authorization", "Bearer x"}, 401, []string{"reason", "bad_token", "claimed_instance", ""}},
+		{"own", own, []string{"Authorization", "Bearer own-demo-token"}, 200, []string{"outcome", "delivered", "instance", "1101000009"}},
+		{"of another instance", textMessage, []string{"Authorization", "Bearer own-demo-token"}, 403, []string{"reason", "instance_not_allowed", "level", "warn", "instance", "1101000001"}},
+		{"shared for one with its own", own, nil, 403, []string{"reason", "instance_not_allowed", "instance", "1101000009"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			e := start(t, config)
+			before := len(up.requests())
+			response := e.send(http.MethodPost, e.url, strings.NewReader(test.body), test.headers...)
+			if response.StatusCode != test.status {
+				t.Errorf("status %d, want %d", response.StatusCode, test.status)
+			}
+			if test.status == 401 && response.Header.Get("WWW-Authenticate") != "Bearer" {
+				t.Errorf("WWW-Authenticate: %q", response.Header.Get("WWW-Authenticate"))
+			}
+			if asked := len(up.requests()) > before; asked != (test.status == 200) {
+				t.Errorf("a handler was asked: %t", asked)
+			}
+			e.wantRecord(test.want...)
+			for _, secret := range []string{testToken, "own-demo-token", "wrong-canary"} {
+				if strings.Contains(e.logs.all(), secret) {
+					t.Errorf("the log shows the token %s", secret)
+				}
+			}
+		})
+	}
+}
+
+// TestAuthRefusesAtOnce: a refusal does not wait for a body that never comes.
+func TestAuthRefusesAtOnce(t *testing.T) {
+	e := start(t, site("ip_filter {\nallow 127.0.0.1\n}\nauth {\ntoken TOKEN\n}"))
+	for _, test := range []struct {
+		name, head string
+		within     time.Duration
+	}{
+		{"no body", "POST /green-api/webhook HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n", 5 * time.Second},
+		{"expects", "POST /green-api/webhook HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 100\r\n\r\n", time.Second},
+		{"not POST", "PUT /green-api/webhook HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + testToken + "\r\nContent-Length: 100\r\n\r\n", time.Second},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			e.t = t
+			began := time.Now()
+			if response := e.raw(test.head); response.StatusCode/100 != 4 || !response.Close {
+				t.Errorf("status %d, close %t", response.StatusCode, response.Close)
+			}
+			if took := time.Since(began); took > test.within {
+				t.Errorf("took %s", took)
+			}
+		})
+	}
+}
+
+// FuzzAuthorization: only the token itself is the token.
+func FuzzAuthorization(f *testing.F) {
+	a := newAuth(f, Auth{Token: []string{"abc", "Basic ZGVtbzpkZW1v"}})
+	for _, seed := range []string{"Bearer abc", "bearer  abc", "abc", "Basic ZGVtbzpkZW1v", "Bearer", "Bearer abc ", "Bearer \xffabc", "Bearer abc,x", ""} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, header string) {
+		fields := strings.Split(strings.Trim(header, " "), " ")
+		scheme, token := strings.ToLower(fields[0]), fields[len(fields)-1]
+		want := header == "" || len(fields) == 1 && token == "abc" || scheme == "bearer" && token == "abc" || scheme == "basic" && token == "ZGVtbzpkZW1v"
+		if got := a.judge(http.Header{"Authorization": {header}}); (got == tokenRight) && !want {
+			t.Errorf("%q is right", header)
+		}
+	})
+}
+
+func BenchmarkAuth(b *testing.B) {
+	for _, n := range []int{1, 10_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			config := Auth{Instance: make(map[string][]string)}
+			for i := range n {
+				config.Instance[fmt.Sprint(1101000000+i)] = []string{fmt.Sprintf("demo-token-%d", i)}
+			}
+			a := newAuth(b, config)
+			header := http.Header{"Authorization": {"Bearer demo-token-0"}}
+			b.ReportAllocs()
+			for b.Loop() {
+				if a.judge(header) != tokenRight {
+					b.Fatal("not right")
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,269 @@
+package greenapi
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// raw sends bytes over a connection of its own and returns the answer.
+func (e *edge) raw(text string) *http.Response {
+	e.t.Helper()
+	conn, err := net.Dial("tcp", "127.0.0.1:"+e.port)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	if _, err := io.WriteString(conn, text); err != nil {
+		e.t.Fatal(err)
+	}
+	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	return response
+}
+
+const rawHead = "POST /green-api/webhook HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer " + testToken + "\r\n"
+
+// TestDeliverPassesOn: the handler gets the very bytes that were checked, with their length, and
+// the headers as nginx would pass them.
+func TestDeliverPassesOn(t *testing.T) {
+	up := newUpstream(t, 200, nil)
+	e := start(t, site(loopback+"reverse_proxy "+up.address))
+
+	spaced := " \r\n" + strings.Replace(textMessage, "canary", `can\u0061ry \ud83d "ё"`, 1) + "\n "
+	spaced = strings.ReplaceAll(spaced, `\ud83d "ё"`, `\ud83d ё`+"\xff")
+	chunked := fmt.Sprintf("7\r\n%s\r\n%x\r\n%s\r\n0\r\nX-Trailer: x\r\n\r\n", spaced[:7], len(spaced)-7, spaced[7:])
+	for _, test := range []struct{ name, request string }{
+		{"with a length", fmt.Sprintf("Content-Type: application/json\r\nX-Custom: kept\r\nContent-Length: %d\r\n\r\n%s", len(spaced), spaced)},
+		{"chunked", "Content-Type: application/json\r\nX-Custom: kept\r\nTransfer-Encoding: chunked\r\nTrailer: X-Trailer\r\n\r\n" + chunked},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			e.t = t
+			if status := e.raw(rawHead + test.request).StatusCode; status != 200 {
+				t.Fatalf("status %d", status)
+			}
+			requests := up.requests()
+			got := requests[len(requests)-1]
+			if got.body != spaced {
+				t.Errorf("body %q, want %q", got.body, spaced)
+			}
+			if got.length != int64(len(spaced)) || len(got.coding) > 0 {
+				t.Errorf("Content-Length %d, Transfer-Encoding %v, want %d and none", got.length, got.coding, len(spaced))
+			}
+			for name, want := range map[string]string{
+				"Authorization": "Bearer " + testToken, "Content-Type": "application/json", "X-Custom": "kept",
+				"X-Forwarded-For": "127.0.0.1", "Expect": "", "Trailer": "",
+			} {
+				if got.header.Get(name) != want {
+					t.Errorf("%s: %q, want %q", name, got.header.Get(name), want)
+				}
+			}
+		})
+	}
+}
+
+// TestDeliverExpect: the sender is told to go on once, and the handler is not asked whether it may.
+func TestDeliverExpect(t *testing.T) {
+	up := newUpstream(t, 200, nil)
+	e := start(t, site(loopback+"reverse_proxy "+up.address))
+	conn, err := net.Dial("tcp", "127.0.0.1:"+e.port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	fmt.Fprintf(conn, "%sExpect: 100-continue\r\nContent-Length: %d\r\n\r\n", rawHead, len(textMessage))
+	answers := bufio.NewReader(conn)
+	if line, err := answers.ReadString('\n'); err != nil || !strings.Contains(line, "100 Continue") {
+		t.Fatalf("got %q, %v", line, err)
+	}
+	answers.ReadString('\n')
+	io.WriteString(conn, textMessage)
+	if line, err := answers.ReadString('\n'); err != nil || !strings.Contains(line, "200 OK") {
+		t.Fatalf("got %q, %v", line, err)
+	}
+	if got := up.requests()[0].header.Get("Expect"); got != "" {
+		t.Errorf("handler got Expect: %q", got)
+	}
+}
+
+// TestDeliverAnswers has what a handler may do, and what the sender is told.
+func TestDeliverAnswers(t *testing.T) {
+	status := func(code int) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) }
+	}
+	hijack := func(text string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			conn, _, err := http.NewResponseController(w).Hijack()
+			if err == nil {
+				io.WriteString(conn, text)
+				conn.Close()
+			}
+		}
+	}
+	for _, test := range []struct {
+		name   string
+		answer http.HandlerFunc
+		status int
+		reason string
+		said   string // handler_status
+	}{
+		{"200", status(200), 200, "", ""},
+		{"201", status(201), 200, "", ""},
+		{"204", status(204), 200, "", ""},
+		{"a long body", func(w http.ResponseWriter, _ *http.Request) { w.Write(make([]byte, 4<<20)) }, 200, "", ""},
+		{"early hints", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(103); w.WriteHeader(202) }, 200, "", ""},
+		{"301", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", 301) }, 502, "misrouted", "301"},
+		{"304", status(304), 502, "misrouted", "304"},
+		{"401", status(401), 502, "misrouted", "401"},
+		{"403", status(403), 502, "misrouted", "403"},
+		{"404", status(404), 502, "misrouted", "404"},
+		{"405", status(405), 502, "misrouted", "405"},
+		{"400", status(400), 502, "handler_refused", "400"},
+		{"422", status(422), 502, "handler_refused", "422"},
+		{"408", status(408), 503, "not_now", "408"},
+		{"425", status(425), 503, "not_now", "425"},
+		{"429", status(429), 503, "not_now", "429"},
+		{"502", status(502), 503, "not_now", "502"},
+		{"503", status(503), 503, "not_now", "503"},
+		{"504", status(504), 503, "not_now", "504"},
+		{"500", status(500), 502, "handler_error", "500"},
+		{"501", status(501), 502, "handler_error", "501"},
+		{"broken off without an answer", hijack(""), 502, "broken_off", ""},
+		{"200 broken off in the body", hijack("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf"), 502, "broken_off", "200"},
+		{"200 broken off in a chunk", hijack("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n64\r\nhalf"), 502, "broken_off", "200"},
+		{"no HTTP", hijack("hello\r\n\r\n"), 502, "broken_off", ""},
+		{"hangs", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, 504, "attempt_timeout", ""},
+		{"hangs after 200", func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(200)
+			http.NewResponseController(w).Flush()
+			<-r.Context().Done()
+		}, 504, "attempt_timeout", "200"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			up := newUpstream(t, 0, test.answer)
+			e := start(t, site(loopback+"deliver {\nattempt_timeout 300ms\n}\nreverse_proxy "+up.address+" {\nheader_down X-Handler yes\n}"))
+			response := e.send(http.MethodPost, e.url, strings.NewReader(textMessage))
+			if response.StatusCode != test.status {
+				t.Errorf("status %d, want %d", response.StatusCode, test.status)
+			}
+			for name := range response.Header {
+				switch name {
+				case "Date", "Server", "Content-Length", "Connection":
+				default:
+					t.Errorf("the sender got a header of the handler's: %s", name)
+				}
+			}
+			outcome, level := "delivered", "info"
+			if test.status != 200 {
+				outcome, level = "failed", "error"
+			}
+			e.wantRecord("outcome", outcome, "reason", test.reason, "level", level, "handler_status", test.said,
+				"status", fmt.Sprint(test.status), "handler", up.address, "attempts", "1")
+			if n := len(up.requests()); n != 1 {
+				t.Errorf("handler was asked %d times", n)
+			}
+		})
+	}
+}
+
+func TestDeliverNobodyThere(t *testing.T) {
+	e := start(t, site(loopback+"reverse_proxy 127.0.0.1:"+freePort(t)))
+	if status := e.post(textMessage); status != 503 {
+		t.Errorf("status %d, want 503", status)
+	}
+	e.wantRecord("outcome", "failed", "reason", "not_now")
+}
+
+// TestDeliverOutlivesTheSender: a handler that has begun is not cut short when the sender hangs up.
+func TestDeliverOutlivesTheSender(t *testing.T) {
+	began, goOn := make(chan struct{}), make(chan struct{})
+	finished := make(chan error, 1)
+	up := newUpstream(t, 0, func(w http.ResponseWriter, r *http.Request) {
+		close(began)
+		select {
+		case <-goOn:
+			finished <- nil
+		case <-r.Context().Done():
+			finished <- r.Context().Err()
+		}
+	})
+	e := start(t, site(loopback+"reverse_proxy "+up.address))
+	ctx, hangUp := context.WithCancel(context.Background())
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, e.url, strings.NewReader(textMessage))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+testToken)
+	go func() {
+		<-began
+		hangUp()
+	}()
+	if response, err := testClient.Do(r); err == nil {
+		t.Fatalf("answered %d before the handler did", response.StatusCode)
+	}
+	// Caddy has noticed when a cancelled request would have been recorded.
+	time.Sleep(100 * time.Millisecond)
+	close(goOn)
+	if err := <-finished; err != nil {
+		t.Errorf("handler was cut short: %v", err)
+	}
+	eventually(t, "record of the delivery", func() bool { return len(e.logs.records(t)) == 1 })
+	e.wantRecord("outcome", "delivered")
+}
+
+// TestDeliverNext: any handler of the route may deliver, not only reverse_proxy; a panic in one is
+// a failed attempt.
+func TestDeliverNext(t *testing.T) {
+	for _, test := range []struct {
+		behind string
+		status int
+		reason string
+	}{
+		{"respond 202", 200, ""},
+		{"error 500", 502, "handler_error"},
+		{"error 404", 502, "misrouted"},
+		{"error 200", 502, "broken_off"},
+		{"abort", 502, "broken_off"},
+		{"test_panic", 502, "broken_off"},
+	} {
+		t.Run(test.behind, func(t *testing.T) {
+			e := start(t, siteWith("order test_panic before respond", "green_api {\n"+loopback+"}\n"+test.behind+"\n"))
+			if status := e.post(textMessage); status != test.status {
+				t.Errorf("status %d, want %d", status, test.status)
+			}
+			e.wantRecord("reason", test.reason)
+		})
+	}
+}
+
+// panicker is a handler with a fault.
+type panicker struct{}
+
+func init() {
+	caddy.RegisterModule(panicker{})
+	httpcaddyfile.RegisterHandlerDirective("test_panic", func(httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+		return panicker{}, nil
+	})
+}
+
+func (panicker) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.handlers.test_panic", New: func() caddy.Module { return new(panicker) }}
+}
+
+func (panicker) ServeHTTP(http.ResponseWriter, *http.Request, caddyhttp.Handler) error {
+	panic("a fault")
+}

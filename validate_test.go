@@ -1,0 +1,143 @@
+package greenapi
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/greenapi-community/caddy-green-api/notification"
+)
+
+func parsed(t testing.TB, body string) *notification.Notification {
+	t.Helper()
+	n, err := notification.Parse([]byte(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func newValidate(t testing.TB, va Validate) *Validate {
+	t.Helper()
+	ctx, cancel := caddy.NewContext(caddy.Context{Context: t.Context()})
+	t.Cleanup(cancel)
+	if err := va.provision(ctx); err != nil {
+		t.Fatal(err)
+	}
+	return &va
+}
+
+func TestValidateJudge(t *testing.T) {
+	body := func(typ, message string) string {
+		text := strings.Replace(textMessage, `"incomingMessageReceived"`, `"`+typ+`"`, 1)
+		if message == "" {
+			return strings.Replace(text, `"typeMessage":"textMessage",`, "", 1)
+		}
+		return strings.Replace(text, `"typeMessage":"textMessage"`, `"typeMessage":"`+message+`"`, 1)
+	}
+	const in = "incomingMessageReceived"
+	for _, test := range []struct {
+		name    string
+		options Validate
+		body    string
+		outcome outcome // "" for going on
+		reason  string  // of the verdict, or of the remark
+	}{
+		{"genuine", Validate{}, body(in, "textMessage"), "", ""},
+		{"drop a type", Validate{Drop: []string{in}}, body(in, "textMessage"), dropped, reasonUnwanted},
+		{"drop a message type", Validate{Drop: []string{in + ".textMessage"}}, body(in, "textMessage"), dropped, reasonUnwanted},
+		{"drop another message type", Validate{Drop: []string{in + ".imageMessage"}}, body(in, "textMessage"), "", ""},
+		{"drop of another type", Validate{Drop: []string{"outgoingMessageReceived.textMessage"}}, body(in, "textMessage"), "", ""},
+		{"drop comes before the schema", Validate{Drop: []string{in}}, body(in, ""), dropped, reasonUnwanted},
+		{"drop of an unknown type", Validate{Drop: []string{"brandNew"}}, body("brandNew", "textMessage"), dropped, reasonUnwanted},
+		{"accept the type", Validate{Accept: []string{in}}, body(in, "textMessage"), "", ""},
+		{"accept another type", Validate{Accept: []string{"incomingCall"}}, body(in, "textMessage"), dropped, reasonUnwanted},
+		{"accept the message type", Validate{Accept: []string{in + ".textMessage"}}, body(in, "textMessage"), "", ""},
+		{"accept another message type", Validate{Accept: []string{in + ".imageMessage"}}, body(in, "textMessage"), dropped, reasonUnwanted},
+		{"accept, unknown type", Validate{Accept: []string{"incomingCall"}}, body("brandNew", "textMessage"), quarantined, reasonUnknownType},
+		{"accept, unknown message type", Validate{Accept: []string{in + ".imageMessage"}}, body(in, "brandNew"), "", reasonUnknownMessage},
+		{"accept, no message type", Validate{Accept: []string{in + ".imageMessage"}}, body(in, ""), quarantined, reasonSchema},
+		{"unknown type", Validate{}, body("brandNew", "textMessage"), quarantined, reasonUnknownType},
+		{"unknown type pass", Validate{UnknownType: "pass"}, body("brandNew", "textMessage"), "", reasonUnknownType},
+		{"unknown type drop", Validate{UnknownType: "drop"}, body("brandNew", "textMessage"), dropped, reasonUnknownType},
+		{"unknown message type", Validate{}, body(in, "brandNew"), "", reasonUnknownMessage},
+		{"unknown message type quarantine", Validate{UnknownMessage: "quarantine"}, body(in, "brandNew"), quarantined, reasonUnknownMessage},
+		{"unknown message type drop", Validate{UnknownMessage: "drop"}, body(in, "brandNew"), dropped, reasonUnknownMessage},
+		{"no message type", Validate{}, body(in, ""), quarantined, reasonSchema},
+		{"invalid pass", Validate{Invalid: "pass"}, body(in, ""), "", reasonSchema},
+		{"invalid drop", Validate{Invalid: "drop"}, body(in, ""), dropped, reasonSchema},
+		{"case counts", Validate{}, strings.Replace(body(in, "textMessage"), in, "IncomingMessageReceived", 1), quarantined, reasonUnknownType},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			end, remark := newValidate(t, test.options).judge(parsed(t, test.body))
+			var got outcome
+			reason := ""
+			switch {
+			case end != nil:
+				got, reason = end.outcome, end.reason
+				if end.status != 200 {
+					t.Errorf("status %d: the sender would send it again", end.status)
+				}
+			case remark != nil:
+				reason = remark.reason
+			}
+			if got != test.outcome || reason != test.reason {
+				t.Errorf("%q %q, want %q %q", got, reason, test.outcome, test.reason)
+			}
+		})
+	}
+}
+
+// TestValidateGenuine sends everything genuine that there is: it passes.
+func TestValidateGenuine(t *testing.T) {
+	va := newValidate(t, Validate{})
+	bodies := make(map[string][]byte)
+	for _, example := range notification.Examples() {
+		bodies[example.Name] = example.Body
+	}
+	files, err := filepath.Glob("../shared/notifications/*.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		if bodies[file], err = os.ReadFile(file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(bodies) < 100 {
+		t.Fatalf("only %d bodies", len(bodies))
+	}
+	t.Logf("%d examples and %d genuine bodies", len(bodies)-len(files), len(files))
+	for name, body := range bodies {
+		n, end := parseBody(body)
+		if end == nil {
+			var remark *verdict
+			if end, remark = va.judge(n); remark != nil {
+				t.Errorf("%s: %s", name, remark.reason)
+			}
+		}
+		if end != nil {
+			t.Errorf("%s: %s %s %v %v", name, end.outcome, end.reason, end.faults, end.syntax)
+		}
+	}
+}
+
+// TestValidateVendorExample: the vendor's page prints an idInstance that is no JSON. The sender
+// would repeat it for a day, so it is kept, with what is wrong and where.
+func TestValidateVendorExample(t *testing.T) {
+	printed := strings.Replace(stateChanged, "1101000001", "000001", 1)
+	_, end := parseBody([]byte(printed))
+	if end == nil || end.reason != reasonMalformed || end.status != 200 {
+		t.Fatalf("verdict %+v", end)
+	}
+	at := strings.Index(printed, "000001")
+	if got := int(end.syntax.Offset); got != at && got != at+1 {
+		t.Errorf("byte %d, want %d", got, at)
+	}
+	if !strings.Contains(end.syntax.Error(), "leading zero") {
+		t.Errorf("message %q", end.syntax)
+	}
+}
