@@ -1,9 +1,13 @@
 package greenapi
 
 import (
+	"crypto/tls"
+	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestOutcomes takes one notification of each kind through a whole Caddy with two handlers behind
@@ -148,5 +152,73 @@ func TestNoUnexplained200(t *testing.T) {
 				t.Errorf("status %d, and a handler took it: %t", response.StatusCode, took)
 			}
 		})
+	}
+}
+
+// TestEarlyData: what is sent before the handshake is over can be a replay.
+func TestEarlyData(t *testing.T) {
+	for _, test := range []struct {
+		tls  *tls.ConnectionState
+		want int
+	}{
+		{nil, 0},
+		{&tls.ConnectionState{HandshakeComplete: true}, 0},
+		{&tls.ConnectionState{}, 425},
+	} {
+		end := notEarly(&visit{r: &http.Request{TLS: test.tls}})
+		if (end == nil) != (test.want == 0) || end != nil && (end.status != test.want || end.outcome != refused) {
+			t.Errorf("%+v: %+v", test.tls, end)
+		}
+	}
+}
+
+// TestAborted: half a body is no notification, whoever is to blame.
+func TestAborted(t *testing.T) {
+	up := newUpstream(t, 200, nil)
+	e := start(t, site(loopback+"reverse_proxy "+up.address))
+	for _, text := range []string{
+		rawHead + "Content-Length: 1000\r\n\r\n" + textMessage,
+		rawHead + "Transfer-Encoding: chunked\r\n\r\n5\r\n{\"typ",
+		rawHead + "Transfer-Encoding: chunked\r\n\r\nzz\r\n" + textMessage,
+	} {
+		conn, err := net.Dial("tcp", "127.0.0.1:"+e.port)
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.WriteString(conn, text)
+		conn.(*net.TCPConn).CloseWrite()
+		conn.SetDeadline(time.Now().Add(10 * time.Second))
+		answer, _ := io.ReadAll(conn)
+		conn.Close()
+		if strings.Contains(string(answer), " 200 ") {
+			t.Errorf("answered %q", answer)
+		}
+		e.wantRecord("outcome", "refused", "reason", "aborted", "level", "debug")
+	}
+	if len(up.requests()) != 0 {
+		t.Error("a handler was asked")
+	}
+}
+
+// TestPlaceholders: matchers, headers and other fleets by type work with stock directives.
+func TestPlaceholders(t *testing.T) {
+	states, rest := newUpstream(t, 200, nil), newUpstream(t, 200, nil)
+	e := start(t, siteWith("", "green_api {\n"+loopback+"}\n@state vars {http.green_api.type} stateInstanceChanged\n"+
+		"handle @state {\nreverse_proxy "+states.address+"\n}\nhandle {\nreverse_proxy "+rest.address+` {
+			header_up X-All "{http.green_api.type} {http.green_api.message} {http.green_api.instance} {http.green_api.chat} {http.green_api.id}"
+		}
+	}
+`))
+	for _, body := range []string{textMessage, stateChanged} {
+		if status := e.post(body); status != 200 {
+			t.Errorf("status %d", status)
+		}
+	}
+	if len(states.requests()) != 1 || len(rest.requests()) != 1 {
+		t.Fatalf("asked %d and %d times, want once each", len(states.requests()), len(rest.requests()))
+	}
+	want := "incomingMessageReceived textMessage 1101000001 79001234568@c.us 3EB0C767D097B7C7C030"
+	if got := rest.requests()[0].header.Get("X-All"); got != want {
+		t.Errorf("placeholders %q, want %q", got, want)
 	}
 }
