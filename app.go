@@ -226,17 +226,18 @@ func newEntry(name string, v *visit, end *verdict) quarantine.Entry {
 //	    }
 //	}
 func (a *App) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
-	if d.NextArg() {
-		return d.ArgErr()
+	if err := noArgs(d); err != nil {
+		return err
 	}
 	return eachOption(d, "green_api", []option{
 		{name: "quarantine", parse: func() error {
 			a.Quarantine = new(Quarantine)
-			if d.NextArg() {
-				a.Quarantine.Path = d.Val()
-			}
-			if d.NextArg() {
-				return d.ArgErr()
+			switch args := d.RemainingArgs(); len(args) {
+			case 0:
+			case 1:
+				a.Quarantine.Path = args[0]
+			default:
+				return d.Err("quarantine: want one directory, or none for the default")
 			}
 			return eachOption(d, "quarantine", []option{
 				{name: "max_size", parse: func() error { return sizeArg(d, &a.Quarantine.MaxSize) }},

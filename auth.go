@@ -305,7 +305,7 @@ func (a *Auth) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		{name: "instance", repeats: true, parse: func() error {
 			args := d.RemainingArgs()
 			if len(args) < 2 {
-				return d.ArgErr()
+				return d.Err("instance: want an id and one token or more") // without the arguments: they may be a token
 			}
 			if !isInstanceID(args[0]) {
 				return d.WrapErr(errInstanceID)

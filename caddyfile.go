@@ -2,6 +2,7 @@ package greenapi
 
 import (
 	"math"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -42,8 +43,8 @@ func init() {
 func parseHandler(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	d := helper.Dispenser
 	d.Next() // green_api
-	if d.NextArg() {
-		return nil, d.ArgErr()
+	if err := noArgs(d); err != nil {
+		return nil, err
 	}
 	h := new(Handler)
 	err := eachOption(d, "green_api", []option{
@@ -110,6 +111,9 @@ func eachOption(d *caddyfile.Dispenser, block string, options []option) error {
 			for i, o := range options {
 				names[i] = o.name
 			}
+			if block == "auth" && !optionLike.MatchString(name) { // it may be a token
+				return d.Errf("unrecognized auth option; want %s", anyOf(names))
+			}
 			return d.Errf("unrecognized %s option '%s'; want %s", block, name, anyOf(names))
 		}
 		if said[name] && !options[at].repeats {
@@ -123,6 +127,9 @@ func eachOption(d *caddyfile.Dispenser, block string, options []option) error {
 	return nil
 }
 
+// optionLike is what a misspelt option looks like, and a token hardly ever.
+var optionLike = regexp.MustCompile(`^[a-z_]{1,16}$`)
+
 // anyOf writes names as a choice.
 func anyOf(names []string) string {
 	if len(names) == 1 {
@@ -135,16 +142,20 @@ func anyOf(names []string) string {
 // offArg takes the only argument that a gate may have.
 func offArg(d *caddyfile.Dispenser) (off bool, err error) {
 	gate := d.Val()
-	if d.NextArg() {
-		if d.Val() != "off" {
-			return false, d.Errf("invalid argument of %s; want off, or a block", gate)
-		}
-		off = true
+	args := d.RemainingArgs()
+	if len(args) > 1 || len(args) == 1 && args[0] != "off" {
+		return false, d.Errf("invalid argument of %s; want off, or a block", gate)
 	}
+	return len(args) == 1, nil
+}
+
+// noArgs takes none.
+func noArgs(d *caddyfile.Dispenser) error {
+	name := d.Val()
 	if d.NextArg() {
-		return false, d.ArgErr()
+		return d.Errf("%s takes no argument; want a block", name)
 	}
-	return off, nil
+	return nil
 }
 
 // textArg takes one argument.

@@ -36,7 +36,12 @@ not understood or a file could not be read.`,
 		Example: `  caddy green-api check notification.json
   caddy green-api check --format json --schemas /etc/green-api/schemas bodies/
   curl -s https://example.com/body.json | caddy green-api check -`,
-		Args: cobra.MinimumNArgs(1),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return errors.New("want a file, a directory or -")
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if format != formatText && format != formatJSON {
 				return usageError(cmd, fmt.Errorf("invalid --format %q; want text or json", format))

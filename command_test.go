@@ -230,7 +230,7 @@ func TestCheckRefuses(t *testing.T) {
 		args []string
 		want []string // parts of stderr
 	}{
-		{"no arguments", nil, []string{"caddy green-api check: requires at least 1 arg(s)", usage}},
+		{"no arguments", nil, []string{"caddy green-api check: want a file, a directory or -", usage}},
 		{"unknown flag", []string{"--schema", "schemas", "state.json"}, []string{"caddy green-api check: unknown flag: --schema", usage}},
 		{"flag without value", []string{"state.json", "--format"}, []string{"caddy green-api check: flag needs an argument: --format", usage}},
 		{"unknown format", []string{"--format", "yaml", "state.json"}, []string{`caddy green-api check: invalid --format "yaml"; want text or json`, usage}},
@@ -317,7 +317,7 @@ func TestSchemasCommand(t *testing.T) {
 		t.Fatal(err)
 	}
 	stdout, stderr, code = runCaddy(t, dir, "", "green-api", "schemas", "written/schemas")
-	if code != 2 || stdout != "" || !strings.Contains(stderr, names[0]+": file exists") {
+	if code != 2 || stdout != "" || !strings.Contains(stderr, names[0]+" is there already") {
 		t.Errorf("again: exit code %d, want 2; stdout %q, stderr %q", code, stdout, stderr)
 	}
 	if text, err := os.ReadFile(changed); err != nil || string(text) != `{}` {

@@ -270,8 +270,8 @@ func (w *answerWriter) Write(p []byte) (int, error) {
 //	    attempt_timeout <duration>
 //	}
 func (d *Deliver) unmarshalCaddyfile(disp *caddyfile.Dispenser) error {
-	if disp.NextArg() {
-		return disp.ArgErr()
+	if err := noArgs(disp); err != nil {
+		return err
 	}
 	return eachOption(disp, "deliver", []option{
 		{name: "timeout", parse: func() error { return durationArg(disp, &d.Timeout) }},

@@ -236,7 +236,7 @@ func (f *IPFilter) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		{name: "allow", parse: func() error { return listArgs(d, &f.Allow) }},
 		{name: "source", repeats: true, parse: func() error {
 			if !d.NextArg() {
-				return d.ArgErr()
+				return d.Err("source: want the name of an http.ip_sources module, such as static")
 			}
 			name := d.Val()
 			source, err := caddyfile.UnmarshalModule(d, "http.ip_sources."+name)

@@ -160,7 +160,8 @@ func TestProvisionRefuses(t *testing.T) {
 		{"attempt_timeout negative", withAuth(`"deliver": {"attempt_timeout": -1}`), []string{"deliver: attempt_timeout: ", "is out of range"}},
 
 		// reverse_proxy
-		{"lb_retries", withAuth(`"reverse_proxy": {"load_balancing": {"retries": 1}}`), []string{"reverse_proxy: lb_retries", "do not go with green_api", "'deliver'"}},
+		{"no upstream", withAuth(`"reverse_proxy": {}`), []string{"reverse_proxy: no upstream; want one or more"}},
+		{"lb_retries", withAuth(`"reverse_proxy": {"load_balancing": {"retries": 1}}`), []string{"reverse_proxy: lb_retries", "do not go with green_api"}},
 		{"lb_try_duration", withAuth(`"reverse_proxy": {"load_balancing": {"try_duration": "5s"}}`), []string{"reverse_proxy: ", "lb_try_duration", "do not go with green_api"}},
 		{"lb_try_interval", withAuth(`"reverse_proxy": {"load_balancing": {"try_interval": "1s"}}`), []string{"reverse_proxy: ", "do not go with green_api"}},
 		{"lb_retry_match", withAuth(`"reverse_proxy": {"load_balancing": {"retry_match": [{"method": ["POST"]}]}}`), []string{"reverse_proxy: ", "lb_retry_match", "do not go with green_api"}},

@@ -23,8 +23,10 @@ const (
 	defaultDialTimeout  = 2 * time.Second
 )
 
-var errOwnLoop = errors.New("lb_retries, lb_try_duration and lb_retry_match do not go with green_api, " +
-	"which decides itself what is asked again; want none of them, see 'deliver'")
+var errOwnLoop = errors.New("lb_retries, lb_try_duration, lb_try_interval and lb_retry_match do not go with green_api, " +
+	"which decides itself what is asked again; want none of them")
+
+var errNoUpstream = errors.New("no upstream; want one or more, such as 127.0.0.1:9001, or 'dynamic'")
 
 // provisionProxy loads the nested reverse_proxy with our defaults. It is loaded as a module of its
 // own, so that Caddy gives it its logger and cleans it up.
@@ -39,6 +41,9 @@ func (h *Handler) provisionProxy(ctx caddy.Context) error {
 	proxy, err := ctx.LoadModuleByID("http.handlers.reverse_proxy", config)
 	if err != nil {
 		return err
+	}
+	if rp := proxy.(*reverseproxy.Handler); len(rp.Upstreams) == 0 && rp.DynamicUpstreams == nil {
+		return errNoUpstream
 	}
 	h.proxy = proxy.(caddyhttp.MiddlewareHandler)
 	return nil
@@ -85,11 +90,12 @@ func proxyConfig(rp *reverseproxy.Handler) (json.RawMessage, error) {
 
 // transportConfig gives the transport `http` our dial time-out. Others keep their own.
 func transportConfig(raw json.RawMessage) (json.RawMessage, error) {
-	transport := map[string]json.RawMessage{"protocol": json.RawMessage(`"http"`)}
-	if raw != nil {
-		if err := json.Unmarshal(raw, &transport); err != nil {
-			return nil, err
-		}
+	if raw == nil {
+		raw = json.RawMessage(`{"protocol": "http"}`)
+	}
+	var transport map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &transport); err != nil {
+		return nil, err
 	}
 	if _, set := transport["dial_timeout"]; set || !bytes.Equal(transport["protocol"], []byte(`"http"`)) {
 		return raw, nil
@@ -117,13 +123,13 @@ func refuseInProxy(d *caddyfile.Dispenser) error {
 	d.Next() // reverse_proxy
 	for d.NextArg() {
 		if arg := d.Val(); arg == "*" || strings.HasPrefix(arg, "@") || strings.HasPrefix(arg, "/") {
-			return d.Errf("reverse_proxy inside green_api takes no matcher: '%s'; put it on green_api, or want upstreams such as 127.0.0.1:9001", arg)
+			return d.Errf("reverse_proxy inside green_api takes no matcher: '%s'; put the matcher on green_api; want upstreams such as 127.0.0.1:9001", arg)
 		}
 	}
 	for d.NextBlock(0) {
 		switch option := d.Val(); option {
 		case "lb_retries", "lb_try_duration", "lb_try_interval", "lb_retry_match":
-			return d.Errf("reverse_proxy inside green_api takes no '%s': green_api decides itself what is asked again, see 'deliver'", option)
+			return d.Errf("reverse_proxy inside green_api takes no '%s': green_api decides itself what is asked again", option)
 		}
 		d.RemainingArgs()
 		for nesting := d.Nesting(); d.NextBlock(nesting); {

@@ -16,8 +16,10 @@ var resolvable = regexp.MustCompile(`\{(env|file)\.[^{}]*\}`)
 func resolve(text string) (string, error) {
 	resolved, err := caddy.NewReplacer().ReplaceOrErr(text, true, true)
 	if err != nil {
-		if named := resolvable.FindString(text); named != "" {
-			return "", fmt.Errorf("placeholder %s is not set or empty", named)
+		for _, named := range resolvable.FindAllString(text, -1) {
+			if _, err := caddy.NewReplacer().ReplaceOrErr(named, true, true); err != nil {
+				return "", fmt.Errorf("placeholder %s is not set or empty", named)
+			}
 		}
 		return "", errors.New("unknown placeholder; want {env.NAME}, or {file./path} with an absolute path")
 	}

@@ -262,8 +262,8 @@ func act(action string, v *verdict) (end, remark *verdict) {
 //	    schemas         <directory>
 //	}
 func (va *Validate) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
-	if d.NextArg() {
-		return d.ArgErr()
+	if err := noArgs(d); err != nil {
+		return err
 	}
 	actions := []string{actionQuarantine, actionPass, actionDrop}
 	return eachOption(d, "validate", []option{

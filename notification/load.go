@@ -62,7 +62,7 @@ func LoadSchemas(dir string) (*Schemas, error) {
 func readDir(dir string, docs map[string]schemaDoc) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return fmt.Errorf("schemas: %w", err)
+		return err
 	}
 	for _, entry := range entries {
 		name := entry.Name()
@@ -71,7 +71,7 @@ func readDir(dir string, docs map[string]schemaDoc) error {
 		}
 		file := filepath.Join(dir, name)
 		if !isSchemaName(name) {
-			return fmt.Errorf("schemas: %s is none; want %s, TYPE.json or %sMESSAGE.json (letters, digits, - and _)",
+			return fmt.Errorf("%s is no schema; want %s, TYPE.json or %sMESSAGE.json (letters, digits, - and _)",
 				file, commonFile, messagePrefix)
 		}
 		text, err := readSchema(file)
