@@ -1,0 +1,28 @@
+GOLANGCI_VERSION = v2.15.0
+
+.PHONY: check test race fuzz bench lint run
+
+check: ## what CI runs
+	.ci/run
+
+test:
+	go test ./...
+
+race:
+	go test -race ./...
+
+fuzz: ## a minute for each target; FUZZTIME=10m for longer
+	go test -run '^$$' -fuzz '^FuzzParse$$' -fuzztime $(or $(FUZZTIME),1m) ./notification
+	go test -run '^$$' -fuzz '^FuzzSchema$$' -fuzztime $(or $(FUZZTIME),1m) ./notification
+	go test -run '^$$' -fuzz '^FuzzEntry$$' -fuzztime $(or $(FUZZTIME),1m) ./quarantine
+	go test -run '^$$' -fuzz '^FuzzAuthorization$$' -fuzztime $(or $(FUZZTIME),1m) .
+	go test -run '^$$' -fuzz '^FuzzClientAddress$$' -fuzztime $(or $(FUZZTIME),1m) .
+
+bench:
+	go test -run '^$$' -bench . -benchmem ./...
+
+lint:
+	go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION) run
+
+run:
+	go run ./cmd/caddy run --config Caddyfile.example
