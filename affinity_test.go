@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
@@ -101,18 +102,23 @@ func TestAffinityThroughCaddy(t *testing.T) {
 // TestAffinityAvoidsTheBusy: while one handler is at work, the other is asked.
 func TestAffinityAvoidsTheBusy(t *testing.T) {
 	began, goOn := make(chan struct{}), make(chan struct{})
-	var once sync.Once
-	busy := newUpstream(t, 0, func(http.ResponseWriter, *http.Request) {
-		once.Do(func() { close(began) })
-		<-goOn
-	})
-	e := start(t, site(loopback+"reverse_proxy "+busy.address))
-	done := make(chan int)
+	release := sync.OnceFunc(func() { close(goOn) })
+	var taken atomic.Bool
+	first := func(http.ResponseWriter, *http.Request) {
+		if !taken.Swap(true) {
+			close(began)
+			<-goOn
+		}
+	}
+	a, b := newUpstream(t, 0, first), newUpstream(t, 0, first)
+	t.Cleanup(release) // before the upstreams are closed, which waits for their requests
+	e := start(t, site(loopback+"reverse_proxy "+a.address+" "+b.address))
+	done := make(chan int, 1)
 	go func() { done <- e.post(textMessage) }()
 	<-began
-	idle := newUpstream(t, 200, nil)
-	if err := e.load(site(loopback + "reverse_proxy " + busy.address + " " + idle.address)); err != nil {
-		t.Fatal(err)
+	busy := a
+	if len(busy.requests()) == 0 {
+		busy = b
 	}
 	for range 10 {
 		if status := e.post(textMessage); status != 200 {
@@ -122,8 +128,8 @@ func TestAffinityAvoidsTheBusy(t *testing.T) {
 	if n := len(busy.requests()); n != 1 {
 		t.Errorf("the busy handler was asked %d times", n)
 	}
-	close(goOn)
+	release()
 	if status := <-done; status != 200 {
-		t.Errorf("over the reload: status %d", status)
+		t.Errorf("the first one: status %d", status)
 	}
 }
