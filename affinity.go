@@ -49,16 +49,38 @@ func (a *Affinity) Provision(caddy.Context) error {
 	return fmt.Errorf("lb_policy green_api: invalid value %q; want instance, chat or nothing", a.By)
 }
 
-// Select chooses an upstream, nil if all are full.
+// Select chooses an upstream, nil if all are full. Behind green_api it does not choose one that
+// has failed this notification while another is left.
 func (a *Affinity) Select(pool reverseproxy.UpstreamPool, r *http.Request, _ http.ResponseWriter) *reverseproxy.Upstream {
-	if key := a.key(r); key != "" {
-		if up := highestRandomWeight(pool, key); up != nil {
+	key := a.key(r)
+	pick := func(pool reverseproxy.UpstreamPool, load func(*reverseproxy.Upstream) int) *reverseproxy.Upstream {
+		if key != "" {
+			if up := highestRandomWeight(pool, key); up != nil {
+				return up
+			}
+		} else if up := leastBusy(pool, load, (*reverseproxy.Upstream).Available); up != nil {
 			return up
 		}
-	} else if up := leastBusy(pool, (*reverseproxy.Upstream).Available); up != nil {
-		return up
+		return leastBusy(pool, load, func(up *reverseproxy.Upstream) bool { return !up.Full() })
 	}
-	return leastBusy(pool, func(up *reverseproxy.Upstream) bool { return !up.Full() })
+	if asking := askingOf(r.Context()); asking != nil {
+		return asking.choose(pool, pick)
+	}
+	return pick(pool, (*reverseproxy.Upstream).NumRequests)
+}
+
+// askedOnce is a policy of Caddy's, or of anybody else, that does not choose an upstream that has
+// failed this notification.
+type askedOnce struct{ reverseproxy.Selector }
+
+func (p askedOnce) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http.ResponseWriter) *reverseproxy.Upstream {
+	asking := askingOf(r.Context())
+	if asking == nil {
+		return p.Selector.Select(pool, r, w)
+	}
+	return asking.choose(pool, func(pool reverseproxy.UpstreamPool, _ func(*reverseproxy.Upstream) int) *reverseproxy.Upstream {
+		return p.Selector.Select(pool, r, w)
+	})
 }
 
 // key is what must stay with one upstream, "" for nothing.
@@ -99,14 +121,14 @@ func highestRandomWeight(pool reverseproxy.UpstreamPool, key string) *reversepro
 
 // leastBusy is the eligible upstream with the fewest requests in flight, any one of those that are
 // level: at rest, each gets its share.
-func leastBusy(pool reverseproxy.UpstreamPool, eligible func(*reverseproxy.Upstream) bool) *reverseproxy.Upstream {
+func leastBusy(pool reverseproxy.UpstreamPool, load func(*reverseproxy.Upstream) int, eligible func(*reverseproxy.Upstream) bool) *reverseproxy.Upstream {
 	var best *reverseproxy.Upstream
 	fewest, level := 0, 0
 	for _, up := range pool {
 		if !eligible(up) {
 			continue
 		}
-		switch requests := up.NumRequests(); {
+		switch requests := load(up); {
 		case best == nil || requests < fewest:
 			best, fewest, level = up, requests, 1
 		case requests == fewest:

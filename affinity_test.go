@@ -47,7 +47,7 @@ func TestAffinityLeastBusy(t *testing.T) {
 	seen := make(map[string]int)
 	p := pool(3)
 	for range 300 {
-		seen[leastBusy(p, (*reverseproxy.Upstream).Available).String()]++
+		seen[leastBusy(p, (*reverseproxy.Upstream).NumRequests, (*reverseproxy.Upstream).Available).String()]++
 	}
 	for name, n := range seen {
 		if n < 50 {
@@ -57,7 +57,7 @@ func TestAffinityLeastBusy(t *testing.T) {
 	if len(seen) != 3 {
 		t.Errorf("only %v", seen)
 	}
-	if up := leastBusy(p, func(*reverseproxy.Upstream) bool { return false }); up != nil {
+	if up := leastBusy(p, (*reverseproxy.Upstream).NumRequests, func(*reverseproxy.Upstream) bool { return false }); up != nil {
 		t.Errorf("chose %s although none is eligible", up)
 	}
 }
@@ -114,7 +114,7 @@ func TestAffinityAvoidsTheBusy(t *testing.T) {
 	t.Cleanup(release) // before the upstreams are closed, which waits for their requests
 	e := start(t, site(loopback+"reverse_proxy "+a.address+" "+b.address))
 	done := make(chan int, 1)
-	go func() { done <- e.post(textMessage) }()
+	go func() { done <- e.post(numbered("FIRST")) }()
 	<-began
 	busy := a
 	if len(busy.requests()) == 0 {

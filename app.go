@@ -10,6 +10,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 	"go.uber.org/zap"
 
 	"github.com/greenapi-community/caddy-green-api/quarantine"
@@ -33,7 +34,13 @@ type App struct {
 	logger *zap.Logger
 	held   bool // this config's share in the quarantine
 
-	names map[string][]byte // the blocks' configs by name
+	blocks map[string]block // by name
+}
+
+// block is a green_api block of the config.
+type block struct {
+	handler *Handler
+	config  []byte
 }
 
 // Quarantine says where broken notifications are kept, and how many.
@@ -60,7 +67,7 @@ func (App) CaddyModule() caddy.ModuleInfo {
 // beside a server that runs.
 func (a *App) Provision(ctx caddy.Context) error {
 	a.logger = ctx.Logger()
-	a.names = make(map[string][]byte)
+	a.blocks = make(map[string]block)
 	if a.Quarantine == nil {
 		a.Quarantine = new(Quarantine)
 	}
@@ -81,15 +88,23 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if q.MaxSize == 0 {
 		q.MaxSize = defaultMaxQuarantine
 	}
-	return nil
+	events, err := ctx.App("events")
+	if err != nil {
+		return err
+	}
+	return events.(*caddyevents.App).On("stopping", exitWatch{})
 }
 
-// Start opens the quarantine. It is shared with the config that ran before, if the path is the same.
+// Start opens the quarantine, which is shared with the config that ran before if the path is the
+// same, and has notifications that are on their way go through the handlers of this config.
 func (a *App) Start() error {
 	shared := holdQuarantine(a.Quarantine.Path)
 	a.held = true
 	if _, err := shared.open(); err != nil {
 		return fmt.Errorf("quarantine: %w", err)
+	}
+	for _, b := range a.blocks {
+		b.handler.fleet.newest.Store(b.handler)
 	}
 	return nil
 }
@@ -108,11 +123,11 @@ func (a *App) Cleanup() error {
 
 // claim enters a block under its name. The same block may come twice, as when its site listens on
 // two ports.
-func (a *App) claim(name string, config []byte) error {
-	if other, taken := a.names[name]; taken && !bytes.Equal(other, config) {
-		return fmt.Errorf("name: %q is the name of two green_api blocks that differ; give one of them another 'name'", name)
+func (a *App) claim(h *Handler, config []byte) error {
+	if other, taken := a.blocks[h.Name]; taken && !bytes.Equal(other.config, config) {
+		return fmt.Errorf("name: %q is the name of two green_api blocks that differ; give one of them another 'name'", h.Name)
 	}
-	a.names[name] = config
+	a.blocks[h.Name] = block{h, config}
 	return nil
 }
 
@@ -212,6 +227,7 @@ func newEntry(name string, v *visit, end *verdict) quarantine.Entry {
 	if end.syntax != nil {
 		entry.Offset, entry.Cause = end.syntax.Offset, end.syntax.Cause
 	}
+	entry.Answers = v.answers
 	for _, f := range end.faults {
 		entry.Faults = append(entry.Faults, quarantine.Fault{Pointer: f.Pointer, Keyword: f.Keyword})
 	}

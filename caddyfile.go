@@ -4,6 +4,7 @@ import (
 	"math"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -205,6 +206,34 @@ func sizeArg(d *caddyfile.Dispenser, into *int64) error {
 	}
 	*into = int64(size)
 	return nil
+}
+
+// numberArg takes a number that is not below least.
+func numberArg(d *caddyfile.Dispenser, into *int, least int, want string) error {
+	option := d.Val()
+	var text string
+	if err := textArg(d, &text); err != nil {
+		return err
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < least {
+		return d.Errf("invalid %s '%s'; want %s", option, text, want)
+	}
+	*into = n
+	return nil
+}
+
+// offInstead tells whether the only argument is off. If it is not, nothing is taken.
+func offInstead(d *caddyfile.Dispenser) bool {
+	if d.CountRemainingArgs() != 1 {
+		return false
+	}
+	d.NextArg()
+	if d.Val() == "off" {
+		return true
+	}
+	d.Prev()
+	return false
 }
 
 // durationArg takes a duration.

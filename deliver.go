@@ -1,12 +1,10 @@
 package greenapi
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"maps"
+	"math/rand/v2"
 	"net/http"
 	"strconv"
 	"time"
@@ -14,7 +12,6 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"go.uber.org/zap"
 )
 
@@ -26,21 +23,37 @@ const (
 	reasonMisrouted      = "misrouted"
 	reasonHandlerRefused = "handler_refused"
 	reasonNoHandler      = "no_handler"
+	reasonUndeliverable  = "undeliverable"
+	reasonDuplicate      = "duplicate"
 )
 
 const (
 	defaultTimeout        = 170 * time.Second
 	defaultAttemptTimeout = 60 * time.Second
+	defaultSecondOpinion  = 1
+	defaultDeadLetter     = 3
 
 	// senderTimeout is how long GREEN-API waits for an answer (GREEN-API release notes 5.44.24.11;
 	// "Working with incoming webhooks", read 2026-07).
 	senderTimeout = 180 * time.Second
+
+	// The pause before the same handlers are asked again doubles from the first to the longest.
+	firstPause   = 50 * time.Millisecond
+	longestPause = time.Second
+
+	// warnAfter is how long a notification waits for a handler before the operator hears of it.
+	warnAfter = 5 * time.Second
+
+	// graceAfterFault is how long a notification that one handler could not process waits for
+	// others that cannot be reached: one that is being restarted is back by then.
+	graceAfterFault = 5 * time.Second
 )
 
 // Deliver says how a notification gets to a handler.
 //
-// The handler's answer decides: any complete 2xx is delivered, and answered 200. The sender hanging
-// up does not cut the delivery short: the handler may have done half of its work.
+// The handlers are asked one after the other. Any complete 2xx is delivered, and answered 200. The
+// sender hanging up does not cut that short, nor does a config reload: the handler may have done
+// half of its work.
 type Deliver struct {
 	// Longest time from receipt to answer. Below the 180 seconds that GREEN-API waits.
 	// Default: 170s.
@@ -49,11 +62,51 @@ type Deliver struct {
 	// Longest time for one handler's answer. Default: 60s, or `timeout` if that is less.
 	AttemptTimeout caddy.Duration `json:"attempt_timeout,omitempty"`
 
-	logger *zap.Logger
+	// How many other handlers are asked after one that took the body and then broke off or let the
+	// time run out; it may be the body that does it. A handler without others that broke off is
+	// asked again itself. Default: 1.
+	SecondOpinion *int `json:"second_opinion,omitempty"`
+
+	// After how many failures a notification goes into the quarantine, and the sender on to the
+	// next. Only those count which a handler answered (`handler_refused`, `handler_error`,
+	// `broken_off`), and only when the handlers took other notifications in between. `"off"`: never.
+	// Default: 3.
+	DeadLetter DeadLetter `json:"dead_letter,omitempty"`
+
+	// How long a delivered notification is remembered: when it comes again in that time, it is
+	// answered 200 and not delivered. At most the last 1,000,000 are, and no restart survives.
+	// Default: 0, none is.
+	Deduplicate caddy.Duration `json:"deduplicate,omitempty"`
 }
 
-func (d *Deliver) provision(ctx caddy.Context) error {
-	d.logger = ctx.Logger()
+// DeadLetter is a number of failures; in JSON a number above 0, or "off".
+type DeadLetter int
+
+const deadLetterOff DeadLetter = -1
+
+// MarshalJSON writes "off" or a number.
+func (d DeadLetter) MarshalJSON() ([]byte, error) {
+	if d == deadLetterOff {
+		return []byte(`"off"`), nil
+	}
+	return strconv.AppendInt(nil, int64(d), 10), nil
+}
+
+// UnmarshalJSON reads "off" or a number above 0.
+func (d *DeadLetter) UnmarshalJSON(text []byte) error {
+	if string(text) == `"off"` {
+		*d = deadLetterOff
+		return nil
+	}
+	n, err := strconv.Atoi(string(text))
+	if err != nil || n < 1 {
+		return fmt.Errorf("dead_letter: invalid value %s; want a number of failures above 0, or off", text)
+	}
+	*d = DeadLetter(n)
+	return nil
+}
+
+func (d *Deliver) provision(caddy.Context) error {
 	if d.Timeout == 0 {
 		d.Timeout = caddy.Duration(defaultTimeout)
 	}
@@ -68,28 +121,21 @@ func (d *Deliver) provision(ctx caddy.Context) error {
 	if attempt < 0 || attempt > timeout {
 		return fmt.Errorf("attempt_timeout: %s is out of range; want more than 0s and at most the timeout of %s", attempt, timeout)
 	}
+	if d.SecondOpinion == nil {
+		opinions := defaultSecondOpinion
+		d.SecondOpinion = &opinions
+	}
+	if *d.SecondOpinion < 0 {
+		return fmt.Errorf("second_opinion: %d is out of range; want a number of other handlers to ask, 0 for none", *d.SecondOpinion)
+	}
+	if d.DeadLetter == 0 {
+		d.DeadLetter = defaultDeadLetter
+	}
+	if d.Deduplicate < 0 {
+		return fmt.Errorf("deduplicate: %s is out of range; want a duration above 0s, or off", time.Duration(d.Deduplicate))
+	}
 	return nil
 }
-
-// An answer is what became of one attempt.
-type answer struct {
-	result result
-	status int   // what the handler said; 0 if it said nothing
-	err    error // why it said nothing
-}
-
-type result int
-
-const (
-	taken        result = iota // a complete 2xx
-	notNow                     // no handler reachable or all busy, or one that says so
-	brokenOff                  // after the body was sent
-	timedOut                   // after the body was sent
-	handlerError               // another 5xx
-	misrouted                  // 3xx, 401, 403, 404, 405: not what a handler would say
-	refusedByIt                // another 4xx
-	nobody                     // nothing was there to answer
-)
 
 // failures are the verdicts on what was not taken. Each is an answer that makes the sender keep
 // the notification.
@@ -103,15 +149,33 @@ var failures = map[result]verdict{
 	nobody:       {reason: reasonNoHandler, status: http.StatusBadGateway},
 }
 
-// deliver asks the handlers to take the notification and says how that ended.
-func (d *Deliver) deliver(v *visit, next caddyhttp.Handler) *verdict {
-	ctx, cancel := context.WithDeadline(context.WithoutCancel(v.r.Context()), v.started.Add(time.Duration(d.Timeout)))
-	defer cancel()
-
-	got := d.attempt(ctx, v, next)
-	if got.result == taken {
-		return &verdict{outcome: delivered, status: http.StatusOK, level: zap.InfoLevel}
+// deliver gives the notification to a handler, and says how that ended. One whose sender
+// gave up while it is on its way is not given a second time when it comes again: it joins the first.
+func (h *Handler) deliver(v *visit, next caddyhttp.Handler) (end *verdict) {
+	deduplicate := time.Duration(h.Deliver.Deduplicate)
+	if deduplicate > 0 && h.fleet.duplicates.has(v.eventKey(), v.started) {
+		return &verdict{outcome: dropped, reason: reasonDuplicate, status: http.StatusOK, level: zap.DebugLevel}
 	}
+	mine, other := h.fleet.flights.board(v.r.Context(), v.body)
+	if other != nil {
+		return other.join(v)
+	}
+	defer func() { h.fleet.flights.land(mine, v, end) }()
+
+	got := h.ask(v, next)
+	if got.result != taken {
+		return h.deadLetter(v, failure(got))
+	}
+	h.fleet.taken.Add(1)
+	h.fleet.deadLetters.forget(v.body)
+	if deduplicate > 0 {
+		h.fleet.duplicates.add(v.eventKey(), time.Now(), deduplicate)
+	}
+	return &verdict{outcome: delivered, status: http.StatusOK, level: zap.InfoLevel}
+}
+
+// failure is the verdict on what no handler took.
+func failure(got answer) *verdict {
 	end := failures[got.result]
 	end.outcome, end.level, end.err = failed, zap.ErrorLevel, got.err
 	if got.status != 0 {
@@ -120,147 +184,137 @@ func (d *Deliver) deliver(v *visit, next caddyhttp.Handler) *verdict {
 	return &end
 }
 
-// attempt asks one handler. The request it hands on is its own in everything that the handlers of
-// the route may change.
-func (d *Deliver) attempt(ctx context.Context, v *visit, next caddyhttp.Handler) (got answer) {
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(d.AttemptTimeout))
+// deadLetter keeps a notification that failed too often, so that the sender goes on to the next.
+// Whether it is the notification that is at fault, and not the handlers, shows in what they took
+// in between.
+func (h *Handler) deadLetter(v *visit, failure *verdict) *verdict {
+	switch failure.reason {
+	case reasonHandlerRefused, reasonHandlerError, reasonBrokenOff:
+	default:
+		return failure
+	}
+	if h.Deliver.DeadLetter == deadLetterOff {
+		return failure
+	}
+	failures := h.fleet.deadLetters.count(v.body, h.fleet.taken.Load())
+	if failures < int(h.Deliver.DeadLetter) {
+		return failure
+	}
+	dead := toQuarantine(reasonUndeliverable)
+	dead.fields = append(failure.fields, zap.String("found", failure.reason), zap.Int("failures", failures))
+	kept := h.keep(v, dead)
+	if kept.outcome != quarantined { // the failure stands
+		failure.fields = append(failure.fields, zap.NamedError("quarantine_error", kept.err))
+		return failure
+	}
+	h.fleet.deadLetters.forget(v.body)
+	return kept
+}
+
+// ask is the loop of attempts: it asks handlers until one takes the notification, or there is no
+// use in asking any other, or the time is over.
+func (h *Handler) ask(v *visit, next caddyhttp.Handler) answer {
+	deadline := v.started.Add(time.Duration(h.Deliver.Timeout))
+	a := &asking{fleet: h.fleet, started: v.started}
+	defer a.close()
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(v.r.Context()), deadline)
 	defer cancel()
-	// A route group remembers that one of its `handle` blocks has matched.
-	groups, _ := ctx.Value(routeGroups).(map[string]struct{})
-	ctx = context.WithValue(ctx, routeGroups, maps.Clone(groups))
+	ctx = context.WithValue(ctx, askingKey{}, a)
 
-	repl := replacer(ctx)
-	repl.Delete(upstreamPlaceholder) // of a proxy before us, as forward_auth
-	w := &answerWriter{header: make(http.Header)}
-	v.attempts++
-	defer func() {
-		if asked, ok := repl.GetString(upstreamPlaceholder); ok {
-			v.handler = asked
+	last := answer{result: notNow, err: errNoneAvailable} // what is told if no other handler knows better
+	opinions := *h.Deliver.SecondOpinion
+	patience := waiting{handler: h, pause: firstPause}
+	for {
+		got := h.attempt(ctx, v, a, next)
+		now := time.Now()
+		switch got.result {
+		case taken, refusedByIt, nobody: // no other handler would say otherwise
+			return got
+
+		case notNow: // other handlers first, then the same again at a growing interval
+			state := saidLater
+			if errors.Is(got.err, errNotConnected) {
+				state = unreached
+			}
+			a.mark(got.handler, state, now.Add(max(patience.pause, got.retryAfter)))
+			if last.result == notNow {
+				last = got
+			}
+
+		case handlerError, misrouted: // each other handler once
+			if a.shown[got.handler].state == spent || !a.policy && got.handler == "" {
+				return got // no policy of ours: the same one was asked again
+			}
+			a.mark(got.handler, spent, now)
+			last = got
+
+		case brokenOff, timedOut: // a second opinion
+			if opinions--; opinions < 0 {
+				return got
+			}
+			state := spent // it may still be at work
+			if got.result == brokenOff {
+				state = brokeItOff
+			}
+			a.mark(got.handler, state, now.Add(patience.pause))
+			last = got
 		}
-		if p := recover(); p != nil {
-			got = d.panicked(ctx, w, p)
-		}
-	}()
-	err := next.ServeHTTP(w, v.request(ctx))
-	_, asked := repl.GetString(upstreamPlaceholder)
-	return classify(ctx, w.status, err, asked)
-}
-
-const upstreamPlaceholder = "http.reverse_proxy.upstream.hostport"
-
-// routeGroups is the key under which Caddy keeps the route groups of a request.
-const routeGroups = caddy.CtxKey("route_group")
-
-// request returns a fresh request with the body that was checked.
-func (v *visit) request(ctx context.Context) *http.Request {
-	r := v.r.Clone(ctx)
-	r.Body = io.NopCloser(bytes.NewReader(v.body))
-	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(v.body)), nil }
-	r.ContentLength = int64(len(v.body))
-	r.Header.Set("Content-Length", strconv.Itoa(len(v.body)))
-	r.TransferEncoding, r.Trailer = nil, nil // it is whole
-	r.Header.Del("Transfer-Encoding")
-	r.Header.Del("Trailer")
-	r.Header.Del("Expect") // answered by reading it
-	return r
-}
-
-// classify says what became of an attempt from how the next handler returned. asked tells whether
-// reverse_proxy chose an upstream.
-func classify(ctx context.Context, status int, err error, asked bool) answer {
-	if err == nil {
-		if status == 0 {
-			return answer{result: nobody, err: errNoAnswer}
-		}
-		return answer{result: byStatus(status), status: status}
-	}
-	var notConnected reverseproxy.DialError
-	if errors.As(err, &notConnected) {
-		return answer{result: notNow, err: errNotConnected}
-	}
-	if errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
-		return answer{result: timedOut, err: context.DeadlineExceeded}
-	}
-	var routeErr caddyhttp.HandlerError
-	if !errors.As(err, &routeErr) {
-		return answer{result: brokenOff, err: err}
-	}
-	switch said := routeErr.StatusCode; {
-	case said == http.StatusServiceUnavailable && !asked:
-		return answer{result: notNow, err: errNoneAvailable}
-	case said == http.StatusGatewayTimeout:
-		return answer{result: timedOut, err: err}
-	case said == http.StatusBadGateway && asked, said < 300, said > 599:
-		return answer{result: brokenOff, err: err}
-	default: // of a handler like `error 500`
-		return answer{result: byStatus(said), status: said}
-	}
-}
-
-var (
-	errNoAnswer      = errors.New("nothing answered; put a reverse_proxy into or behind green_api")
-	errNotConnected  = errors.New("handler could not be connected to")
-	errNoneAvailable = errors.New("no handler available")
-)
-
-// byStatus says what a handler's status means.
-func byStatus(status int) result {
-	switch status {
-	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests,
-		http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return notNow
-	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed:
-		return misrouted
-	}
-	switch status / 100 {
-	case 2:
-		return taken
-	case 3:
-		return misrouted
-	case 4:
-		return refusedByIt
-	case 5:
-		return handlerError
-	}
-	return brokenOff // no HTTP
-}
-
-// panicked turns a panic of the handlers of the route into an answer. reverse_proxy panics with
-// http.ErrAbortHandler when an answer ends in the middle; its status, which may be 200, is void.
-func (d *Deliver) panicked(ctx context.Context, w *answerWriter, p any) answer {
-	if p == http.ErrAbortHandler { //nolint:errorlint // it is a sentinel, panicked as it is
 		if ctx.Err() != nil {
-			return answer{result: timedOut, status: w.status, err: context.DeadlineExceeded}
+			return last
 		}
-		return answer{result: brokenOff, status: w.status, err: errTruncated}
-	}
-	d.logger.Error("panic in the handlers behind green_api", zap.Any("panic", p), zap.Stack("stack"))
-	return answer{result: brokenOff, err: errPanic}
-}
-
-var (
-	errTruncated = errors.New("handler broke off its answer")
-	errPanic     = errors.New("panic in the handlers behind green_api")
-)
-
-// answerWriter takes what a handler answers and keeps its status only. It has no Unwrap: nothing
-// of an attempt may reach the sender.
-type answerWriter struct {
-	header http.Header
-	status int
-}
-
-func (w *answerWriter) Header() http.Header { return w.header }
-
-func (w *answerWriter) WriteHeader(status int) {
-	if w.status == 0 && status >= 200 { // 1xx is no answer yet
-		w.status = status
+		if a.policy && got.result != noneFree {
+			continue // with another handler
+		}
+		if a.hopeless(last.result, patience.since, deadline) || !patience.wait(ctx, v, a) {
+			return last
+		}
 	}
 }
 
-func (w *answerWriter) Write(p []byte) (int, error) {
-	w.WriteHeader(http.StatusOK)
-	return len(p), nil
+// hopeless tells whether waiting is of no use, when there is nobody to ask now.
+func (a *asking) hopeless(last result, waitingSince, deadline time.Time) bool {
+	if !a.policy { // nothing is known of other handlers
+		return last == timedOut
+	}
+	switch {
+	case a.full == 0 && a.retryAt.After(deadline):
+		return true
+	case last == notNow, last == brokenOff:
+		return false
+	case a.left == 0: // all have answered
+		return true
+	}
+	return a.left == a.away && !waitingSince.IsZero() && time.Since(waitingSince) > graceAfterFault
+}
+
+// waiting is how a notification waits for a handler.
+type waiting struct {
+	handler *Handler
+	since   time.Time // zero before the first wait
+	pause   time.Duration
+	warned  bool
+}
+
+// wait waits for a free place or until handlers may be asked again. It tells whether to ask again:
+// not when the time is over or Caddy ends.
+func (w *waiting) wait(ctx context.Context, v *visit, a *asking) bool {
+	if w.since.IsZero() {
+		w.since = time.Now()
+	}
+	pause := w.pause + rand.N(w.pause/4) //nolint:gosec // not all at once
+	if !a.wait(ctx, pause) {
+		w.pause = min(2*w.pause, longestPause)
+	}
+	if !w.warned && time.Since(w.since) > warnAfter {
+		w.warned = true
+		w.handler.logger.Warn("notification waits for a handler", append(notificationFields(v), attemptFields(v)...)...)
+	}
+	select {
+	case <-exiting:
+		return false
+	default:
+		return ctx.Err() == nil && !caddy.Exiting()
+	}
 }
 
 // unmarshalCaddyfile sets up delivery from Caddyfile tokens. Syntax:
@@ -268,6 +322,9 @@ func (w *answerWriter) Write(p []byte) (int, error) {
 //	deliver {
 //	    timeout         <duration>
 //	    attempt_timeout <duration>
+//	    second_opinion  <handlers>
+//	    dead_letter     <failures>|off
+//	    deduplicate     <duration>|off
 //	}
 func (d *Deliver) unmarshalCaddyfile(disp *caddyfile.Dispenser) error {
 	if err := noArgs(disp); err != nil {
@@ -276,5 +333,22 @@ func (d *Deliver) unmarshalCaddyfile(disp *caddyfile.Dispenser) error {
 	return eachOption(disp, "deliver", []option{
 		{name: "timeout", parse: func() error { return durationArg(disp, &d.Timeout) }},
 		{name: "attempt_timeout", parse: func() error { return durationArg(disp, &d.AttemptTimeout) }},
+		{name: "second_opinion", parse: func() error {
+			d.SecondOpinion = new(int)
+			return numberArg(disp, d.SecondOpinion, 0, "a number of other handlers to ask, such as 1, or 0 for none")
+		}},
+		{name: "dead_letter", parse: func() error {
+			if offInstead(disp) {
+				d.DeadLetter = deadLetterOff
+				return nil
+			}
+			return numberArg(disp, (*int)(&d.DeadLetter), 1, "a number of failures above 0, such as 3, or off")
+		}},
+		{name: "deduplicate", parse: func() error {
+			if offInstead(disp) {
+				return nil
+			}
+			return durationArg(disp, &d.Deduplicate)
+		}},
 	})
 }

@@ -66,6 +66,7 @@ type Handler struct {
 	ReverseProxy *reverseproxy.Handler `json:"reverse_proxy,omitempty"`
 
 	app    *App
+	fleet  *fleet
 	logger *zap.Logger
 	steps  []step
 	proxy  caddyhttp.MiddlewareHandler // the provisioned ReverseProxy, nil without one
@@ -143,11 +144,19 @@ func (h *Handler) join(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	return h.app.claim(h.Name, config)
+	if err := h.app.claim(h, config); err != nil {
+		return err
+	}
+	h.fleet = holdFleet(h.Name)
+	return nil
 }
 
-// Cleanup writes what is left to say of refused scanners.
+// Cleanup writes what is left to say of refused scanners, and leaves the name to the next config.
 func (h *Handler) Cleanup() error {
+	if h.fleet != nil { // not after a failed Provision
+		h.fleet.newest.CompareAndSwap(h, nil)
+		_ = releaseFleet(h.Name) // never fails
+	}
 	if h.IPFilter != nil {
 		h.IPFilter.cleanup()
 	}
@@ -181,12 +190,7 @@ func (h *Handler) walk(v *visit, next caddyhttp.Handler) *verdict {
 			return end
 		}
 	}
-	if h.proxy != nil {
-		return h.Deliver.deliver(v, caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
-			return h.proxy.ServeHTTP(w, r, next)
-		}))
-	}
-	return h.Deliver.deliver(v, next)
+	return h.deliver(v, next)
 }
 
 // notEarly refuses TLS early data: it can be replayed, and its address is not verified.

@@ -121,7 +121,7 @@ func TestNoUnexplained200(t *testing.T) {
 			"/green-api/webhook", "", 502,
 		},
 		{
-			"error behind, handle_errors says 200", "green_api {\n" + loopback + "}\nerror 503\nhandle_errors {\nrespond oops 200\n}\n",
+			"error behind, handle_errors says 200", "green_api {\n" + loopback + "deliver {\ntimeout 300ms\n}\n}\nerror 503\nhandle_errors {\nrespond oops 200\n}\n",
 			"/green-api/webhook", "", 503,
 		},
 		{

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/greenapi-community/caddy-green-api/notification"
+	"github.com/greenapi-community/caddy-green-api/quarantine"
 )
 
 // outcome is what became of a notification. There is no sixth.
@@ -60,6 +61,30 @@ type visit struct {
 
 	handler  string // upstream that was asked last
 	attempts int
+	answers  []quarantine.Answer // of the last attempts
+}
+
+// asked writes an attempt down.
+func (v *visit) asked(got answer) {
+	if got.result == noneFree {
+		return
+	}
+	v.attempts++
+	if got.handler != "" {
+		v.handler = got.handler
+	}
+	if got.result == taken {
+		return
+	}
+	const most = 10
+	if len(v.answers) == most {
+		v.answers = append(v.answers[:0], v.answers[1:]...)
+	}
+	said := quarantine.Answer{Handler: got.handler, Status: got.status, Text: got.text}
+	if got.err != nil {
+		said.Error = got.err.Error()
+	}
+	v.answers = append(v.answers, said)
 }
 
 func newVisit(w http.ResponseWriter, r *http.Request) *visit {
@@ -124,6 +149,22 @@ func (h *Handler) record(v *visit, end *verdict) {
 // recordFields are the fields of a record. No token, no text, no name and no phone number is ever
 // among them.
 func recordFields(v *visit, end *verdict) []zap.Field {
+	fields := notificationFields(v)
+	fields = append(fields, zap.String("outcome", string(end.outcome)))
+	if end.reason != "" {
+		fields = append(fields, zap.String("reason", end.reason))
+	}
+	fields = append(fields, zap.Int("status", end.status))
+	fields = append(fields, attemptFields(v)...)
+	fields = append(fields, faultFields(end)...)
+	if end.err != nil {
+		fields = append(fields, zap.Error(end.err))
+	}
+	return append(fields, end.fields...)
+}
+
+// notificationFields say which notification it is.
+func notificationFields(v *visit) []zap.Field {
 	fields := make([]zap.Field, 0, 20)
 	text := func(key, value string) {
 		if value != "" {
@@ -141,19 +182,19 @@ func recordFields(v *visit, end *verdict) []zap.Field {
 	if v.body != nil {
 		fields = append(fields, zap.Int("size", len(v.body)))
 	}
-	fields = append(fields, zap.String("outcome", string(end.outcome)))
-	text("reason", end.reason)
-	fields = append(fields, zap.Int("status", end.status))
-	text("handler", v.handler)
+	return fields
+}
+
+// attemptFields say how far it has come.
+func attemptFields(v *visit) []zap.Field {
+	fields := make([]zap.Field, 0, 3)
+	if v.handler != "" {
+		fields = append(fields, zap.String("handler", v.handler))
+	}
 	if v.attempts > 0 {
 		fields = append(fields, zap.Int("attempts", v.attempts))
 	}
-	fields = append(fields, zap.Duration("duration", time.Since(v.started)))
-	fields = append(fields, faultFields(end)...)
-	if end.err != nil {
-		fields = append(fields, zap.Error(end.err))
-	}
-	return append(fields, end.fields...)
+	return append(fields, zap.Duration("duration", time.Since(v.started)))
 }
 
 // faultFields say what is wrong with a body, without a word of the body.

@@ -157,6 +157,11 @@ func TestProvisionRefuses(t *testing.T) {
 		{"timeout negative", withAuth(`"deliver": {"timeout": -1}`), []string{"deliver: timeout: ", "is out of range"}},
 		{"attempt_timeout longer than timeout", block("deliver {\ntimeout 30s\nattempt_timeout 31s\n}"), []string{"deliver: attempt_timeout: 31s is out of range; want more than 0s and at most the timeout of 30s"}},
 		{"attempt_timeout longer than the default timeout", block("deliver {\nattempt_timeout 171s\n}"), []string{"deliver: attempt_timeout: 2m51s is out of range", "2m50s"}},
+		{"second_opinion negative", withAuth(`"deliver": {"second_opinion": -1}`), []string{"deliver: second_opinion: -1 is out of range"}},
+		{"dead_letter 0", withAuth(`"deliver": {"dead_letter": 0}`), []string{"dead_letter: invalid value 0; want a number of failures above 0, or off"}},
+		{"dead_letter negative", withAuth(`"deliver": {"dead_letter": -1}`), []string{"dead_letter: invalid value -1"}},
+		{"dead_letter no number", withAuth(`"deliver": {"dead_letter": "never"}`), []string{`dead_letter: invalid value "never"`}},
+		{"deduplicate negative", withAuth(`"deliver": {"deduplicate": -1}`), []string{"deliver: deduplicate: ", "is out of range"}},
 		{"attempt_timeout negative", withAuth(`"deliver": {"attempt_timeout": -1}`), []string{"deliver: attempt_timeout: ", "is out of range"}},
 
 		// reverse_proxy

@@ -12,7 +12,6 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 )
 
@@ -42,10 +41,14 @@ func (h *Handler) provisionProxy(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	if rp := proxy.(*reverseproxy.Handler); len(rp.Upstreams) == 0 && rp.DynamicUpstreams == nil {
+	rp := proxy.(*reverseproxy.Handler)
+	if len(rp.Upstreams) == 0 && rp.DynamicUpstreams == nil {
 		return errNoUpstream
 	}
-	h.proxy = proxy.(caddyhttp.MiddlewareHandler)
+	if _, ours := rp.LoadBalancing.SelectionPolicy.(*Affinity); !ours {
+		rp.LoadBalancing.SelectionPolicy = askedOnce{rp.LoadBalancing.SelectionPolicy}
+	}
+	h.proxy = rp
 	return nil
 }
 

@@ -55,6 +55,18 @@ func Parse(body []byte) (*Notification, error) {
 	return n, nil
 }
 
+// Event returns what stays the same in all notifications of one event, and is another for any
+// other; "" for a body without idMessage, of which only the whole body tells. idMessage alone would
+// not do: a message and its statuses share it, and it is unique within one chat only.
+func (n *Notification) Event() string {
+	if n.ID == "" {
+		return ""
+	}
+	return strings.Join([]string{
+		n.Instance, n.Type, n.Chat, n.ID, text(n.root["status"]), text(n.root["stateInstance"]), n.Message,
+	}, "\x00")
+}
+
 // readEnvelope reads the two fields without which a body is no notification: what it is and whose.
 func (n *Notification) readEnvelope(body []byte) *SyntaxError {
 	typ, there := n.root["typeWebhook"]

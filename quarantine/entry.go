@@ -16,6 +16,18 @@ type Fault struct {
 	Keyword string `json:"keyword"`
 }
 
+// Answer is what a handler made of a notification that no handler took.
+type Answer struct {
+	// The upstream that was asked. Empty when none could be.
+	Handler string `json:"handler,omitempty"`
+	// HTTP status it answered. 0 when it did not.
+	Status int `json:"status,omitempty"`
+	// The beginning of its text.
+	Text string `json:"text,omitempty"`
+	// Why there is no answer.
+	Error string `json:"error,omitempty"`
+}
+
 // Entry is one kept notification.
 //
 // Only Body is kept byte for byte. The other fields are text: bytes that are not UTF-8 come back as U+FFFD.
@@ -46,6 +58,8 @@ type Entry struct {
 	Cause string `json:"cause,omitempty"`
 	// For a body that does not meet its schema: all its faults.
 	Faults []Fault `json:"faults,omitempty"`
+	// For one that no handler took: the last answers of handlers, in order.
+	Answers []Answer `json:"answers,omitempty"`
 	// The client address that was judged.
 	Client string `json:"client,omitempty"`
 	// Header fields that a replay needs, such as Content-Type and Content-Encoding.

@@ -1,0 +1,553 @@
+package greenapi
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+	"golang.org/x/net/dns/dnsmessage"
+)
+
+// numbered is a valid notification of its own.
+func numbered(id string) string {
+	return strings.Replace(textMessage, "3EB0C767D097B7C7C030", id, 1)
+}
+
+// script is a handler that goes through its steps, and stays with the last one. A step is a status,
+// or "break" to break off, "hang", or "down" for an upstream that is not there at all.
+func script(t *testing.T, steps ...string) *upstream {
+	t.Helper()
+	if steps[0] == "down" {
+		return &upstream{address: "127.0.0.1:" + freePort(t)}
+	}
+	var at atomic.Int64
+	return newUpstream(t, 0, func(w http.ResponseWriter, r *http.Request) {
+		step := steps[min(int(at.Add(1)), len(steps))-1]
+		status, header, _ := strings.Cut(step, " ")
+		if name, value, ok := strings.Cut(header, ": "); ok {
+			w.Header().Set(name, value)
+		}
+		switch status {
+		case "break":
+			panic(http.ErrAbortHandler)
+		case "hang":
+			<-r.Context().Done()
+		default:
+			var code int
+			fmt.Sscan(status, &code)
+			w.WriteHeader(code)
+		}
+	})
+}
+
+// TestLoop has the table of what handlers may do, row by row. lb_policy first makes them be asked
+// in order.
+func TestLoop(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		handlers [][]string
+		options  string
+		status   int
+		reason   string
+		asked    []int // how often each handler is; -1 for more than once
+	}{
+		{"not now: another one", [][]string{{"503"}, {"200"}}, "", 200, "", []int{1, 1}},
+		{"not now, each status", [][]string{{"408"}, {"425"}, {"429"}, {"502"}, {"503"}, {"504"}, {"204"}}, "", 200, "", []int{1, 1, 1, 1, 1, 1, 1}},
+		{"not now: the same one later", [][]string{{"503", "429", "200"}}, "", 200, "", []int{3}},
+		{"not now: to the end", [][]string{{"503"}, {"429"}}, "timeout 700ms", 503, "not_now", []int{-1, -1}},
+		{"not reachable: another one", [][]string{{"down"}, {"200"}}, "", 200, "", []int{0, 1}},
+		{"not reachable: to the end", [][]string{{"down"}, {"down"}}, "timeout 500ms", 503, "not_now", []int{0, 0}},
+		{"broken off: a second opinion", [][]string{{"break"}, {"200"}, {"200"}}, "", 200, "", []int{1, 1, 0}},
+		{"broken off: the second opinion too", [][]string{{"break"}, {"break"}, {"200"}}, "", 502, "broken_off", []int{1, 1, 0}},
+		{"broken off: two more opinions", [][]string{{"break"}, {"break"}, {"200"}}, "second_opinion 2", 200, "", []int{1, 1, 1}},
+		{"broken off: no second opinion", [][]string{{"break"}, {"200"}}, "second_opinion 0", 502, "broken_off", []int{1, 0}},
+		{"broken off: the others are busy", [][]string{{"break"}, {"503", "503", "200"}}, "", 200, "", []int{1, 3}},
+		{"broken off: the others are not there", [][]string{{"break", "200"}, {"down"}}, "", 200, "", []int{2, 0}},
+		{"broken off: a single handler is asked again", [][]string{{"break", "200"}}, "", 200, "", []int{2}},
+		{"broken off: a single handler, to the end", [][]string{{"break"}}, "", 502, "broken_off", []int{2}},
+		{"timed out: a second opinion", [][]string{{"hang"}, {"200"}}, "attempt_timeout 200ms", 200, "", []int{1, 1}},
+		{"timed out: the second opinion too", [][]string{{"hang"}, {"hang"}, {"200"}}, "attempt_timeout 200ms", 504, "attempt_timeout", []int{1, 1, 0}},
+		{"timed out: a single handler is not asked again", [][]string{{"hang", "200"}}, "attempt_timeout 200ms", 504, "attempt_timeout", []int{1}},
+		{"timed out: no second opinion", [][]string{{"hang"}, {"200"}}, "attempt_timeout 200ms\nsecond_opinion 0", 504, "attempt_timeout", []int{1, 0}},
+		{"timed out: timeout, while others are left", [][]string{{"hang"}, {"200"}}, "timeout 300ms", 504, "attempt_timeout", []int{1, 0}},
+		{"another 5xx: each other one once", [][]string{{"500"}, {"501"}, {"507"}, {"200"}}, "", 200, "", []int{1, 1, 1, 1}},
+		{"another 5xx: all of them", [][]string{{"500"}, {"500"}, {"500"}}, "", 502, "handler_error", []int{1, 1, 1}},
+		{"another 5xx: one is busy", [][]string{{"500"}, {"503", "503", "200"}}, "", 200, "", []int{1, 3}},
+		{"another 5xx: a single handler", [][]string{{"500"}}, "", 502, "handler_error", []int{1}},
+		{"misrouted: each other one once", [][]string{{"301"}, {"401"}, {"403"}, {"404"}, {"405"}, {"200"}}, "", 200, "", []int{1, 1, 1, 1, 1, 1}},
+		{"misrouted: all of them", [][]string{{"404"}, {"404"}}, "", 502, "misrouted", []int{1, 1}},
+		{"refused: not tried elsewhere", [][]string{{"422"}, {"200"}}, "", 502, "handler_refused", []int{1, 0}},
+		{"all of it", [][]string{{"503"}, {"down"}, {"500"}, {"404"}, {"break"}, {"202"}}, "", 200, "", []int{1, 0, 1, 1, 1, 1}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var handlers []*upstream
+			var addresses string
+			for _, steps := range test.handlers {
+				up := script(t, steps...)
+				handlers, addresses = append(handlers, up), addresses+" "+up.address
+			}
+			e := start(t, site(loopback+"deliver {\n"+test.options+"\n}\nreverse_proxy"+addresses+" {\nlb_policy first\n}"))
+			if status := e.post(textMessage); status != test.status {
+				t.Errorf("status %d, want %d", status, test.status)
+			}
+			for i, up := range handlers {
+				requests := up.requests()
+				if n := len(requests); n != test.asked[i] && (test.asked[i] >= 0 || n < 2) {
+					t.Errorf("handler %d was asked %d times, want %d", i, n, test.asked[i])
+				}
+				for _, request := range requests {
+					if request.body != textMessage {
+						t.Errorf("handler %d got %q", i, request.body)
+					}
+				}
+			}
+			e.wantRecord("reason", test.reason)
+			if n := len(e.logs.records(t)); n != 1 {
+				t.Errorf("%d records", n)
+			}
+		})
+	}
+}
+
+// TestLoopStockPolicies: no policy of Caddy's sends a notification to a handler that has failed it.
+func TestLoopStockPolicies(t *testing.T) {
+	for _, policy := range []string{"random", "least_conn", "round_robin", "first", "ip_hash", "uri_hash", "weighted_round_robin 5 1 1", "green_api", "green_api chat"} {
+		t.Run(policy, func(t *testing.T) {
+			a, b, c := script(t, "500"), script(t, "break"), script(t, "200")
+			e := start(t, site(loopback+"reverse_proxy "+a.address+" "+b.address+" "+c.address+" {\nlb_policy "+policy+"\n}"))
+			for i := range 10 {
+				if status := e.post(numbered(fmt.Sprint("N", i))); status != 200 {
+					t.Fatalf("status %d", status)
+				}
+			}
+			for _, up := range []*upstream{a, b} {
+				asked := make(map[string]bool)
+				for _, request := range up.requests() {
+					if asked[request.body] {
+						t.Error("a failed handler was asked again")
+					}
+					asked[request.body] = true
+				}
+			}
+			if n := len(c.requests()); n != 10 {
+				t.Errorf("%d of 10 delivered", n)
+			}
+		})
+	}
+}
+
+// TestLoopBehindTheGate: lb_policy green_api works in a reverse_proxy further on, too, and one
+// without it is asked again as far as that makes sense.
+func TestLoopBehindTheGate(t *testing.T) {
+	a, b := script(t, "500"), script(t, "200")
+	e := start(t, siteWith("", "green_api {\n"+loopback+"}\nreverse_proxy "+a.address+" "+b.address+" {\nlb_policy green_api\n}\n"))
+	for i := range 10 {
+		if status := e.post(numbered(fmt.Sprint("N", i))); status != 200 {
+			t.Errorf("with the policy: status %d", status)
+		}
+	}
+	busy := script(t, "503", "503", "200")
+	e = start(t, siteWith("", "green_api {\n"+loopback+"}\nreverse_proxy "+busy.address+"\n"))
+	if status := e.post(textMessage); status != 200 {
+		t.Errorf("without: status %d", status)
+	}
+	poison := script(t, "500")
+	e = start(t, siteWith("", "green_api {\n"+loopback+"}\nreverse_proxy "+poison.address+"\n"))
+	if status := e.post(textMessage); status != 502 {
+		t.Errorf("without, 500: status %d", status)
+	}
+	if n := len(poison.requests()); n > 2 {
+		t.Errorf("without, 500: asked %d times", n)
+	}
+}
+
+// TestLoopRetryAfter: who asks for time gets it, but no notification waits for what comes too late.
+func TestLoopRetryAfter(t *testing.T) {
+	up := script(t, "503 Retry-After: 1", "200")
+	e := start(t, site(loopback+"reverse_proxy "+up.address))
+	began := time.Now()
+	if status := e.post(textMessage); status != 200 {
+		t.Errorf("status %d", status)
+	}
+	if took := time.Since(began); took < time.Second || took > 3*time.Second {
+		t.Errorf("asked again after %s, want 1 s", took)
+	}
+
+	up = script(t, "503 Retry-After: 3600")
+	e = start(t, site(loopback+"reverse_proxy "+up.address))
+	began = time.Now()
+	if status := e.post(textMessage); status != 503 {
+		t.Errorf("status %d", status)
+	}
+	if took := time.Since(began); took > 5*time.Second || len(up.requests()) != 1 {
+		t.Errorf("asked %d times in %s", len(up.requests()), took)
+	}
+}
+
+func TestRetryAfter(t *testing.T) {
+	for text, want := range map[string]time.Duration{
+		"": 0, "0": 0, "7": 7 * time.Second, "-1": 0, "1.5": 0, "soon": 0, "99999999999999999999": 0,
+		time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat): 0,
+	} {
+		if got := retryAfter(http.Header{"Retry-After": {text}}); got != want {
+			t.Errorf("%q: %s, want %s", text, got, want)
+		}
+	}
+	date := time.Now().Add(time.Minute).UTC().Format(http.TimeFormat)
+	if got := retryAfter(http.Header{"Retry-After": {date}}); got < 58*time.Second || got > time.Minute {
+		t.Errorf("%q: %s", date, got)
+	}
+}
+
+// TestLoopHopeless: a notification that one handler could not process waits a while for others that
+// cannot be reached.
+func TestLoopHopeless(t *testing.T) {
+	deadline := time.Now().Add(time.Minute)
+	long, short := time.Now().Add(-graceAfterFault-time.Second), time.Now().Add(-time.Second)
+	for _, test := range []struct {
+		name  string
+		a     asking
+		last  result
+		since time.Time
+		want  bool
+	}{
+		{"all have answered", asking{policy: true}, handlerError, time.Time{}, true},
+		{"no upstream at all", asking{policy: true}, notNow, long, false},
+		{"others are away", asking{policy: true, left: 2, away: 2}, handlerError, time.Time{}, false},
+		{"others are away for a second", asking{policy: true, left: 2, away: 2}, misrouted, short, false},
+		{"others are away for long", asking{policy: true, left: 2, away: 2}, timedOut, long, true},
+		{"another is busy for long", asking{policy: true, left: 2, away: 1}, handlerError, long, false},
+		{"all are away for long", asking{policy: true, left: 2, away: 2}, notNow, long, false},
+		{"asked for too much time", asking{policy: true, left: 2, retryAt: deadline.Add(1)}, notNow, short, true},
+		{"asked for too much time, another is full", asking{policy: true, left: 2, full: 1, retryAt: deadline.Add(1)}, notNow, short, false},
+	} {
+		if got := test.a.hopeless(test.last, test.since, deadline); got != test.want {
+			t.Errorf("%s: %t", test.name, got)
+		}
+	}
+}
+
+// TestBackPressure: a handler never has more than max_requests, what is above waits, and those that
+// wait are served in the order in which they came.
+func TestBackPressure(t *testing.T) {
+	const places, notifications = 2, 30
+	var mu sync.Mutex
+	var now, most int
+	var order []string
+	release := make(chan struct{})
+	up := newUpstream(t, 0, nil)
+	up.Config.Handler = http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		mu.Lock()
+		now++
+		most = max(most, now)
+		order = append(order, string(body))
+		mu.Unlock()
+		<-release
+		mu.Lock()
+		now--
+		mu.Unlock()
+	})
+	e := start(t, site(loopback+"reverse_proxy "+up.address+" {\nunhealthy_request_count "+fmt.Sprint(places)+"\n}"))
+	fleet := holdFleet(defaultName)
+	defer releaseFleet(defaultName)
+	answers := make(chan int, notifications)
+	for i := range notifications {
+		go func() { answers <- e.post(numbered(fmt.Sprint("N", i))) }()
+		eventually(t, "place in line", func() bool {
+			fleet.mu.Lock()
+			defer fleet.mu.Unlock()
+			return len(fleet.line)+fleet.busy[up.address] > i
+		})
+	}
+	for range notifications {
+		release <- struct{}{}
+		if status := <-answers; status != 200 {
+			t.Errorf("status %d", status)
+		}
+	}
+	if most != places {
+		t.Errorf("%d at once, want %d", most, places)
+	}
+	for i, body := range order[places:] { // the first were there at the same time
+		if body != numbered(fmt.Sprint("N", i+places)) {
+			t.Errorf("%d. is %s", i+places, body)
+		}
+	}
+	eventually(t, "free places", func() bool {
+		fleet.mu.Lock()
+		defer fleet.mu.Unlock()
+		return len(fleet.line) == 0 && len(fleet.busy) == 0
+	})
+}
+
+// TestBackPressureStorm: with many at once no handler gets more than it may, and no place is lost.
+func TestBackPressureStorm(t *testing.T) {
+	const places, senders, each = 3, 50, 20
+	var most atomic.Int64
+	busy := func() http.HandlerFunc {
+		var now atomic.Int64
+		return func(http.ResponseWriter, *http.Request) {
+			for n := now.Add(1); n > most.Load(); {
+				most.Store(n)
+			}
+			time.Sleep(time.Millisecond)
+			now.Add(-1)
+		}
+	}
+	a, b := newUpstream(t, 0, busy()), newUpstream(t, 0, busy())
+	e := start(t, site(loopback+"reverse_proxy "+a.address+" "+b.address+" {\nunhealthy_request_count "+fmt.Sprint(places)+"\n}"))
+	var group sync.WaitGroup
+	for sender := range senders {
+		group.Go(func() {
+			for i := range each {
+				if status := e.post(numbered(fmt.Sprintf("S%d-%d", sender, i))); status != 200 {
+					t.Errorf("status %d", status)
+				}
+			}
+		})
+	}
+	group.Wait()
+	if most.Load() > places {
+		t.Errorf("%d at once, want at most %d", most.Load(), places)
+	}
+	if n := len(a.requests()) + len(b.requests()); n != senders*each {
+		t.Errorf("%d delivered, want %d", n, senders*each)
+	}
+}
+
+// TestLineWakes: when handlers are back, those that waited for them do not wait for their timers.
+func TestLineWakes(t *testing.T) {
+	f := &fleet{busy: make(map[string]int), shunned: make(map[string]time.Time)}
+	p := pool(1)
+	first := func(pool reverseproxy.UpstreamPool, _ func(*reverseproxy.Upstream) int) *reverseproxy.Upstream {
+		if len(pool) == 0 {
+			return nil
+		}
+		return pool[0]
+	}
+	var waiting []*asking
+	for i := range 20 {
+		a := &asking{fleet: f, started: time.Unix(int64(i), 0)}
+		a.mark(p[0].String(), unreached, time.Now().Add(time.Hour))
+		if a.choose(p, first) != nil {
+			t.Fatal("chose an upstream that is away")
+		}
+		waiting = append(waiting, a)
+	}
+	one := &asking{fleet: f}
+	if one.choose(p, first) == nil {
+		t.Fatal("chose none")
+	}
+	one.done(taken)
+	for i, a := range waiting { // each calls two others
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		if !a.wait(ctx, time.Hour) {
+			t.Fatalf("%d. was not called", i)
+		}
+		cancel()
+		if a.choose(p, first) == nil {
+			t.Fatalf("%d. has no place", i)
+		}
+		a.done(taken)
+		a.close()
+	}
+	if len(f.line) != 0 || len(f.busy) != 0 {
+		t.Errorf("left: %d in line, %v busy", len(f.line), f.busy)
+	}
+}
+
+// TestLoopReload: what waits is delivered through the config that runs, not the one it came to.
+func TestLoopReload(t *testing.T) {
+	up := newUpstream(t, 200, nil)
+	gone := "127.0.0.1:" + freePort(t)
+	e := start(t, site(loopback+"reverse_proxy "+gone))
+	answer := make(chan int)
+	go func() { answer <- e.post(textMessage) }()
+	fleet := holdFleet(defaultName)
+	defer releaseFleet(defaultName)
+	eventually(t, "waiting", func() bool {
+		fleet.mu.Lock()
+		defer fleet.mu.Unlock()
+		return len(fleet.line) == 1
+	})
+	if err := e.load(site(loopback + "reverse_proxy " + up.address)); err != nil {
+		t.Fatal(err)
+	}
+	if status := <-answer; status != 200 {
+		t.Errorf("status %d", status)
+	}
+	// A config that does not load leaves the running one where it is.
+	if err := e.load(site(loopback+"reverse_proxy "+gone) + "http://:" + e.port + " {\nbind 192.0.2.1\n}\n"); err == nil {
+		t.Error("loads")
+	}
+	if status := e.post(numbered("AFTER")); status != 200 {
+		t.Errorf("after a failed reload: status %d", status)
+	}
+}
+
+// TestLoopWarns: the operator hears of a notification that waits, once.
+func TestLoopWarns(t *testing.T) {
+	e := start(t, site(loopback+"deliver {\ntimeout 7s\n}\nreverse_proxy 127.0.0.1:"+freePort(t)))
+	if status := e.post(textMessage); status != 503 {
+		t.Errorf("status %d", status)
+	}
+	records := e.logs.records(t)
+	if len(records) != 2 {
+		t.Fatalf("%d records", len(records))
+	}
+	if first := records[0]; first["msg"] != "notification waits for a handler" || first["level"] != "warn" ||
+		first.text("instance") != "1101000001" || first["attempts"].(float64) < 3 {
+		t.Errorf("%v", first)
+	}
+	if last := records[1]; last["level"] != "error" || last["reason"] != "not_now" {
+		t.Errorf("%v", last)
+	}
+}
+
+// TestUpstreams: each kind of upstream that reverse_proxy knows works inside the block.
+func TestUpstreams(t *testing.T) {
+	plain := newUpstream(t, 200, nil)
+	_, port, _ := strings.Cut(plain.address, ":")
+	secure := newUpstream(t, 200, nil)
+	tls := httptest.NewTLSServer(secure.Config.Handler)
+	t.Cleanup(tls.Close)
+	socket := t.TempDir() + "/handler.sock"
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	local := newUpstream(t, 200, nil)
+	go http.Serve(listener, local.Config.Handler)
+	t.Cleanup(func() { listener.Close() })
+
+	names := "resolvers " + nameServer(t, port)
+	for _, test := range []struct {
+		name, block string
+		up          *upstream
+	}{
+		{"dynamic a", "{\ndynamic a handlers.test " + port + " {\n" + names + "\n}\n}", plain},
+		{"dynamic srv", "{\ndynamic srv _webhook._tcp.handlers.test {\n" + names + "\n}\ntransport http {\n" + names + "\n}\n}", plain},
+		{"https", "https://" + tls.Listener.Addr().String() + " {\ntransport http {\ntls_insecure_skip_verify\n}\n}", secure},
+		{"unix socket", "unix/" + socket, local},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			before := len(test.up.requests())
+			e := start(t, site(loopback+"deliver {\ntimeout 5s\n}\nreverse_proxy "+test.block))
+			if status := e.post(textMessage); status != 200 {
+				t.Errorf("status %d: %s", status, e.logs.all())
+			}
+			if n := len(test.up.requests()) - before; n != 1 {
+				t.Errorf("asked %d times", n)
+			}
+		})
+	}
+}
+
+// nameServer is a name server that knows one handler, on this machine.
+func nameServer(t *testing.T, port string) string {
+	t.Helper()
+	number, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	go func() {
+		buffer := make([]byte, 1500)
+		for {
+			n, from, err := conn.ReadFrom(buffer)
+			if err != nil {
+				return
+			}
+			var message dnsmessage.Message
+			if message.Unpack(buffer[:n]) != nil || len(message.Questions) != 1 {
+				continue
+			}
+			message.Response = true
+			message.Additionals = nil
+			question := message.Questions[0]
+			answer := dnsmessage.Resource{Header: dnsmessage.ResourceHeader{Name: question.Name, Class: dnsmessage.ClassINET, TTL: 60}}
+			switch question.Type {
+			case dnsmessage.TypeSRV:
+				answer.Body = &dnsmessage.SRVResource{Port: uint16(number), Target: dnsmessage.MustNewName("handler-1.test.")}
+			case dnsmessage.TypeA:
+				answer.Body = &dnsmessage.AResource{A: [4]byte{127, 0, 0, 1}}
+			}
+			if answer.Body != nil {
+				message.Answers = []dnsmessage.Resource{answer}
+			}
+			if answer, err := message.Pack(); err == nil {
+				conn.WriteTo(answer, from)
+			}
+		}
+	}()
+	return conn.LocalAddr().String()
+}
+
+// TestHealthChecks: a handler that fails Caddy's active check is not asked, one that fails passively
+// is asked only if no other is left.
+func TestHealthChecks(t *testing.T) {
+	var sick atomic.Bool
+	checked := make(chan struct{}, 100)
+	a := newUpstream(t, 0, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/health" {
+			if sick.Load() {
+				w.WriteHeader(500)
+			}
+			checked <- struct{}{}
+		}
+	})
+	b := newUpstream(t, 200, nil)
+	sick.Store(true)
+	e := start(t, site(loopback+"reverse_proxy "+a.address+" "+b.address+" {\nlb_policy first\nhealth_uri /health\nhealth_interval 20ms\n}"))
+	<-checked
+	<-checked
+	count := func() (n int) {
+		for _, request := range a.requests() {
+			if request.path != "/health" {
+				n++
+			}
+		}
+		return n
+	}
+	for i := range 5 {
+		if status := e.post(numbered(fmt.Sprint("SICK", i))); status != 200 {
+			t.Errorf("status %d", status)
+		}
+	}
+	if n := count(); n != 0 {
+		t.Errorf("a sick handler was asked %d times", n)
+	}
+	sick.Store(false)
+	eventually(t, "asked again", func() bool {
+		e.post(numbered(fmt.Sprint("WELL", time.Now().UnixNano())))
+		return count() > 0
+	})
+
+	down, flaky := script(t, "down"), script(t, "503", "503", "503", "200")
+	e = start(t, site(loopback+"reverse_proxy "+down.address+" "+flaky.address+" {\nfail_duration 1m\nmax_fails 1\n}"))
+	for i := range 5 {
+		if status := e.post(numbered(fmt.Sprint("P", i))); status != 200 {
+			t.Errorf("status %d", status)
+		}
+	}
+	sleeper := script(t, "break", "200")
+	e = start(t, site(loopback+"reverse_proxy "+sleeper.address+" {\nfail_duration 1m\nmax_fails 1\n}"))
+	if status := e.post(textMessage); status != 200 {
+		t.Errorf("the only handler, unhealthy: status %d", status)
+	}
+}
