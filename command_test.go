@@ -347,12 +347,17 @@ func TestCommandHelp(t *testing.T) {
 		args []string
 		want []string
 	}{
-		{"alone", nil, []string{"check  ", "schemas  "}},
-		{"green-api", []string{"--help"}, []string{"check  ", "schemas  "}},
+		{"alone", nil, []string{"check  ", "schemas  ", "send  ", "listen  "}},
+		{"green-api", []string{"--help"}, []string{"check  ", "schemas  ", "send  ", "listen  "}},
 		{"check", []string{"check", "--help"}, []string{
 			"Examples:\n  caddy green-api check notification.json\n", "--format ", "--schemas ", "Exit status: 0 ",
 			"file, type, message, instance, outcome,\nreason, and errors",
 		}},
+		{"send", []string{"send", "--help"}, []string{
+			"Examples:\n  caddy green-api send http", "--token ", "--type ", "--body ", "--instances ", "--rate ", "--count ", "--pause ", "--timeout ",
+			"--in-flight ", "--attempts ", "--format ", "Exit status: 0 ",
+		}},
+		{"listen", []string{"listen", "--help"}, []string{"Examples:\n  caddy green-api listen ", "--address ", "--status ", "--delay ", "--forward "}},
 		{"schemas", []string{"schemas", "--help"}, []string{"Examples:\n  caddy green-api schemas\n"}},
 	} {
 		stdout, stderr, code := runCaddy(t, dir, "", append([]string{"green-api"}, test.args...)...)

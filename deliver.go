@@ -313,7 +313,7 @@ func (w *waiting) wait(ctx context.Context, v *visit, a *asking) bool {
 	case <-exiting:
 		return false
 	default:
-		return ctx.Err() == nil && !caddy.Exiting()
+		return ctx.Err() == nil
 	}
 }
 

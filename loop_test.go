@@ -415,6 +415,21 @@ func TestLoopWarns(t *testing.T) {
 	}
 }
 
+// TestLoopShuns: a handler that let an attempt time out is left alone for a while, if there is
+// another: the next notification need not wait for it, too.
+func TestLoopShuns(t *testing.T) {
+	hung, well := script(t, "hang"), script(t, "200")
+	e := start(t, site(loopback+"deliver {\nattempt_timeout 200ms\n}\nreverse_proxy "+hung.address+" "+well.address+" {\nlb_policy first\n}"))
+	for i := range 5 {
+		if status := e.post(numbered(fmt.Sprint("N", i))); status != 200 {
+			t.Errorf("status %d", status)
+		}
+	}
+	if n := len(hung.requests()); n != 1 {
+		t.Errorf("the hung handler was asked %d times", n)
+	}
+}
+
 // TestUpstreams: each kind of upstream that reverse_proxy knows works inside the block.
 func TestUpstreams(t *testing.T) {
 	plain := newUpstream(t, 200, nil)

@@ -1,0 +1,161 @@
+package greenapi
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/signal"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/greenapi-community/caddy-green-api/notification"
+)
+
+func listenCommand() *cobra.Command {
+	var address, forward string
+	l := &listener{client: &http.Client{Timeout: 180 * time.Second}}
+	cmd := &cobra.Command{
+		Use:   "listen",
+		Short: "Is a handler that prints each notification",
+		Long: `Is a handler for trying things out: it prints each notification and answers it. With --forward
+it hands each on to a URL and answers what comes back from there.
+
+It checks nothing: not the address of the sender, nor its token. Whatever it takes with a 2xx is gone
+from GREEN-API's queue.`,
+		Example: `  caddy green-api listen --address 127.0.0.1:9001
+  caddy green-api listen --address 127.0.0.1:9002 --status 503 --delay 2s
+  caddy green-api listen --forward http://127.0.0.1:3000/webhook`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if l.status < 200 || l.status > 599 {
+				return usageError(cmd, fmt.Errorf("invalid --status %d; want 200 to 599", l.status))
+			}
+			if l.delay < 0 {
+				return usageError(cmd, fmt.Errorf("invalid --delay %s; want none below 0s", l.delay))
+			}
+			if forward != "" {
+				target, err := url.Parse(forward)
+				if err != nil || target.Host == "" || target.Scheme != "http" && target.Scheme != "https" {
+					return usageError(cmd, fmt.Errorf("invalid --forward %q; want a URL such as http://127.0.0.1:3000/webhook", forward))
+				}
+				l.forward = forward
+			}
+			socket, err := net.Listen("tcp", address)
+			if err != nil {
+				return usageError(cmd, fmt.Errorf("--address: %w", err))
+			}
+			l.out = cmd.OutOrStdout()
+			fmt.Fprintf(cmd.ErrOrStderr(), "listening on %s, Ctrl-C ends\n", socket.Addr())
+			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+			defer stop()
+			return l.serve(ctx, socket)
+		},
+	}
+	cmd.Flags().StringVar(&address, "address", ":8080", "to listen on")
+	cmd.Flags().IntVar(&l.status, "status", 200, "to answer with")
+	cmd.Flags().DurationVar(&l.delay, "delay", 0, "before the answer")
+	cmd.Flags().StringVar(&forward, "forward", "", "URL to hand each notification on to, whose status is the answer")
+	return cmd
+}
+
+// listener prints what it gets.
+type listener struct {
+	status  int
+	delay   time.Duration
+	forward string
+	client  *http.Client
+
+	mu  sync.Mutex
+	out io.Writer
+}
+
+func (l *listener) serve(ctx context.Context, socket net.Listener) error {
+	server := &http.Server{Handler: l, ReadHeaderTimeout: 10 * time.Second}
+	context.AfterFunc(ctx, func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		_ = server.Shutdown(ctx) // what is not finished by then is cut off with the process
+	})
+	if err := server.Serve(socket); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// ServeHTTP prints a notification and answers it.
+func (l *listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, defaultMaxKeptBody))
+	if err != nil {
+		http.Error(w, "body could not be read", http.StatusBadRequest)
+		return
+	}
+	select {
+	case <-time.After(l.delay):
+	case <-r.Context().Done():
+		return
+	}
+	status := l.status
+	if l.forward != "" {
+		if status, err = l.handOn(r, body); err != nil {
+			status = http.StatusBadGateway
+		}
+	}
+	l.print(r, body, status, err)
+	w.WriteHeader(status)
+}
+
+// handOn posts a notification to the URL it is to be forwarded to.
+func (l *listener) handOn(r *http.Request, body []byte) (status int, err error) {
+	request, err := http.NewRequestWithContext(r.Context(), r.Method, l.forward, bytes.NewReader(body))
+	if err != nil {
+		return 0, err
+	}
+	for _, name := range []string{"Content-Type", "Content-Encoding", "Authorization"} {
+		if value := r.Header.Get(name); value != "" {
+			request.Header.Set(name, value)
+		}
+	}
+	response, err := l.client.Do(request)
+	if err != nil {
+		return 0, err
+	}
+	defer response.Body.Close()
+	return response.StatusCode, nil
+}
+
+// print writes a line about a notification, and one with its body.
+func (l *listener) print(r *http.Request, body []byte, status int, err error) {
+	about := r.Method + " " + r.URL.Path
+	if n, syntax := notification.Parse(body); syntax == nil {
+		words := []string{n.Type, n.Message, "instance " + n.Instance}
+		if n.Chat != "" {
+			words = append(words, "chat "+n.Chat)
+		}
+		if n.ID != "" {
+			words = append(words, "id "+n.ID)
+		}
+		about = strings.Join(strings.Fields(strings.Join(words, " ")), " ")
+	}
+	var compact bytes.Buffer
+	if json.Compact(&compact, body) == nil {
+		body = compact.Bytes()
+	}
+	failed := ""
+	if err != nil {
+		failed = ": " + err.Error()
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	fmt.Fprintf(l.out, "%s  %d%s  %s\n    %s\n", time.Now().Format("15:04:05.000"), status, failed, printable(about), printable(string(body)))
+}

@@ -1,0 +1,401 @@
+package greenapi
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"maps"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/greenapi-community/caddy-green-api/notification"
+	"github.com/greenapi-community/caddy-green-api/sender"
+)
+
+// firstInstance is the id of the first instance that send plays.
+const firstInstance = 1101000001
+
+func sendCommand() *cobra.Command {
+	var options sender.Options
+	var plan sendPlan
+	var format string
+	cmd := &cobra.Command{
+		Use:   "send <url>",
+		Short: "Sends notifications as GREEN-API does",
+		Long: `Sends notifications as GREEN-API does: one queue for each instance, one notification of it in
+flight, the very same one again after a pause of 60 seconds unless it is answered exactly 200, and
+everything behind it waits.
+
+Without --body it sends the built-in examples, which have invented values: one of every type and
+message type, each with an id of its own. With --body it sends files as they are.
+
+Exit status: 0 if all are acknowledged, 1 if some are not, 2 if the command was not understood. With
+Ctrl-C it stops and says how far it came.`,
+		Example: `  caddy green-api send http://127.0.0.1:8080/green-api/webhook --token demo-token
+  caddy green-api send https://hooks.example.com/green-api/webhook --token "$GREEN_API_TOKEN" \
+      --type incomingMessageReceived.textMessage --instances 20 --count 100 --rate 50
+  caddy green-api send http://127.0.0.1:8080/green-api/webhook --token demo-token \
+      --body notification.json --attempts 1`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return errors.New("want one URL")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if format != formatText && format != formatJSON {
+				return usageError(cmd, fmt.Errorf("invalid --format %q; want text or json", format))
+			}
+			queues, err := plan.queues()
+			if err != nil {
+				return usageError(cmd, err)
+			}
+			for flag, value := range map[string]time.Duration{"--pause": options.Pause, "--timeout": options.Timeout} {
+				if value <= 0 {
+					return usageError(cmd, fmt.Errorf("invalid %s %s; want a duration above 0s", flag, value))
+				}
+			}
+			if options.InFlight < 1 {
+				return usageError(cmd, fmt.Errorf("invalid --in-flight %d; want 1 or more", options.InFlight))
+			}
+			watch := newProgress(cmd.ErrOrStderr(), plan.total(), options.Pause)
+			options.URL, options.OnAttempt = args[0], watch.attempt
+			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+			defer stop()
+			report, err := sender.Run(ctx, options, queues...)
+			watch.close()
+			if err != nil {
+				return usageError(cmd, err)
+			}
+			if err := printReport(cmd.OutOrStdout(), report, plan.total(), format); err != nil {
+				return err
+			}
+			if report.Acknowledged < plan.total() {
+				return errFindings
+			}
+			return nil
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&options.Token, "token", "", "webhookUrlToken, as in the console")
+	flags.StringSliceVar(&plan.types, "type", nil, "send examples of this TYPE or TYPE.MESSAGE only; may be repeated")
+	flags.StringSliceVar(&plan.files, "body", nil, "send this file as it is, or the *.json files of a directory; may be repeated")
+	flags.IntVar(&plan.instances, "instances", 1, "instances that send, with a queue each")
+	flags.IntVar(&plan.count, "count", 0, "notifications of each instance; default is each example or file once")
+	flags.Float64Var(&options.Rate, "rate", 0, "most notifications a second that an instance begins with; GREEN-API's are about 50; 0 is no limit")
+	flags.DurationVar(&options.Pause, "pause", sender.DefaultPause, "before a notification is sent again")
+	flags.DurationVar(&options.Timeout, "timeout", sender.DefaultTimeout, "for an answer")
+	flags.IntVar(&options.InFlight, "in-flight", 1, "notifications of one instance on their way at once; the vendor does not say how many")
+	flags.IntVar(&options.Attempts, "attempts", 0, "after which a notification is given up; 0 is after 24 hours")
+	flags.BoolVar(&options.NewConnections, "new-connections", false, "open a connection for each attempt")
+	flags.BoolVar(&options.Insecure, "insecure", false, "take any TLS certificate")
+	flags.StringVar(&format, "format", formatText, "of the summary, text or json")
+	return cmd
+}
+
+// sendPlan is what is to be sent.
+type sendPlan struct {
+	types, files     []string
+	instances, count int
+
+	bodies []sender.Notification
+	asIs   bool
+}
+
+// total is how many notifications that are.
+func (p *sendPlan) total() int { return p.instances * p.count }
+
+// queues makes the queues of all instances.
+func (p *sendPlan) queues() ([]sender.Queue, error) {
+	if p.instances < 1 {
+		return nil, fmt.Errorf("invalid --instances %d; want 1 or more", p.instances)
+	}
+	if p.count < 0 {
+		return nil, fmt.Errorf("invalid --count %d; want 1 or more", p.count)
+	}
+	if err := p.load(); err != nil {
+		return nil, err
+	}
+	if p.count == 0 {
+		p.count = len(p.bodies)
+	}
+	queues := make([]sender.Queue, p.instances)
+	for i := range queues {
+		id := strconv.Itoa(firstInstance + i)
+		queues[i] = sender.Queue{Instance: id, Notifications: p.notifications(id)}
+	}
+	return queues, nil
+}
+
+// load reads the files, or takes the examples of the types that are asked for.
+func (p *sendPlan) load() error {
+	if len(p.files) > 0 {
+		if len(p.types) > 0 {
+			return errors.New("--type goes with the built-in examples; want it without --body")
+		}
+		p.asIs = true
+		return p.loadFiles()
+	}
+	found := make(map[string]bool)
+	for _, example := range notification.Examples() {
+		kind := example.Type
+		if example.Message != "" {
+			kind += "." + example.Message
+		}
+		if found[kind] && len(p.types) == 0 {
+			continue // one of each
+		}
+		found[kind], found[example.Type] = true, true
+		if len(p.types) == 0 || slices.Contains(p.types, kind) || slices.Contains(p.types, example.Type) {
+			p.bodies = append(p.bodies, sender.Notification{Name: example.Name, Body: example.Body})
+		}
+	}
+	for _, want := range p.types {
+		if !found[want] {
+			return fmt.Errorf("no example of --type %q; want TYPE or TYPE.MESSAGE out of %s",
+				want, strings.Join(slices.Sorted(maps.Keys(found)), ", "))
+		}
+	}
+	return nil
+}
+
+func (p *sendPlan) loadFiles() error {
+	for _, file := range p.files {
+		paths := []string{file}
+		info, err := os.Stat(file)
+		if err == nil && info.IsDir() {
+			if paths, err = filepath.Glob(filepath.Join(file, "*.json")); err == nil && len(paths) == 0 {
+				err = fmt.Errorf("%s: no *.json file in it", file)
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("--body: %w", err)
+		}
+		for _, path := range paths {
+			body, err := os.ReadFile(path)
+			if err != nil {
+				return fmt.Errorf("--body: %w", err)
+			}
+			p.bodies = append(p.bodies, sender.Notification{Name: filepath.Base(path), Body: body})
+		}
+	}
+	return nil
+}
+
+// notifications are those of one instance, in turn.
+func (p *sendPlan) notifications(instance string) iter.Seq[sender.Notification] {
+	return func(yield func(sender.Notification) bool) {
+		for i := range p.count {
+			n := p.bodies[i%len(p.bodies)]
+			if !p.asIs {
+				id := fmt.Sprintf("SEND%s%08X%06X", instance, time.Now().UnixMilli()&0xFFFFFFFF, i)
+				n.Body = personalize(n.Body, instance, id, time.Now())
+			}
+			if !yield(n) {
+				return
+			}
+		}
+	}
+}
+
+// personalize makes an example a notification of its own: of that instance, with that idMessage if
+// it has one, and of now.
+func personalize(example []byte, instance, id string, now time.Time) []byte {
+	decoder := jsontext.NewDecoder(bytes.NewReader(example))
+	out := new(bytes.Buffer)
+	encoder := jsontext.NewEncoder(out)
+	for {
+		token, err := decoder.ReadToken()
+		if err != nil {
+			return bytes.TrimSpace(out.Bytes()) // the examples are valid
+		}
+		where := decoder.StackPointer()
+		isName := false
+		if kind, length := decoder.StackIndex(decoder.StackDepth()); kind == '{' {
+			isName = length%2 == 1
+		}
+		switch {
+		case isName:
+		case where == "/idMessage":
+			token = jsontext.String(id)
+		case where == "/timestamp":
+			token = jsontext.Int(now.Unix())
+		case where == "/instanceData/idInstance":
+			if n, err := strconv.ParseInt(instance, 10, 64); err == nil {
+				token = jsontext.Int(n)
+			}
+		}
+		if err := encoder.WriteToken(token); err != nil {
+			return example
+		}
+	}
+}
+
+// progress shows how far send has come: on a terminal in one line, elsewhere only what goes wrong.
+type progress struct {
+	out      io.Writer
+	terminal bool
+	total    int
+	pause    time.Duration
+
+	mu                         sync.Mutex
+	sent, acknowledged, resent int
+	trouble                    string
+	troubles                   int
+
+	stop context.CancelFunc
+	done chan struct{}
+}
+
+// mostTroubles is how many failed attempts are told singly.
+const mostTroubles = 20
+
+func newProgress(out io.Writer, total int, pause time.Duration) *progress {
+	p := &progress{out: out, total: total, pause: pause, done: make(chan struct{})}
+	file, isFile := out.(*os.File)
+	p.terminal = isFile && term.IsTerminal(int(file.Fd())) //nolint:gosec // a file descriptor fits
+	ctx, stop := context.WithCancel(context.Background())
+	p.stop = stop
+	go func() {
+		defer close(p.done)
+		ticker := time.NewTicker(200 * time.Millisecond)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ticker.C:
+				p.show()
+			case <-ctx.Done():
+				p.show()
+				return
+			}
+		}
+	}()
+	return p
+}
+
+func (p *progress) attempt(a sender.Attempt) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if a.Number == 1 {
+		p.sent++
+	} else {
+		p.resent++
+	}
+	if a.Acknowledged() {
+		p.acknowledged++
+		return
+	}
+	what := strconv.Itoa(a.Status)
+	if a.Err != nil {
+		what = a.Err.Error()
+	}
+	if a.Again {
+		what += fmt.Sprintf(", again in %s", p.pause)
+	} else {
+		what += ", given up"
+	}
+	p.trouble = fmt.Sprintf("%s: %s of %s", what, a.Notification.Name, a.Instance)
+	p.troubles++
+	if p.terminal || p.troubles > mostTroubles {
+		return
+	}
+	fmt.Fprintln(p.out, p.trouble)
+	if p.troubles == mostTroubles {
+		fmt.Fprintln(p.out, "further ones are only counted")
+	}
+}
+
+func (p *progress) show() {
+	if !p.terminal {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	line := fmt.Sprintf("%d of %d sent, %d acknowledged, %d re-sent", p.sent, p.total, p.acknowledged, p.resent)
+	if p.trouble != "" {
+		line += "; last failure: " + p.trouble
+	}
+	width := 79
+	if file, ok := p.out.(*os.File); ok {
+		if columns, _, err := term.GetSize(int(file.Fd())); err == nil && columns > 1 { //nolint:gosec // as above
+			width = columns - 1
+		}
+	}
+	if runes := []rune(line); len(runes) > width {
+		line = string(runes[:width])
+	}
+	fmt.Fprintf(p.out, "\r\x1b[K%s", line)
+}
+
+func (p *progress) close() {
+	p.stop()
+	<-p.done
+	if p.terminal {
+		fmt.Fprintln(p.out)
+	}
+}
+
+// sendSummary is send's JSON output.
+type sendSummary struct {
+	Notifications  int            `json:"notifications"`
+	Sent           int            `json:"sent"`
+	Acknowledged   int            `json:"acknowledged"`
+	Lost           int            `json:"lost"`
+	Resent         int            `json:"resent"`
+	Answers        map[string]int `json:"answers"`
+	StalledSeconds float64        `json:"stalled_seconds"`
+	LongestStall   float64        `json:"longest_stall_seconds"`
+	P50            float64        `json:"p50_seconds"`
+	P99            float64        `json:"p99_seconds"`
+	Seconds        float64        `json:"seconds"`
+}
+
+func printReport(out io.Writer, r *sender.Report, total int, format string) error {
+	if format == formatJSON {
+		return json.NewEncoder(out).Encode(sendSummary{
+			Notifications: total, Sent: r.Sent, Acknowledged: r.Acknowledged, Lost: r.Lost, Resent: r.Resent, Answers: r.Answers,
+			StalledSeconds: r.Stalled.Seconds(), LongestStall: r.LongestStall.Seconds(),
+			P50: r.Quantile(0.5).Seconds(), P99: r.Quantile(0.99).Seconds(), Seconds: r.Took.Seconds(),
+		})
+	}
+	var answers []string
+	for _, status := range slices.Sorted(maps.Keys(r.Answers)) {
+		answers = append(answers, fmt.Sprintf("%s: %d", status, r.Answers[status]))
+	}
+	_, err := fmt.Fprintf(out, `%d of %d sent, %d acknowledged, %d lost, %d re-sent in %s
+answers by status: %s
+stalled %s in all, %s at most
+`,
+		r.Sent, total, r.Acknowledged, r.Lost, r.Resent, round(r.Took), strings.Join(answers, ", "), round(r.Stalled), round(r.LongestStall))
+	if err == nil && r.Acknowledged > 0 {
+		_, err = fmt.Fprintf(out, "from first attempt to 200: p50 %s, p99 %s, at most %s\n",
+			round(r.Quantile(0.5)), round(r.Quantile(0.99)), round(r.Quantile(1)))
+	}
+	return err
+}
+
+// round leaves three digits or so.
+func round(d time.Duration) time.Duration {
+	switch {
+	case d > 10*time.Second:
+		return d.Round(100 * time.Millisecond)
+	case d > 10*time.Millisecond:
+		return d.Round(time.Millisecond)
+	}
+	return d.Round(10 * time.Microsecond)
+}

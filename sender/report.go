@@ -1,0 +1,73 @@
+package sender
+
+import (
+	"math"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// NoAnswer is the key of Report.Answers for attempts without an answer.
+const NoAnswer = "none"
+
+// Report says what became of the notifications.
+type Report struct {
+	Sent         int            // notifications that were sent at least once
+	Acknowledged int            // those answered 200
+	Lost         int            // those given up
+	Resent       int            // attempts after the first of a notification
+	Answers      map[string]int // attempts by status, or NoAnswer
+
+	// What notifications waited beyond their last attempt, because those before it failed: in all,
+	// and the most for one.
+	Stalled, LongestStall time.Duration
+	Took                  time.Duration // from the first to the last
+
+	mu    sync.Mutex
+	began time.Time
+	waits []time.Duration // from the first attempt to the 200, of each acknowledged one
+}
+
+func (r *Report) add(a Attempt) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if a.Number == 1 {
+		r.Sent++
+	} else {
+		r.Resent++
+	}
+	key := NoAnswer
+	if a.Status != 0 {
+		key = strconv.Itoa(a.Status)
+	}
+	if r.Answers == nil {
+		r.Answers = make(map[string]int)
+	}
+	r.Answers[key]++
+	if a.Again {
+		return
+	}
+	stalled := a.Began.Sub(a.First)
+	r.Stalled += stalled
+	r.LongestStall = max(r.LongestStall, stalled)
+	if !a.Acknowledged() {
+		r.Lost++
+		return
+	}
+	r.Acknowledged++
+	r.waits = append(r.waits, a.Began.Add(a.Took).Sub(a.First))
+}
+
+// Quantile returns the time from the first attempt to the 200 that a share q of the acknowledged
+// notifications did not exceed: 0.5 for the median, 1 for the longest. It is 0 if there are none.
+func (r *Report) Quantile(q float64) time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.waits) == 0 {
+		return 0
+	}
+	slices.Sort(r.waits)
+	at := int(math.Ceil(q*float64(len(r.waits)))) - 1
+	return r.waits[min(max(at, 0), len(r.waits)-1)]
+}

@@ -1,0 +1,306 @@
+// Package sender sends notifications as GREEN-API does: one first-in-first-out queue for each
+// instance, of which the first notification is sent again and again until it is answered 200.
+//
+// The rules are the vendor's: only 200 takes a notification off the queue; it waits 180 s for an
+// answer, then, as after any other answer, pauses for 60 s and sends the same one again, while
+// everything behind it waits; after 24 hours the notification is lost; it sends about 50 a second
+// (GREEN-API docs, "Working with incoming webhooks" and "Webhook endpoint technology", read
+// 2026-07). What the vendor does not say, such as how many notifications of one instance are in
+// flight, is an option.
+package sender
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+)
+
+// The vendor's times.
+const (
+	DefaultPause   = 60 * time.Second
+	DefaultTimeout = 180 * time.Second
+	DefaultGiveUp  = 24 * time.Hour
+)
+
+// Options say whom to send to, and how. The zero value of each is its default.
+type Options struct {
+	// The webhook's URL, http or https. Required.
+	URL string
+	// The token as in the console, webhookUrlToken: bare or "Bearer x" is sent as "Bearer x", "Basic
+	// x" as "Basic x". Default: none is sent.
+	Token string
+
+	// How long to wait before the same notification is sent again. Default: 60s.
+	Pause time.Duration
+	// How long to wait for an answer. Default: 180s.
+	Timeout time.Duration
+	// How long after its first attempt a notification is given up. Default: 24h.
+	GiveUp time.Duration
+	// After how many attempts one is given up. Default: never, only GiveUp counts.
+	Attempts int
+	// Divides Pause, Timeout and GiveUp: with 1000, a pause of 60s takes 60ms. Default: 1.
+	Scale float64
+
+	// How many notifications of one instance are in flight. Default: 1.
+	InFlight int
+	// How many a second an instance begins with at most. Default: as many as are answered.
+	Rate float64
+
+	// Opens a connection for each attempt. Default: they are kept alive.
+	NewConnections bool
+	// Takes any certificate.
+	Insecure bool
+
+	// Is called after each attempt, by several goroutines at once. Default: nothing is.
+	OnAttempt func(Attempt)
+}
+
+// A Queue is the notifications of one instance, oldest first.
+type Queue struct {
+	// The instance's id.
+	Instance string
+	// Its notifications. They are taken one by one, as the queue gets on.
+	Notifications iter.Seq[Notification]
+}
+
+// Notification is one body to send.
+type Notification struct {
+	Name string // for reports
+	Body []byte
+}
+
+// Attempt is one request and what came of it.
+type Attempt struct {
+	Instance     string
+	Notification Notification
+	Number       int       // 1 for the first
+	First        time.Time // when the first began
+	Began        time.Time
+	Took         time.Duration
+	Status       int   // 0 without an answer
+	Err          error // why there is none
+	Again        bool  // the notification will be sent again, after the pause
+}
+
+// Acknowledged tells whether the notification is off the queue: at exactly 200.
+func (a Attempt) Acknowledged() bool { return a.Status == http.StatusOK }
+
+// Run sends all queues and returns when each is empty, or as soon as ctx is over. The error is
+// about the options; what became of the notifications is in the report.
+func Run(ctx context.Context, options Options, queues ...Queue) (*Report, error) {
+	s, err := newSender(options)
+	if err != nil {
+		return nil, err
+	}
+	defer s.client.CloseIdleConnections()
+	s.report.began = time.Now()
+	var running sync.WaitGroup
+	for _, queue := range queues {
+		next, stop := iter.Pull(queue.Notifications)
+		q := &instance{sender: s, id: queue.Instance, next: next, pace: s.pace()}
+		running.Go(func() {
+			defer stop()
+			var slots sync.WaitGroup
+			for range s.options.InFlight {
+				slots.Go(func() { q.run(ctx) })
+			}
+			slots.Wait()
+		})
+	}
+	running.Wait()
+	s.report.Took = time.Since(s.report.began)
+	return &s.report, nil
+}
+
+type sender struct {
+	options       Options
+	authorization string
+	client        *http.Client
+	report        Report
+}
+
+func newSender(options Options) (*sender, error) {
+	target, err := url.Parse(options.URL)
+	if err != nil || target.Host == "" || target.Scheme != "http" && target.Scheme != "https" {
+		return nil, fmt.Errorf("invalid URL %q; want one such as https://hooks.example.com/green-api/webhook", options.URL)
+	}
+	if err := options.complete(); err != nil {
+		return nil, err
+	}
+	transport := &http.Transport{
+		DisableKeepAlives: options.NewConnections,
+		MaxIdleConns:      0, // no limit: a connection for each instance
+		// The vendor's sender is not known to unpack anything.
+		DisableCompression:  true,
+		MaxIdleConnsPerHost: 1 << 20,
+		TLSClientConfig:     &tls.Config{InsecureSkipVerify: options.Insecure}, //nolint:gosec // the user's choice
+		ForceAttemptHTTP2:   false,
+	}
+	return &sender{
+		options: options, authorization: authorization(options.Token),
+		client: &http.Client{
+			Transport: transport, Timeout: options.Timeout,
+			// A redirect is not a 200.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+	}, nil
+}
+
+// complete checks the options and fills in the defaults.
+func (o *Options) complete() error {
+	for _, duration := range []struct {
+		name  string
+		value *time.Duration
+		other time.Duration
+	}{{"pause", &o.Pause, DefaultPause}, {"timeout", &o.Timeout, DefaultTimeout}, {"give up", &o.GiveUp, DefaultGiveUp}} {
+		if *duration.value < 0 {
+			return fmt.Errorf("invalid %s %s; want a duration above 0s", duration.name, *duration.value)
+		}
+		if *duration.value == 0 {
+			*duration.value = duration.other
+		}
+		if o.Scale != 0 {
+			*duration.value = time.Duration(float64(*duration.value) / o.Scale)
+		}
+	}
+	if o.Scale < 0 || o.Rate < 0 || o.Attempts < 0 || o.InFlight < 0 {
+		return errors.New("invalid scale, rate, attempts or in flight; want none below 0")
+	}
+	o.InFlight = max(o.InFlight, 1)
+	return nil
+}
+
+// authorization is the header that GREEN-API sends for a token (GREEN-API docs, "SetSettings", read
+// 2026-07).
+func authorization(token string) string {
+	scheme, _, hasScheme := strings.Cut(token, " ")
+	switch {
+	case token == "":
+		return ""
+	case hasScheme && (strings.EqualFold(scheme, "Bearer") || strings.EqualFold(scheme, "Basic")):
+		return token
+	}
+	return "Bearer " + token
+}
+
+// pace is the shortest time between two beginnings of one instance.
+func (s *sender) pace() time.Duration {
+	if s.options.Rate == 0 {
+		return 0
+	}
+	return time.Duration(float64(time.Second) / s.options.Rate)
+}
+
+// instance is a queue that is being sent.
+type instance struct {
+	sender *sender
+	id     string
+	pace   time.Duration
+
+	mu    sync.Mutex
+	next  func() (Notification, bool)
+	begin time.Time // of the next one
+}
+
+// run sends one notification after the other.
+func (i *instance) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		n, wait, ok := i.take()
+		if !ok || !sleep(ctx, wait) {
+			return
+		}
+		i.send(ctx, n)
+	}
+}
+
+// take takes the oldest notification and tells how long to wait before it is sent.
+func (i *instance) take() (n Notification, wait time.Duration, ok bool) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if n, ok = i.next(); !ok {
+		return n, 0, false
+	}
+	now := time.Now()
+	if i.begin.Before(now) {
+		i.begin = now
+	}
+	wait = i.begin.Sub(now)
+	i.begin = i.begin.Add(i.pace)
+	return n, wait, true
+}
+
+// send sends one notification until it is acknowledged or given up.
+func (i *instance) send(ctx context.Context, n Notification) {
+	s := i.sender
+	first := time.Now()
+	for number := 1; ; number++ {
+		a := Attempt{Instance: i.id, Notification: n, Number: number, First: first, Began: first}
+		if number > 1 {
+			a.Began = time.Now()
+		}
+		a.Status, a.Err = s.post(ctx, n.Body)
+		a.Took = time.Since(a.Began)
+		if ctx.Err() != nil && !a.Acknowledged() {
+			return // told to stop; this one is neither acknowledged nor lost
+		}
+		spent := time.Since(first) + s.options.Pause
+		a.Again = !a.Acknowledged() && number != s.options.Attempts && spent < s.options.GiveUp
+		s.report.add(a)
+		if s.options.OnAttempt != nil {
+			s.options.OnAttempt(a)
+		}
+		if !a.Again || !sleep(ctx, s.options.Pause) {
+			return
+		}
+	}
+}
+
+// post makes one request. The answer's body is not looked at.
+func (s *sender) post(ctx context.Context, body []byte) (status int, err error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, s.options.URL, bytes.NewReader(body))
+	if err != nil {
+		return 0, err
+	}
+	r.Header.Set("Content-Type", "application/json; charset=utf-8")
+	if s.authorization != "" {
+		r.Header.Set("Authorization", s.authorization)
+	}
+	response, err := s.client.Do(r)
+	if err != nil {
+		var wrapped *url.Error
+		if errors.As(err, &wrapped) {
+			err = wrapped.Err // without the URL, which may have a password in it
+		}
+		return 0, err
+	}
+	_, err = io.Copy(io.Discard, io.LimitReader(response.Body, 1<<20))
+	response.Body.Close()
+	if err != nil {
+		return 0, fmt.Errorf("answer %d broke off: %w", response.StatusCode, err)
+	}
+	return response.StatusCode, nil
+}
+
+// sleep waits, and tells whether ctx is not over.
+func sleep(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
