@@ -1,6 +1,6 @@
 GOLANGCI_VERSION = v2.15.0
 
-.PHONY: check test race fuzz bench lint run
+.PHONY: check test race chaos fuzz bench lint run
 
 check: ## what CI runs
 	.ci/run
@@ -10,6 +10,9 @@ test:
 
 race:
 	go test -race ./...
+
+chaos: ## a minute of each kind of failure, ten minutes or so; prints its counts
+	GREEN_API_CHAOS=$(or $(CHAOS),1m) go test -run '^TestChaos' -v -timeout 30m .
 
 fuzz: ## a minute for each target; FUZZTIME=10m for longer
 	go test -run '^$$' -fuzz '^FuzzParse$$' -fuzztime $(or $(FUZZTIME),1m) ./notification

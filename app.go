@@ -2,6 +2,7 @@ package greenapi
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
 	"github.com/greenapi-community/caddy-green-api/quarantine"
@@ -35,6 +37,7 @@ type App struct {
 	held   bool // this config's share in the quarantine
 
 	blocks map[string]block // by name
+	drain  *drain
 }
 
 // block is a green_api block of the config.
@@ -68,6 +71,7 @@ func (App) CaddyModule() caddy.ModuleInfo {
 func (a *App) Provision(ctx caddy.Context) error {
 	a.logger = ctx.Logger()
 	a.blocks = make(map[string]block)
+	a.drain = &drain{servers: make(map[*caddyhttp.Server]bool)}
 	if a.Quarantine == nil {
 		a.Quarantine = new(Quarantine)
 	}
@@ -92,7 +96,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	return events.(*caddyevents.App).On("stopping", exitWatch{})
+	return events.(*caddyevents.App).On("stopping", a)
 }
 
 // Start opens the quarantine, which is shared with the config that ran before if the path is the
@@ -105,6 +109,18 @@ func (a *App) Start() error {
 	}
 	for _, b := range a.blocks {
 		b.handler.fleet.newest.Store(b.handler)
+	}
+	return nil
+}
+
+// Handle hears that this config is about to be stopped, before any of its apps is: the app http,
+// for one, waits for its requests. At the end of the process what only waits for a handler ends; at
+// a reload the connections are drained.
+func (a *App) Handle(context.Context, caddy.Event) error {
+	if caddy.Exiting() {
+		stopWaiting()
+	} else {
+		a.drain.wait()
 	}
 	return nil
 }
@@ -264,8 +280,9 @@ func (a *App) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 
 // Interface guards
 var (
-	_ caddy.App          = (*App)(nil)
-	_ caddy.Provisioner  = (*App)(nil)
-	_ caddy.CleanerUpper = (*App)(nil)
-	_ caddy.Destructor   = (*sharedQuarantine)(nil)
+	_ caddy.App           = (*App)(nil)
+	_ caddy.Provisioner   = (*App)(nil)
+	_ caddy.CleanerUpper  = (*App)(nil)
+	_ caddyevents.Handler = (*App)(nil)
+	_ caddy.Destructor    = (*sharedQuarantine)(nil)
 )

@@ -52,17 +52,6 @@ var exiting = make(chan struct{})
 
 var stopWaiting = sync.OnceFunc(func() { close(exiting) })
 
-// exitWatch hears that Caddy stops, which it also does at a reload. It hears it before any app
-// does: the app http, for one, waits for its requests.
-type exitWatch struct{}
-
-func (exitWatch) Handle(context.Context, caddy.Event) error {
-	if caddy.Exiting() {
-		stopWaiting()
-	}
-	return nil
-}
-
 // An asking is one notification's way through the handlers. The loop of attempts writes down what
 // became of each; the selection policy reads that, and writes down whom it chose.
 //

@@ -161,6 +161,11 @@ func TestLoopBehindTheGate(t *testing.T) {
 	if status := e.post(textMessage); status != 200 {
 		t.Errorf("without: status %d", status)
 	}
+	busy = script(t, "503", "200")
+	e = start(t, siteWith("", "green_api {\n"+loopback+"}\nhandle /green-api/* {\nreverse_proxy "+busy.address+"\n}\nhandle {\nrespond 404\n}\n"))
+	if status := e.post(textMessage); status != 200 {
+		t.Errorf("in a handle block: status %d", status)
+	}
 	poison := script(t, "500")
 	e = start(t, siteWith("", "green_api {\n"+loopback+"}\nreverse_proxy "+poison.address+"\n"))
 	if status := e.post(textMessage); status != 502 {
@@ -228,6 +233,7 @@ func TestLoopHopeless(t *testing.T) {
 		{"others are away for long", asking{policy: true, left: 2, away: 2}, timedOut, long, true},
 		{"another is busy for long", asking{policy: true, left: 2, away: 1}, handlerError, long, false},
 		{"all are away for long", asking{policy: true, left: 2, away: 2}, notNow, long, false},
+		{"broke off, all are away for long", asking{policy: true, left: 2, away: 2}, brokenOff, long, false},
 		{"asked for too much time", asking{policy: true, left: 2, retryAt: deadline.Add(1)}, notNow, short, true},
 		{"asked for too much time, another is full", asking{policy: true, left: 2, full: 1, retryAt: deadline.Add(1)}, notNow, short, false},
 	} {

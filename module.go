@@ -148,6 +148,8 @@ func (h *Handler) join(ctx caddy.Context) error {
 		return err
 	}
 	h.fleet = holdFleet(h.Name)
+	server, _ := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	h.app.drain.watch(server)
 	return nil
 }
 
@@ -170,9 +172,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	v.token = h.Auth.judge(r.Header)
 	end := h.walk(v, next)
 	h.record(v, end)
-	if end.outcome == refused && v.body == nil {
-		// The body is unread. Without this, the answer would wait until it has come
-		// or a time-out strikes.
+	if end.outcome == refused && v.body == nil || h.app.drain.on.Load() {
+		// A body is unread: without this, the answer would wait until it has come
+		// or a time-out strikes. Or a reload drains the connections.
 		w.Header().Set("Connection", "close")
 	}
 	w.WriteHeader(end.status)
