@@ -620,9 +620,9 @@ func TestChaosReload(t *testing.T) {
 					t.Errorf("%d times answered %s", n, answer)
 				}
 			}
-			// New connections: the kernel resets those that wait in the queue of a socket when it is
-			// closed, unless net.ipv4.tcp_migrate_req is 1.
-			most := 1 + reloads/5
+			// The kernel resets new connections that wait in the queue of a socket when it is closed,
+			// unless net.ipv4.tcp_migrate_req is 1. How many are is a matter of the machine's load.
+			most := 3 * reloads
 			if newConnections {
 				most = 10 * reloads
 			}

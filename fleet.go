@@ -67,8 +67,8 @@ type asking struct {
 	// While and after it stood in line.
 	pool     reverseproxy.UpstreamPool
 	inLine   bool
-	called   chan struct{}
-	promised place // held for it
+	called   chan struct{} // has room for the one call that can come
+	promised place         // held for it
 
 	// Of the last choice.
 	policy  bool      // a policy of ours chooses at all
@@ -128,10 +128,8 @@ func (a *asking) choose(pool reverseproxy.UpstreamPool, pick pick) *reverseproxy
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	a.policy = true
-	// What is left of an earlier choice, by a proxy that tries again by itself.
-	f.line.quit(a)
-	a.hush()
-	f.leave(a.chosen, false)
+	a.stepOut()
+	f.leave(a.chosen, false) // of a proxy that tries again by itself
 	held := a.promised
 	a.chosen, a.promised = place{}, place{}
 	f.free(held)
@@ -210,6 +208,9 @@ func (a *asking) wants(upstream string, now time.Time) bool {
 func (a *asking) done(got result) {
 	a.fleet.mu.Lock()
 	defer a.fleet.mu.Unlock()
+	if got != noneFree {
+		a.stepOut() // if the policy was not come to
+	}
 	if got == timedOut && a.chosen.upstream != "" {
 		a.fleet.shunned[a.chosen.upstream] = time.Now().Add(shunFor)
 	}
@@ -228,36 +229,28 @@ func (a *asking) wait(ctx context.Context, pause time.Duration) bool {
 	select {
 	case <-a.called:
 		return true
-	case <-timer.C:
+	case <-timer.C: // its turn is kept until it has chosen
 	case <-ctx.Done():
 	case <-exiting:
 	}
-	return a.stepOut()
+	return false
 }
 
-// stepOut leaves the line. It tells whether a was called at that very moment.
-func (a *asking) stepOut() bool {
-	a.fleet.mu.Lock()
-	defer a.fleet.mu.Unlock()
+// stepOut leaves the line. A call that came at this very moment has left a promise. The fleet is
+// locked.
+func (a *asking) stepOut() {
 	a.fleet.line.quit(a)
-	return a.hush()
-}
-
-// hush takes a call that nobody has heard yet.
-func (a *asking) hush() bool {
 	select {
 	case <-a.called:
-		return true
 	default:
-		return false
 	}
 }
 
 // close gives back what is held.
 func (a *asking) close() {
-	a.stepOut()
 	a.fleet.mu.Lock()
 	defer a.fleet.mu.Unlock()
+	a.stepOut()
 	a.fleet.leave(a.chosen, false)
 	a.fleet.leave(a.promised, false)
 	a.chosen, a.promised = place{}, place{}

@@ -1,0 +1,75 @@
+package greenapi
+
+import (
+	"net/http"
+	"net/http/httptrace"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestDrain: a reload waits until who has a connection to the old config has come over to the new
+// one, but not for long.
+func TestDrain(t *testing.T) {
+	up := newUpstream(t, 200, nil)
+	config := site(loopback + "reverse_proxy " + up.address)
+	e := start(t, config)
+	client := &http.Client{Transport: &http.Transport{}}
+	defer client.CloseIdleConnections()
+	post := func() (reused bool, response *http.Response) {
+		t.Helper()
+		r, err := http.NewRequest(http.MethodPost, e.url, strings.NewReader(textMessage))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+testToken)
+		trace := &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { reused = info.Reused }}
+		if response, err = client.Do(r.WithContext(httptrace.WithClientTrace(r.Context(), trace))); err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode != 200 {
+			t.Errorf("status %d", response.StatusCode)
+		}
+		return reused, response
+	}
+	post()
+	if reused, response := post(); !reused || response.Close {
+		t.Fatalf("before: connection reused %t, closed %t", reused, response.Close)
+	}
+
+	loaded := make(chan error)
+	began := time.Now()
+	go func() { loaded <- e.load(config + "\n# changed") }()
+	for {
+		reused, response := post()
+		if response.Close {
+			if !reused {
+				t.Error("the connection was closed before it was answered")
+			}
+			break
+		}
+		if time.Since(began) > 10*time.Second {
+			t.Fatal("the old config does not end its connections")
+		}
+	}
+	if err := <-loaded; err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took > drainFor {
+		t.Errorf("the reload took %s, although all had come over", took)
+	}
+
+	post() // and leaves an idle connection
+	began = time.Now()
+	if err := e.load(config); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took < drainFor || took > drainFor+5*time.Second {
+		t.Errorf("the reload with an idle connection took %s, want %s", took, drainFor)
+	}
+	client.CloseIdleConnections()
+	if _, response := post(); response.Close {
+		t.Error("the new config ends its connections, too")
+	}
+}
