@@ -1,6 +1,6 @@
 GOLANGCI_VERSION = v2.15.0
 
-.PHONY: check test race chaos fuzz bench lint run
+.PHONY: check test race chaos fuzz bench bench-stall lint run
 
 check: ## what CI runs
 	.ci/run
@@ -23,6 +23,9 @@ fuzz: ## a minute for each target; FUZZTIME=10m for longer
 
 bench:
 	go test -run '^$$' -bench . -benchmem ./...
+
+bench-stall: ## six minutes; the same faults behind nginx (Debian: nginx-light) and behind green_api
+	go run ./bench/stall
 
 lint:
 	go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION) run
