@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -33,11 +35,27 @@ type App struct {
 	// sender is answered.
 	Quarantine *Quarantine `json:"quarantine,omitempty"`
 
-	logger *zap.Logger
-	held   bool // this config's share in the quarantine
+	// Where the operator is told of what went wrong. Default: nowhere but in the log.
+	Alerts []*Alert `json:"alert,omitempty"`
+
+	// What is counted beyond the default.
+	Metrics *Metrics `json:"metrics,omitempty"`
+
+	logger   *zap.Logger
+	events   *caddyevents.App
+	operator *operator
+	held     bool // this config's share in the quarantine
+	stop     context.CancelFunc
 
 	blocks map[string]block // by name
 	drain  *drain
+}
+
+// Metrics says what is counted beyond the default.
+type Metrics struct {
+	// Counts the notifications of each instance that has tokens of its own in the config.
+	// Default: false.
+	PerInstance bool `json:"per_instance,omitempty"`
 }
 
 // block is a green_api block of the config.
@@ -92,11 +110,21 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if q.MaxSize == 0 {
 		q.MaxSize = defaultMaxQuarantine
 	}
+	for i, alert := range a.Alerts {
+		if err := alert.provision(); err != nil {
+			return fmt.Errorf("alert %d: %w", i+1, err)
+		}
+	}
+	if err := metrics.register(ctx.GetMetricsRegistry(), a.perInstance()); err != nil {
+		return err
+	}
 	events, err := ctx.App("events")
 	if err != nil {
 		return err
 	}
-	return events.(*caddyevents.App).On("stopping", a)
+	a.operator = holdOperator()
+	a.events = events.(*caddyevents.App)
+	return a.events.On("stopping", a)
 }
 
 // Start opens the quarantine, which is shared with the config that ran before if the path is the
@@ -110,7 +138,42 @@ func (a *App) Start() error {
 	for _, b := range a.blocks {
 		b.handler.fleet.newest.Store(b.handler)
 	}
+	quarantineLimit.Store(a.Quarantine.MaxSize)
+	a.operator.alerts.configure(a.Alerts, a.logger)
+	var ctx context.Context
+	ctx, a.stop = context.WithCancel(context.Background())
+	go a.watchSilence(ctx)
 	return nil
+}
+
+func (a *App) perInstance() bool { return a.Metrics != nil && a.Metrics.PerInstance }
+
+// watchSilence tells of configured instances of which nothing has come for long.
+func (a *App) watchSilence(ctx context.Context) {
+	silence := time.Duration(0)
+	for _, alert := range a.Alerts {
+		if s := time.Duration(alert.Silence); s > 0 && (silence == 0 || s < silence) {
+			silence = s
+		}
+	}
+	if silence == 0 {
+		return
+	}
+	ticker := time.NewTicker(min(max(silence/20, 50*time.Millisecond), 30*time.Second))
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-ticker.C:
+			for _, b := range a.blocks {
+				for _, instance := range a.operator.silent.watch(b.handler.Auth.configuredInstances(), &a.operator.seen, silence, now) {
+					a.logger.Warn("nothing has come from an instance for long", zap.String("instance", instance), zap.Duration("silence", silence))
+					a.operator.alerts.tell(note{reason: reasonSilence, typ: typeNone, level: zap.WarnLevel, instance: instance, at: now})
+				}
+			}
+		}
+	}
 }
 
 // Handle hears that this config is about to be stopped, before any of its apps is: the app http,
@@ -130,11 +193,18 @@ func (a *App) Stop() error { return nil }
 
 // Cleanup gives the quarantine up. The last to do so closes it, which may be a request in flight.
 func (a *App) Cleanup() error {
-	if !a.held {
-		return nil
+	if a.stop != nil {
+		a.stop()
 	}
-	a.held = false
-	return releaseQuarantine(a.Quarantine.Path)
+	var err error
+	if a.held {
+		a.held = false
+		err = releaseQuarantine(a.Quarantine.Path)
+	}
+	if a.operator != nil {
+		err = errors.Join(err, releaseOperator())
+	}
+	return err
 }
 
 // claim enters a block under its name. The same block may come twice, as when its site listens on
@@ -163,6 +233,26 @@ func holdQuarantine(path string) *sharedQuarantine {
 		return &sharedQuarantine{path: path}, nil
 	})
 	return shared.(*sharedQuarantine)
+}
+
+// quarantineLimit is the max_size of the running config.
+var quarantineLimit atomic.Int64
+
+// quarantineStats says how much the open quarantines hold.
+func quarantineStats() (all quarantine.Stats) {
+	quarantines.Range(func(_, value any) bool {
+		shared := value.(*sharedQuarantine)
+		shared.mu.Lock()
+		defer shared.mu.Unlock()
+		if shared.store != nil {
+			stats := shared.store.Stats()
+			all.Entries += stats.Entries
+			all.Bytes += stats.Bytes
+			all.File += stats.File
+		}
+		return true
+	})
+	return all
 }
 
 func releaseQuarantine(path string) error {
@@ -200,6 +290,7 @@ func (s *sharedQuarantine) Destruct() error {
 func (h *Handler) keep(v *visit, end *verdict) *verdict {
 	id, err := h.app.put(h.Name, v, end)
 	if err == nil {
+		v.quarantineID = id
 		end.fields = append(end.fields, zap.String("quarantine_id", id))
 		return end
 	}
@@ -256,6 +347,12 @@ func newEntry(name string, v *visit, end *verdict) quarantine.Entry {
 //	    quarantine [<directory>] {
 //	        max_size <size>
 //	    }
+//	    alert <url> {
+//	        ...
+//	    }
+//	    metrics {
+//	        per_instance
+//	    }
 //	}
 func (a *App) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if err := noArgs(d); err != nil {
@@ -273,6 +370,23 @@ func (a *App) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			}
 			return eachOption(d, "quarantine", []option{
 				{name: "max_size", parse: func() error { return sizeArg(d, &a.Quarantine.MaxSize) }},
+			})
+		}},
+		{name: "alert", repeats: true, parse: func() error {
+			alert := new(Alert)
+			a.Alerts = append(a.Alerts, alert)
+			return alert.unmarshalCaddyfile(d)
+		}},
+		{name: "metrics", parse: func() error {
+			if err := noArgs(d); err != nil {
+				return err
+			}
+			a.Metrics = new(Metrics)
+			return eachOption(d, "metrics", []option{
+				{name: "per_instance", parse: func() error {
+					a.Metrics.PerInstance = true
+					return noArgs(d)
+				}},
 			})
 		}},
 	})

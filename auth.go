@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -216,8 +217,8 @@ func (a *Auth) check(v *visit) *verdict {
 	v.w.Header().Set("WWW-Authenticate", scheme)
 	end := &verdict{outcome: refused, reason: reason, status: http.StatusUnauthorized, level: zap.WarnLevel}
 	end.fields = append(end.fields, zap.String("client_ip", clip(v.client)))
-	if claimed := claimedInstance(v); claimed != "" {
-		end.fields = append(end.fields, zap.String("claimed_instance", claimed))
+	if v.claimed = claimedInstance(v); v.claimed != "" {
+		end.fields = append(end.fields, zap.String("claimed_instance", v.claimed))
 	}
 	return end
 }
@@ -262,6 +263,12 @@ func (a *Auth) checkInstance(v *visit) *verdict {
 		fields: []zap.Field{zap.String("client_ip", clip(v.client)), zap.Bool("instance_listed", own)},
 	}
 }
+
+// configured tells whether an instance has tokens of its own in the config.
+func (a *Auth) configured(instance string) bool { return a.own[instance] }
+
+// configuredInstances are those that have tokens of their own in the config.
+func (a *Auth) configuredInstances() []string { return slices.Sorted(maps.Keys(a.own)) }
 
 func (g *grant) admits(instance string) bool {
 	_, found := slices.BinarySearch(g.instances, instance)

@@ -308,6 +308,7 @@ func (w *waiting) wait(ctx context.Context, v *visit, a *asking) bool {
 	if !w.warned && time.Since(w.since) > warnAfter {
 		w.warned = true
 		w.handler.logger.Warn("notification waits for a handler", append(notificationFields(v), attemptFields(v)...)...)
+		w.handler.alert(v, reasonNotNow, &verdict{level: zap.WarnLevel})
 	}
 	select {
 	case <-exiting:

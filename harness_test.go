@@ -356,3 +356,12 @@ func eventually(t *testing.T, what string, done func() bool) {
 		}
 	}
 }
+
+func readerText(t *testing.T, r io.Reader) string {
+	t.Helper()
+	text, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}

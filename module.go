@@ -65,6 +65,7 @@ type Handler struct {
 	// 3, `dial_timeout` 2s. Without it the next handler of the route delivers.
 	ReverseProxy *reverseproxy.Handler `json:"reverse_proxy,omitempty"`
 
+	ctx    caddy.Context
 	app    *App
 	fleet  *fleet
 	logger *zap.Logger
@@ -85,7 +86,7 @@ func (Handler) CaddyModule() caddy.ModuleInfo {
 
 // Provision prepares the gates and the proxy, and reports any mistake in their settings.
 func (h *Handler) Provision(ctx caddy.Context) error {
-	h.logger = ctx.Logger()
+	h.ctx, h.logger = ctx, ctx.Logger()
 	if err := h.join(ctx); err != nil {
 		return err
 	}

@@ -59,6 +59,9 @@ type visit struct {
 	// reason that its record carries at the end.
 	remark verdict
 
+	claimed      string // instance that the body of a refused request names
+	quarantineID string // of the entry, if it is kept
+
 	handler  string // upstream that was asked last
 	attempts int
 	answers  []quarantine.Answer // of the last attempts
@@ -69,6 +72,7 @@ func (v *visit) asked(got answer) {
 	if got.result == noneFree {
 		return
 	}
+	countAttempt(got.result)
 	v.attempts++
 	if got.handler != "" {
 		v.handler = got.handler
@@ -140,6 +144,7 @@ func (h *Handler) record(v *visit, end *verdict) {
 	repl := replacer(v.r.Context())
 	repl.Set("http.green_api.outcome", string(said.outcome))
 	repl.Set("http.green_api.reason", said.reason)
+	h.tell(v, &said)
 
 	if entry := h.logger.Check(said.level, messages[said.outcome]); entry != nil {
 		entry.Write(recordFields(v, &said)...)

@@ -1,0 +1,313 @@
+package greenapi
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/zap/zapcore"
+)
+
+// inbox is where alerts go.
+type inbox struct {
+	*httptest.Server
+	mu     sync.Mutex
+	got    []string
+	header []http.Header
+	status func(n int) int // of the nth; nil for 200
+}
+
+func newInbox(t *testing.T, status func(n int) int) *inbox {
+	t.Helper()
+	in := &inbox{status: status}
+	in.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		in.mu.Lock()
+		in.got, in.header = append(in.got, string(body)), append(in.header, r.Header)
+		n := len(in.got)
+		in.mu.Unlock()
+		if in.status != nil {
+			w.WriteHeader(in.status(n))
+		}
+	}))
+	t.Cleanup(in.Close)
+	return in
+}
+
+func (in *inbox) all() []string {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return append([]string(nil), in.got...)
+}
+
+// alerting is a config with an alert.
+func alerting(url, options, block string) string {
+	return strings.Replace(site(block), "green_api {\n\t\tquarantine DIR\n", "green_api {\n\t\tquarantine DIR\n\t\talert "+url+" {\n"+options+"\n}\n", 1)
+}
+
+// TestAlert: what went wrong is told within ten seconds, in one alert, with all there is to say.
+func TestAlert(t *testing.T) {
+	in := newInbox(t, nil)
+	up := newUpstream(t, 200, nil)
+	e := start(t, alerting(in.URL+"/hook", "header X-Key {env.HOME}", loopback+"reverse_proxy "+up.address))
+	began := time.Now()
+	for i := range 3 {
+		e.post(strings.Replace(broken(fmt.Sprint("B", i)), "1101000001", fmt.Sprint(1101000001+i), 1))
+	}
+	e.post(numbered("GOOD"))
+	eventually(t, "alert", func() bool { return len(in.all()) > 0 })
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("told after %s", took)
+	}
+	var told map[string]any
+	if err := json.Unmarshal([]byte(in.all()[0]), &told); err != nil {
+		t.Fatalf("%v: %s", err, in.all()[0])
+	}
+	for key, want := range map[string]any{
+		"reason": "schema", "type": "incomingMessageReceived", "level": "error", "count": 3.0, "instances": "1101000001, 1101000002, 1101000003",
+	} {
+		if told[key] != want {
+			t.Errorf("%s: %v, want %v", key, told[key], want)
+		}
+	}
+	if in.header[0].Get("Content-Type") != "application/json" || in.header[0].Get("X-Key") != os.Getenv("HOME") {
+		t.Errorf("header %v", in.header[0])
+	}
+	e.post(broken("AGAIN")) // within `every`
+	if n := len(in.all()); n != 1 {
+		t.Errorf("%d alerts", n)
+	}
+	found := false
+	for _, entry := range e.kept() { // the end of the last config tells the rest
+		found = found || entry.ID == told["example"]
+	}
+	if !found {
+		t.Errorf("example %v is not in the quarantine", told["example"])
+	}
+	if n := len(in.all()); n != 2 || !strings.Contains(in.all()[1], `"count":1,`) {
+		t.Errorf("at the end: %q", in.all())
+	}
+}
+
+// TestAlertUnlisted: an address of the vendor's that is not allowed yet is told at once, with the
+// line to paste.
+func TestAlertUnlisted(t *testing.T) {
+	in := newInbox(t, nil)
+	e := start(t, alerting(in.URL, "", "ip_filter {\nallow green_api 203.0.113.7\n}\nauth {\ntoken TOKEN\n}\n"))
+	began := time.Now()
+	if status := e.post(textMessage); status != 403 {
+		t.Errorf("status %d", status)
+	}
+	eventually(t, "alert", func() bool { return len(in.all()) > 0 })
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("told after %s", took)
+	}
+	if !strings.Contains(in.all()[0], "ip_filter: allow green_api 203.0.113.7 127.0.0.1.") {
+		t.Errorf("%s", in.all()[0])
+	}
+	if strings.Contains(in.all()[0], testToken) {
+		t.Error("the alert has the token")
+	}
+}
+
+// TestAlertEndpointFails: an endpoint that is gone, hangs or answers 500 delays nothing, and is told
+// when it is back.
+func TestAlertEndpointFails(t *testing.T) {
+	up := newUpstream(t, 200, nil)
+	hung := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		<-r.Context().Done()
+	}))
+	defer hung.Close()
+	sick := newInbox(t, func(n int) int {
+		if n < 3 {
+			return 500
+		}
+		return 200
+	})
+	config := alerting("http://127.0.0.1:"+freePort(t), "", loopback+"reverse_proxy "+up.address)
+	config = strings.Replace(config, "\t\talert ", "\t\talert "+hung.URL+"\n\t\talert "+sick.URL+"\n\t\talert ", 1)
+	e := start(t, config)
+	began := time.Now()
+	for i := range 50 {
+		if status := e.post(broken(fmt.Sprint("B", i))); status != 200 {
+			t.Errorf("status %d", status)
+		}
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("50 notifications took %s", took)
+	}
+	eventually(t, "third try", func() bool { return len(sick.all()) == 3 })
+	if got := sick.all()[2]; !strings.Contains(got, `"count":50,`) {
+		t.Errorf("told %s", got)
+	}
+	logs := e.logs.all()
+	if !strings.Contains(logs, "alert could not be sent") || !strings.Contains(logs, "answer 500") || !strings.Contains(logs, "connection refused") {
+		t.Error("the log does not say that alerts fail")
+	}
+	began = time.Now()
+	if n := len(e.kept()); n != 50 {
+		t.Errorf("%d kept", n)
+	}
+	if took := time.Since(began); took > alertFlush+3*time.Second {
+		t.Errorf("the end took %s", took)
+	}
+}
+
+// TestAlertReload: what is not told yet is told by the next config.
+func TestAlertReload(t *testing.T) {
+	in := newInbox(t, nil)
+	config := alerting(in.URL, "", loopback)
+	e := start(t, config)
+	e.post(broken("ONE"))
+	if err := e.load(config + "\n# changed"); err != nil {
+		t.Fatal(err)
+	}
+	e.post(broken("TWO"))
+	eventually(t, "alert", func() bool { return len(in.all()) > 0 })
+	if got := in.all()[0]; !strings.Contains(got, `"count":2,`) {
+		t.Errorf("told %s", got)
+	}
+}
+
+// TestAlertExit: a clean end tells what is left.
+func TestAlertExit(t *testing.T) {
+	in := newInbox(t, nil)
+	e := &edge{t: t, port: freePort(t), dir: filepath.Join(t.TempDir(), "quarantine")}
+	e.url = "http://127.0.0.1:" + e.port + "/green-api/webhook"
+	p := startProcess(t, e, alerting(in.URL, "", loopback))
+	e.post(broken("LAST"))
+	p.Process.Signal(syscall.SIGTERM)
+	if err := p.Wait(); err != nil {
+		t.Errorf("%v\n%s", err, p.output)
+	}
+	if n := len(in.all()); n != 1 {
+		t.Errorf("%d alerts", n)
+	}
+}
+
+// TestAlertBodies has ready-made bodies for those that people use, as the docs show them, with a
+// text that tries to get out of its string.
+func TestAlertBodies(t *testing.T) {
+	t.Setenv("GREEN_API_TEST_CHAT", `79001234567@c.us`)
+	g := &alertGroup{alertKey: alertKey{reasonSchema, "x\",\"y\":\"\n\x1b"}, count: 3, instances: []string{"1101000001"}}
+	for name, body := range map[string]string{
+		"Slack":        `{"text": "{alert.text}"}`,
+		"Telegram":     `{"chat_id": "-1001", "text": "{alert.text}"}`,
+		"Alertmanager": `[{"labels": {"alertname": "green_api", "reason": "{alert.reason}", "severity": "{alert.level}"}, "annotations": {"summary": "{alert.text}"}}]`,
+		"WhatsApp":     `{"chatId": "{env.GREEN_API_TEST_CHAT}", "message": "{alert.text}"}`,
+		"default":      "",
+	} {
+		a := &Alert{URL: "http://127.0.0.1", Body: body}
+		if err := a.provision(); err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		var parsed any
+		if err := json.Unmarshal(a.render(g), &parsed); err != nil {
+			t.Errorf("%s: %v: %s", name, err, a.render(g))
+		}
+		if text := fmt.Sprint(parsed); !strings.Contains(text, `x","y":"`) || strings.Contains(text, "map[y") || strings.Contains(text, "{env.") {
+			t.Errorf("%s: %s", name, text)
+		}
+	}
+	plain := &Alert{URL: "http://127.0.0.1", Body: "{alert.type}", Header: map[string][]string{"Content-Type": {"text/plain"}}}
+	if err := plain.provision(); err != nil {
+		t.Fatal(err)
+	}
+	if got := string(plain.render(g)); got != "x\",\"y\":\"??" {
+		t.Errorf("plain: %q", got)
+	}
+}
+
+func TestAlertRefuses(t *testing.T) {
+	for _, test := range []struct {
+		alert Alert
+		want  string
+	}{
+		{Alert{}, "url: empty value"},
+		{Alert{URL: "alerts.example.com"}, "url: invalid; want an http or https URL"},
+		{Alert{URL: "http://{env.GREEN_API_TEST_UNSET}"}, "url: placeholder {env.GREEN_API_TEST_UNSET} is not set or empty"},
+		{Alert{URL: "http://x", Every: -1}, "every, silence: want a duration above 0s"},
+		{Alert{URL: "http://x", Header: map[string][]string{"X": {"{env.GREEN_API_TEST_UNSET}"}}}, "header X: placeholder"},
+		{Alert{URL: "http://x", Body: `{"text": "{alert.txt}"}`}, "body: unknown placeholder {alert.txt}; want one of {alert.count}, "},
+		{Alert{URL: "http://x", Body: `{"text": "{env.GREEN_API_TEST_UNSET}"}`}, "body: placeholder {env.GREEN_API_TEST_UNSET} is not set"},
+		{Alert{URL: "http://x", Body: `{"text": {alert.text}}`}, "body: no JSON"},
+	} {
+		if err := test.alert.provision(); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%+v: %v, want %q", test.alert, err, test.want)
+		}
+	}
+}
+
+// TestAlertEvery: at most one alert each `every`, for each reason and type.
+func TestAlertEvery(t *testing.T) {
+	alert := &Alert{URL: "http://127.0.0.1"}
+	if err := alert.provision(); err != nil {
+		t.Fatal(err)
+	}
+	e := newAlertEndpoint(alert, nil)
+	now := time.Now()
+	tell := func(reason, typ string, at time.Time) {
+		e.add(note{reason: reason, typ: typ, level: zapcore.ErrorLevel, at: at})
+	}
+	due := func(at time.Time) (keys []alertKey) {
+		for {
+			g, _ := e.next(at)
+			if g == nil {
+				return keys
+			}
+			keys = append(keys, g.alertKey)
+		}
+	}
+	tell(reasonSchema, "a", now)
+	tell(reasonSchema, "b", now)
+	if got := due(now); len(got) != 0 {
+		t.Errorf("at once: %v", got)
+	}
+	if got := due(now.Add(alertGather)); len(got) != 2 {
+		t.Errorf("gathered: %v", got)
+	}
+	for i := range 100 {
+		tell(reasonSchema, "a", now.Add(alertGather+time.Duration(i)*time.Second))
+	}
+	tell(reasonMalformed, "a", now.Add(3*time.Second))
+	if got := due(now.Add(200 * time.Second)); len(got) != 1 || got[0].reason != reasonMalformed {
+		t.Errorf("within `every`: %v", got)
+	}
+	if got := due(now.Add(alertGather + defaultAlertEvery)); len(got) != 1 || got[0].typ != "a" {
+		t.Errorf("after it: %v", got)
+	}
+	for i := range 1000 {
+		tell(reasonSchema, "a", now)
+		e.add(note{reason: reasonSchema, typ: "a", instance: fmt.Sprint(i), at: now})
+	}
+	if g := e.groups[alertKey{reasonSchema, "a"}]; g.count != 2000 || len(g.instances) != maxAlertInstances || !g.others {
+		t.Errorf("%d, %d instances", g.count, len(g.instances))
+	}
+}
+
+// TestSilence: the operator is told once of a configured instance that has gone silent.
+func TestSilence(t *testing.T) {
+	in := newInbox(t, nil)
+	up := newUpstream(t, 200, nil)
+	e := start(t, alerting(in.URL, "silence 1s\nevery 1s", "ip_filter {\nallow 127.0.0.1\n}\nauth {\ninstance 1101000001 TOKEN\ninstance 1101000002 TOKEN\n}\nreverse_proxy "+up.address))
+	stop := time.Now().Add(5 * time.Second)
+	for i := 0; time.Now().Before(stop); i++ {
+		e.post(numbered(fmt.Sprint("N", i)))
+		time.Sleep(100 * time.Millisecond)
+	}
+	got := in.all()
+	if len(got) != 1 || !strings.Contains(got[0], `"reason":"silence"`) || !strings.Contains(got[0], `"instances":"1101000002"`) {
+		t.Errorf("told %q", got)
+	}
+}

@@ -1,0 +1,150 @@
+package greenapi
+
+import (
+	"errors"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics are the process's: they go on counting over config reloads, for requests of an old
+// config, too. Each config's registry gets them. Labels come from closed lists only.
+var metrics = newMetricSet()
+
+type metricSet struct {
+	notifications *prometheus.CounterVec
+	delivery      prometheus.Histogram
+	attempts      *prometheus.CounterVec
+	age           prometheus.Histogram
+	last          prometheus.Gauge
+	all           []prometheus.Collector
+
+	perInstance []prometheus.Collector
+	byInstance  *prometheus.CounterVec
+	lastOf      *prometheus.GaugeVec
+}
+
+func newMetricSet() *metricSet {
+	m := &metricSet{
+		notifications: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "caddy_green_api_notifications_total",
+			Help: "Requests by type of notification, outcome and reason. Type is other for one without a schema, none for one that was not read.",
+		}, []string{"type", "outcome", "reason"}),
+		delivery: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "caddy_green_api_delivery_seconds",
+			Help:    "Time from receipt to the handler's 2xx, waiting included.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120, 180},
+		}),
+		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "caddy_green_api_attempts_total",
+			Help: "Attempts to deliver by result: taken, or the reason why not.",
+		}, []string{"result"}),
+		age: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "caddy_green_api_age_seconds",
+			Help:    "Age of notifications on arrival, by their own timestamp.",
+			Buckets: []float64{1, 2, 5, 15, 60, 120, 300, 900, 3600, 6 * 3600, 24 * 3600},
+		}),
+		last: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "caddy_green_api_last_notification_timestamp_seconds",
+			Help: "When the last notification of a genuine sender came, in Unix seconds.",
+		}),
+		byInstance: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "caddy_green_api_instance_notifications_total",
+			Help: "Notifications of configured instances by outcome.",
+		}, []string{"instance", "outcome"}),
+		lastOf: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "caddy_green_api_instance_last_notification_timestamp_seconds",
+			Help: "When the last notification of a configured instance came, in Unix seconds.",
+		}, []string{"instance"}),
+	}
+	m.all = []prometheus.Collector{
+		m.notifications, m.delivery, m.attempts, m.age, m.last,
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "caddy_green_api_waiting", Help: "Notifications that wait for a handler.",
+		}, func() float64 { return float64(waitingNotifications()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "caddy_green_api_quarantine_entries", Help: "Notifications in the quarantine.",
+		}, func() float64 { return float64(quarantineStats().Entries) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "caddy_green_api_quarantine_bytes", Help: "Bytes of the quarantine that are in use.",
+		}, func() float64 { return float64(quarantineStats().Bytes) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "caddy_green_api_quarantine_max_bytes", Help: "Bytes that the quarantine may use.",
+		}, func() float64 { return float64(quarantineLimit.Load()) }),
+	}
+	m.perInstance = []prometheus.Collector{m.byInstance, m.lastOf}
+	return m
+}
+
+// register enters the metrics into the registry of a config.
+func (m *metricSet) register(registry *prometheus.Registry, perInstance bool) error {
+	collectors := m.all
+	if perInstance {
+		collectors = append(collectors[:len(collectors):len(collectors)], m.perInstance...)
+	}
+	for _, collector := range collectors {
+		var already prometheus.AlreadyRegisteredError
+		if err := registry.Register(collector); err != nil && !errors.As(err, &already) {
+			return err
+		}
+	}
+	return nil
+}
+
+// typeOther and typeNone stand for types that are not on the closed list.
+const (
+	typeOther = "other"
+	typeNone  = "none"
+)
+
+// typeLabel is the type of a notification out of a closed list: the types that have a schema.
+func (h *Handler) typeLabel(v *visit) string {
+	switch {
+	case v.n.Type == "":
+		return typeNone
+	case h.Validate.schemas.KnownType(v.n.Type):
+		return v.n.Type
+	}
+	return typeOther
+}
+
+// count counts a request that has ended.
+func (h *Handler) count(v *visit, end *verdict) {
+	metrics.notifications.WithLabelValues(h.typeLabel(v), string(end.outcome), end.reason).Inc()
+	if end.outcome == refused || v.n.Instance == "" {
+		return
+	}
+	now := float64(v.started.UnixMilli()) / 1000
+	metrics.last.Set(now)
+	if v.n.Timestamp != 0 {
+		metrics.age.Observe(max(0, v.started.Sub(time.Unix(v.n.Timestamp, 0)).Seconds()))
+	}
+	if end.outcome == delivered {
+		metrics.delivery.Observe(time.Since(v.started).Seconds())
+	}
+	if h.app.perInstance() && h.Auth.configured(v.n.Instance) {
+		metrics.byInstance.WithLabelValues(v.n.Instance, string(end.outcome)).Inc()
+		metrics.lastOf.WithLabelValues(v.n.Instance).Set(now)
+	}
+}
+
+// countAttempt counts an attempt.
+func countAttempt(got result) {
+	label := "taken"
+	if got != taken {
+		label = failures[got].reason
+	}
+	metrics.attempts.WithLabelValues(label).Inc()
+}
+
+// waitingNotifications is how many wait for a handler.
+func waitingNotifications() (n int) {
+	fleets.Range(func(_, value any) bool {
+		f := value.(*fleet)
+		f.mu.Lock()
+		n += len(f.line)
+		f.mu.Unlock()
+		return true
+	})
+	return n
+}

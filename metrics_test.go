@@ -1,0 +1,198 @@
+package greenapi
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+)
+
+// scrape returns the metrics of the running config, as Prometheus gets them.
+func (e *edge) scrape() string {
+	e.t.Helper()
+	return readAllOf(e.t, "http://127.0.0.1:"+e.port+"/metrics")
+}
+
+func readAllOf(t *testing.T, url string) string {
+	t.Helper()
+	response, err := testClient.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	return readerText(t, response.Body)
+}
+
+// metricsSite has a block and a page of metrics.
+func metricsSite(global, block string) string {
+	return strings.Replace(siteWith("", "green_api /green-api/webhook* {\n"+block+"\n}\nmetrics /metrics\n"),
+		"green_api {\n\t\tquarantine DIR\n", "green_api {\n\t\tquarantine DIR\n"+global, 1)
+}
+
+// TestMetrics: each outcome is counted once, over reloads and for two blocks, and the names are as
+// Prometheus wants them.
+func TestMetrics(t *testing.T) {
+	up := newUpstream(t, 200, nil)
+	config := metricsSite("metrics {\nper_instance\n}\n", "ip_filter {\nallow 127.0.0.1\n}\nauth {\ntoken TOKEN\ninstance 1101000001 TOKEN\n}\nvalidate {\ndrop incomingCall\n}\nreverse_proxy "+up.address)
+	e := start(t, config)
+	metrics.notifications.Reset()
+	metrics.byInstance.Reset()
+	e.post(textMessage)
+	if err := e.load(config + "\n# changed"); err != nil {
+		t.Fatal(err)
+	}
+	e.post(textMessage)
+	e.post(broken("B"))
+	e.post(strings.Replace(textMessage, "incomingMessageReceived", "brandNew", 1))
+	e.post(strings.Replace(textMessage, "1101000001", "1101000002", 1))
+	e.post("{")
+	e.post(textMessage, "Authorization", "")
+	page := e.scrape()
+	for _, line := range []string{
+		`caddy_green_api_notifications_total{outcome="delivered",reason="",type="incomingMessageReceived"} 3`,
+		`caddy_green_api_notifications_total{outcome="quarantined",reason="schema",type="incomingMessageReceived"} 1`,
+		`caddy_green_api_notifications_total{outcome="quarantined",reason="unknown_type",type="other"} 1`,
+		`caddy_green_api_notifications_total{outcome="quarantined",reason="malformed",type="none"} 1`,
+		`caddy_green_api_notifications_total{outcome="refused",reason="no_token",type="none"} 1`,
+		`caddy_green_api_instance_notifications_total{instance="1101000001",outcome="delivered"} 2`,
+		`caddy_green_api_attempts_total{result="taken"} `,
+		`caddy_green_api_delivery_seconds_bucket{le="+Inf"} `,
+		`caddy_green_api_age_seconds_bucket{le="86400"} `,
+		`caddy_green_api_waiting 0`,
+		`caddy_green_api_quarantine_entries 3`,
+		`caddy_green_api_quarantine_bytes `,
+		`caddy_green_api_quarantine_max_bytes 1.073741824e+09`,
+		`caddy_green_api_last_notification_timestamp_seconds 1.`,
+		`caddy_green_api_instance_last_notification_timestamp_seconds{instance="1101000001"} 1.`,
+	} {
+		if !strings.Contains(page, "\n"+line) {
+			t.Errorf("lacks %s", line)
+		}
+	}
+	if strings.Contains(page, `instance="1101000002"`) {
+		t.Error("counts an instance that is not in the config")
+	}
+	var ours strings.Builder
+	for line := range strings.Lines(page) {
+		if strings.Contains(line, "caddy_green_api_") {
+			ours.WriteString(line)
+		}
+	}
+	problems, err := promlint.New(strings.NewReader(ours.String())).Lint()
+	if err != nil || len(problems) > 0 {
+		t.Errorf("promlint: %v, %v", problems, err)
+	}
+}
+
+// TestMetricsBounded: nothing that a sender invents makes a series.
+func TestMetricsBounded(t *testing.T) {
+	e := start(t, site(loopback+"validate {\nunknown_type drop\n}"))
+	metrics.notifications.Reset()
+	e.post(strings.Replace(textMessage, "incomingMessageReceived", "brandNew", 1))
+	before := testutil.CollectAndCount(metrics.notifications)
+	var group sync.WaitGroup
+	for worker := range 4 {
+		group.Go(func() {
+			for i := range 2500 {
+				e.post(strings.Replace(strings.Replace(textMessage, "incomingMessageReceived", fmt.Sprintf("type%d-%d", worker, i), 1), "1101000001", fmt.Sprint(i), 1))
+			}
+		})
+	}
+	group.Wait()
+	if after := testutil.CollectAndCount(metrics.notifications); after != before {
+		t.Errorf("%d series, %d before", after, before)
+	}
+	if got := testutil.ToFloat64(metrics.notifications.WithLabelValues(typeOther, "dropped", "unknown_type")); got != 10_001 {
+		t.Errorf("%g counted", got)
+	}
+}
+
+// TestMetricsRegister: each config's registry gets them, and two blocks of one config share them.
+func TestMetricsRegister(t *testing.T) {
+	for range 2 {
+		registry := prometheus.NewPedanticRegistry()
+		for range 2 {
+			if err := metrics.register(registry, true); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := registry.Gather(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// heard are the events that a subscriber got.
+var heard struct {
+	sync.Mutex
+	events []caddy.Event
+	gate   chan struct{} // that it waits for at each event
+}
+
+type eventEar struct{}
+
+func init() { caddy.RegisterModule(eventEar{}) }
+
+func (eventEar) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "events.handlers.test_ear", New: func() caddy.Module { return new(eventEar) }}
+}
+func (eventEar) UnmarshalCaddyfile(*caddyfile.Dispenser) error { return nil }
+
+func (eventEar) Handle(_ context.Context, e caddy.Event) error {
+	heard.Lock()
+	heard.events = append(heard.events, e)
+	gate := heard.gate
+	heard.Unlock()
+	if gate != nil {
+		<-gate
+	}
+	return nil
+}
+
+var _ caddyevents.Handler = eventEar{}
+
+// TestEvents: Caddy's events app hears of what went wrong, also from a config that is replaced while
+// a subscriber takes its time, which no request waits for.
+func TestEvents(t *testing.T) {
+	up := newUpstream(t, 422, nil)
+	gate := make(chan struct{})
+	heard.Lock()
+	heard.events, heard.gate = nil, gate
+	heard.Unlock()
+	config := siteWith("events {\non green_api.quarantined test_ear\non green_api.failed test_ear\non green_api.refused test_ear\n}",
+		"green_api /green-api/webhook* {\n"+loopback+"reverse_proxy "+up.address+"\n}\nrespond 404\n")
+	e := start(t, config)
+	e.post(broken("KEPT"))
+	e.post(textMessage)
+	e.post(textMessage, "Authorization", "Bearer wrong")
+	if err := e.load(config + "\n# changed"); err != nil {
+		t.Fatal(err)
+	}
+	close(gate)
+	eventually(t, "three events", func() bool {
+		heard.Lock()
+		defer heard.Unlock()
+		return len(heard.events) == 3
+	})
+	heard.Lock()
+	defer heard.Unlock()
+	for i, want := range []struct{ name, reason, instance string }{
+		{eventQuarantined, "schema", "1101000001"}, {eventFailed, "handler_refused", "1101000001"}, {eventRefused, "bad_token", "1101000001"},
+	} {
+		got := heard.events[i]
+		if got.Name() != want.name || got.Data["reason"] != want.reason || got.Data["instance"] != want.instance || got.Data["outcome"] == "" {
+			t.Errorf("%d: %s %v", i, got.Name(), got.Data)
+		}
+		if text := fmt.Sprint(got.Data); strings.Contains(text, "canary") || strings.Contains(text, "7900123") {
+			t.Errorf("%d: says too much: %s", i, text)
+		}
+	}
+}

@@ -1,0 +1,146 @@
+package greenapi
+
+import (
+	"cmp"
+	"container/list"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+// operator is what the operator wants to know, and is told, over config reloads.
+type operator struct {
+	seen   seenInstances
+	alerts alertDesk
+	events eventDesk
+	daily  daily
+	silent silentInstances
+}
+
+// operators holds the one operator of the process.
+var operators = caddy.NewUsagePool()
+
+const theOperator = "operator"
+
+func holdOperator() *operator {
+	shared, _, _ := operators.LoadOrNew(theOperator, func() (caddy.Destructor, error) { // never fails
+		return new(operator), nil
+	})
+	return shared.(*operator)
+}
+
+func releaseOperator() error {
+	_, err := operators.Delete(theOperator)
+	return err
+}
+
+// Destruct sends what is left to tell, at the end of the process or of the last config with a
+// green_api in it.
+func (o *operator) Destruct() error {
+	o.alerts.close()
+	o.events.close()
+	return nil
+}
+
+// seenInstances counts what came from which instance, of the last maxSeen that sent something.
+type seenInstances struct {
+	mu     sync.Mutex
+	of     map[string]*list.Element
+	oldest list.List // of *seenInstance
+}
+
+const maxSeen = 10_000
+
+// seenInstance is one instance that has sent something with a right token.
+type seenInstance struct {
+	Instance string          `json:"instance"`
+	Last     time.Time       `json:"last"`
+	Outcomes map[outcome]int `json:"outcomes"`
+}
+
+func (s *seenInstances) add(instance string, end outcome, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at := s.of[instance]
+	if at == nil {
+		if s.of == nil {
+			s.of = make(map[string]*list.Element)
+		}
+		if s.oldest.Len() == maxSeen {
+			delete(s.of, s.oldest.Remove(s.oldest.Front()).(*seenInstance).Instance)
+		}
+		at = s.oldest.PushBack(&seenInstance{Instance: instance, Outcomes: make(map[outcome]int)})
+		s.of[instance] = at
+	} else {
+		s.oldest.MoveToBack(at)
+	}
+	one := at.Value.(*seenInstance)
+	one.Last = now
+	one.Outcomes[end]++
+}
+
+// last is when an instance last sent something; zero if it did not.
+func (s *seenInstances) last(instance string) time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if at := s.of[instance]; at != nil {
+		return at.Value.(*seenInstance).Last
+	}
+	return time.Time{}
+}
+
+// list returns all, the last to send first.
+func (s *seenInstances) list() []seenInstance {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]seenInstance, 0, s.oldest.Len())
+	for at := s.oldest.Front(); at != nil; at = at.Next() {
+		one := *at.Value.(*seenInstance)
+		counts := make(map[outcome]int, len(one.Outcomes))
+		for end, n := range one.Outcomes {
+			counts[end] = n
+		}
+		one.Outcomes = counts
+		all = append(all, one)
+	}
+	slices.SortStableFunc(all, func(x, y seenInstance) int {
+		return cmp.Or(y.Last.Compare(x.Last), cmp.Compare(x.Instance, y.Instance))
+	})
+	return all
+}
+
+// silentInstances says of which configured instances nothing has come for long.
+type silentInstances struct {
+	mu    sync.Mutex
+	since map[string]time.Time // when it was first watched
+	told  map[string]bool
+}
+
+// watch returns the instances of which nothing has come for that long, each once.
+func (s *silentInstances) watch(configured []string, seen *seenInstances, silence time.Duration, now time.Time) (silent []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.since == nil {
+		s.since, s.told = make(map[string]time.Time), make(map[string]bool)
+	}
+	for _, instance := range configured {
+		last := seen.last(instance)
+		if s.since[instance].IsZero() {
+			s.since[instance] = now
+		}
+		if last.Before(s.since[instance]) {
+			last = s.since[instance]
+		}
+		if now.Sub(last) < silence {
+			delete(s.told, instance)
+			continue
+		}
+		if !s.told[instance] {
+			s.told[instance] = true
+			silent = append(silent, instance)
+		}
+	}
+	return silent
+}

@@ -1,0 +1,97 @@
+package greenapi
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+)
+
+// tell lets everybody know how a request ended who wants to: metrics, alerts, events, the status
+// page and the access log.
+func (h *Handler) tell(v *visit, said *verdict) {
+	h.count(v, said)
+	op := h.app.operator
+	if v.n.Instance != "" && said.outcome != refused {
+		op.seen.add(v.n.Instance, said.outcome, v.started)
+	}
+	if extra, ok := v.r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
+		extra.Set(zap.String("green_api_outcome", string(said.outcome)))
+		for key, value := range map[string]string{
+			"green_api_type": clip(v.n.Type), "green_api_message": clip(v.n.Message), "green_api_instance": v.n.Instance, "green_api_reason": said.reason,
+		} {
+			if value != "" {
+				extra.Set(zap.String(key, value))
+			}
+		}
+	}
+	if said.level < zap.WarnLevel {
+		return
+	}
+	h.alert(v, said.reason, said)
+	if name := eventOf[said.outcome]; name != "" {
+		op.events.emit(h, name, map[string]any{
+			"name": h.Name, "type": clip(v.n.Type), "message": clip(v.n.Message), "instance": v.instance(), "id": clip(v.n.ID),
+			"outcome": string(said.outcome), "reason": said.reason, "status": said.status, "handler": v.handler, "quarantine_id": v.quarantineID,
+		})
+	}
+}
+
+// alert takes a note down for the operator.
+func (h *Handler) alert(v *visit, reason string, said *verdict) {
+	n := note{reason: reason, typ: h.typeLabel(v), level: said.level, instance: v.instance(), example: v.quarantineID, at: time.Now()}
+	switch reason {
+	case reasonUnlistedSender:
+		n.more = h.lineToPaste(v.client)
+	case reasonInstanceNotAllowed:
+		if !h.app.operator.daily.first(n.instance, n.at) {
+			return
+		}
+	}
+	h.app.operator.alerts.tell(n)
+}
+
+// lineToPaste is the line of the config that lets an address in, with all that is allowed now.
+func (h *Handler) lineToPaste(client string) string {
+	line := "To let it in, say in ip_filter: allow"
+	allow := h.IPFilter.Allow
+	if len(allow) == 0 {
+		allow = []string{vendorList}
+	}
+	for _, item := range allow {
+		line += " " + item
+	}
+	if addr, err := netip.ParseAddr(client); err == nil {
+		line += " " + foldAddr(addr).String()
+	}
+	return line + "."
+}
+
+// instance is the one that a request is of, or says it is of.
+func (v *visit) instance() string {
+	if v.n.Instance != "" {
+		return v.n.Instance
+	}
+	return v.claimed
+}
+
+// daily lets one thing through a day for each key, of the last maxSeen keys.
+type daily struct {
+	mu   sync.Mutex
+	told map[string]time.Time
+}
+
+func (d *daily) first(key string, now time.Time) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if at, told := d.told[key]; told && now.Sub(at) < 24*time.Hour {
+		return false
+	}
+	if d.told == nil || len(d.told) >= maxSeen {
+		d.told = make(map[string]time.Time)
+	}
+	d.told[key] = now
+	return true
+}
