@@ -324,7 +324,7 @@ func newEntry(name string, v *visit, end *verdict) quarantine.Entry {
 	entry := quarantine.Entry{
 		Received: v.started, Name: name, Reason: end.reason,
 		Type: v.n.Type, Message: v.n.Message, Instance: v.n.Instance, Chat: v.n.Chat, NotificationID: v.n.ID,
-		Client: v.client, Header: make(map[string][]string), Body: v.body,
+		Client: v.client, Host: v.r.Host, URI: v.r.RequestURI, Header: make(map[string][]string), Body: v.body,
 	}
 	for _, name := range []string{"Content-Type", "Content-Encoding"} {
 		if values := v.r.Header.Values(name); len(values) > 0 {

@@ -57,6 +57,9 @@ type Auth struct {
 	grants map[digest]*grant
 	own    map[string]bool // instances that have tokens of their own
 	basic  bool            // some token is Basic
+
+	// For replays: the header of the first token of each instance, "" for all others.
+	headers map[string]string
 }
 
 // A grant is what one token admits.
@@ -83,9 +86,9 @@ func (a *Auth) provision(caddy.Context) error {
 	if _, err := rand.Read(a.key[:]); err != nil {
 		return err
 	}
-	a.grants, a.own = make(map[digest]*grant), make(map[string]bool)
+	a.grants, a.own, a.headers = make(map[digest]*grant), make(map[string]bool), make(map[string]string)
 	for i, token := range a.Token {
-		g, err := a.grant(token)
+		g, err := a.grant(token, "")
 		if err != nil {
 			return fmt.Errorf("token %d: %w", i+1, err)
 		}
@@ -100,7 +103,7 @@ func (a *Auth) provision(caddy.Context) error {
 			return fmt.Errorf("instance %s: no token", id)
 		}
 		for i, token := range tokens {
-			g, err := a.grant(token)
+			g, err := a.grant(token, sameInstance(id))
 			if err != nil {
 				return fmt.Errorf("instance %s: token %d: %w", id, i+1, err)
 			}
@@ -119,9 +122,9 @@ var errInstanceID = errors.New("instance: the id is not 1 to 20 digits; want an 
 var errTokenForm = errors.New("invalid token; want it as in the console: a bare token, \"Bearer …\" or \"Basic …\", " +
 	"in printable ASCII; scheme and token are one argument, in quotes")
 
-// grant resolves a token of the config and returns the entry for it. Its errors never have a
-// piece of the token.
-func (a *Auth) grant(text string) (*grant, error) {
+// grant resolves a token of the config, of one instance or of all, and returns the entry for it. Its
+// errors never have a piece of the token.
+func (a *Auth) grant(text, instance string) (*grant, error) {
 	resolved, err := resolve(text)
 	if err != nil {
 		return nil, err
@@ -132,6 +135,9 @@ func (a *Auth) grant(text string) (*grant, error) {
 	}
 	if scheme == "basic" {
 		a.basic = true
+	}
+	if a.headers[instance] == "" {
+		a.headers[instance] = strings.ToUpper(scheme[:1]) + scheme[1:] + " " + token
 	}
 	key := a.digest(scheme, token)
 	g := a.grants[key]
@@ -262,6 +268,14 @@ func (a *Auth) checkInstance(v *visit) *verdict {
 		outcome: refused, reason: reasonInstanceNotAllowed, status: http.StatusForbidden, level: zap.WarnLevel,
 		fields: []zap.Field{zap.String("client_ip", clip(v.client)), zap.Bool("instance_listed", own)},
 	}
+}
+
+// headerFor is the header that a genuine notification of an instance has.
+func (a *Auth) headerFor(instance string) string {
+	if a.own[instance] {
+		return a.headers[instance]
+	}
+	return a.headers[""]
 }
 
 // configured tells whether an instance has tokens of its own in the config.

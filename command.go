@@ -14,12 +14,12 @@ func init() {
 		Usage: "<command>",
 		Short: "Tools for GREEN-API webhooks",
 		Long: `Tools for GREEN-API webhooks: a sender and a handler to try things out, what would become of a
-notification, and the schemas it is judged by. Each command has a --help of its own.`,
+notification, what is kept of those that are broken, and what notifications are judged by. Each command has a --help of its own.`,
 		CobraFunc: func(cmd *cobra.Command) {
 			cmd.Args = usageArgs(cobra.NoArgs)
 			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 			cmd.SetFlagErrorFunc(usageError) // the commands below inherit it
-			for _, sub := range []*cobra.Command{checkCommand(), sendCommand(), listenCommand(), schemasCommand()} {
+			for _, sub := range []*cobra.Command{checkCommand(), sendCommand(), listenCommand(), quarantineCommand(), schemasCommand(), addressesCommand()} {
 				sub.Args = usageArgs(sub.Args)
 				sub.SilenceErrors = true // said by the commands themselves
 				cmd.AddCommand(sub)

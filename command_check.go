@@ -1,6 +1,7 @@
 package greenapi
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -26,7 +27,8 @@ func checkCommand() *cobra.Command {
 		Use:   "check [--format text|json] [--schemas <dir>] <file|dir|->...",
 		Short: "Says what would become of a notification's body",
 		Long: `Says what would become of each body: pass, drop or quarantine, and why, with the place of
-each fault. A directory stands for its *.json files, - for the standard input.
+each fault. A directory stands for its *.json files, - for the standard input. It also reads what
+'quarantine export' writes.
 
 With --format json it prints one object a line, with file, type, message, instance, outcome,
 reason, and errors, a list of objects with pointer, keyword and message.
@@ -106,7 +108,7 @@ func (c *checker) check(arg string) error {
 		if err != nil {
 			return fmt.Errorf("standard input: %w", err)
 		}
-		return c.print(c.judge(arg, body))
+		return c.printAll(arg, body)
 	}
 	info, err := os.Stat(arg)
 	if err != nil {
@@ -146,7 +148,33 @@ func (c *checker) checkFile(path string) error {
 	if err != nil {
 		return err
 	}
-	return c.print(c.judge(path, body))
+	return c.printAll(path, body)
+}
+
+// printAll judges a body, or each of those that `quarantine export` has written.
+func (c *checker) printAll(file string, text []byte) error {
+	entries, exported := readExport(text)
+	if !exported {
+		return c.print(c.judge(file, text))
+	}
+	for _, entry := range entries {
+		if err := c.print(c.judge(file+":"+entry.ID, entry.body())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readExport reads what `quarantine export` writes; ok is false for anything else.
+func readExport(text []byte) (entries []shownEntry, ok bool) {
+	for line := range bytes.Lines(text) {
+		var entry shownEntry
+		if json.Unmarshal(line, &entry) != nil || entry.ID == "" || entry.Received.IsZero() {
+			return nil, false
+		}
+		entries = append(entries, entry)
+	}
+	return entries, len(entries) > 0
 }
 
 func (c *checker) judge(file string, body []byte) finding {

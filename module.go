@@ -68,6 +68,7 @@ type Handler struct {
 	ctx    caddy.Context
 	app    *App
 	fleet  *fleet
+	server *caddyhttp.Server // that it is provisioned for; nil if that cannot be seen
 	logger *zap.Logger
 	steps  []step
 	proxy  caddyhttp.MiddlewareHandler // the provisioned ReverseProxy, nil without one
@@ -149,8 +150,8 @@ func (h *Handler) join(ctx caddy.Context) error {
 		return err
 	}
 	h.fleet = holdFleet(h.Name)
-	server, _ := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
-	h.app.drain.watch(server)
+	h.server, _ = ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	h.app.drain.watch(h.server)
 	return nil
 }
 

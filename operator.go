@@ -17,6 +17,8 @@ type operator struct {
 	events eventDesk
 	daily  daily
 	silent silentInstances
+
+	replaying sync.Map // of quarantine ids: those in hand
 }
 
 // operators holds the one operator of the process.

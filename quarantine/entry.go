@@ -62,6 +62,9 @@ type Entry struct {
 	Answers []Answer `json:"answers,omitempty"`
 	// The client address that was judged.
 	Client string `json:"client,omitempty"`
+	// Host and request URI that it came to, for replays.
+	Host string `json:"host,omitempty"`
+	URI  string `json:"uri,omitempty"`
 	// Header fields that a replay needs, such as Content-Type and Content-Encoding.
 	Header map[string][]string `json:"header,omitempty"`
 	// Length of Body in bytes. Set by Put.

@@ -1,0 +1,71 @@
+package greenapi
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+)
+
+func addressesCommand() *cobra.Command {
+	var format string
+	formats := map[string]func(io.Writer, []string){
+		formatText: func(w io.Writer, list []string) {
+			fmt.Fprintf(w, "# GREEN-API's addresses for WhatsApp, as published on %s. Those for MAX and Telegram are not known.\n", vendorListDate)
+			for _, address := range list {
+				fmt.Fprintln(w, address)
+			}
+		},
+		formatJSON: func(w io.Writer, list []string) {
+			_ = json.NewEncoder(w).Encode(map[string]any{"date": vendorListDate, "addresses": list}) // a write error is the shell's
+		},
+		"nft": func(w io.Writer, list []string) {
+			fmt.Fprintf(w, "# GREEN-API's addresses for WhatsApp, as published on %s; use: tcp dport 443 ip saddr @green_api accept\n", vendorListDate)
+			fmt.Fprintln(w, "set green_api {\n\ttype ipv4_addr\n\telements = {")
+			for i, address := range list {
+				comma := ","
+				if i == len(list)-1 {
+					comma = ""
+				}
+				fmt.Fprintf(w, "\t\t%s%s\n", address, comma)
+			}
+			fmt.Fprintln(w, "\t}\n}")
+		},
+		"ufw": func(w io.Writer, list []string) {
+			for _, address := range list {
+				fmt.Fprintf(w, "ufw allow proto tcp from %s to any port 443 comment 'GREEN-API, %s'\n", address, vendorListDate)
+			}
+		},
+		"nginx": func(w io.Writer, list []string) {
+			fmt.Fprintf(w, "# GREEN-API's addresses for WhatsApp, as published on %s\n", vendorListDate)
+			for _, address := range list {
+				fmt.Fprintf(w, "allow %s;\n", address)
+			}
+			fmt.Fprintln(w, "deny all;")
+		},
+	}
+	cmd := &cobra.Command{
+		Use:   "addresses",
+		Short: "Prints the addresses that GREEN-API publishes",
+		Long: `Prints the addresses that GREEN-API publishes for WhatsApp, with the date of the list, which is what
+'allow green_api' allows; also as rules for a firewall. Those for MAX and Telegram are not known.`,
+		Example: `  caddy green-api addresses
+  caddy green-api addresses --format ufw | sh`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			write := formats[format]
+			if write == nil {
+				return usageError(cmd, fmt.Errorf("invalid --format %q; want text, json, nft, ufw or nginx", format))
+			}
+			var list []string
+			for _, prefix := range vendorAddresses() {
+				list = append(list, prefix.Addr().String())
+			}
+			write(cmd.OutOrStdout(), list)
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&format, "format", formatText, "text, json, nft, ufw or nginx")
+	return cmd
+}
