@@ -1,11 +1,15 @@
 package greenapi
 
 import (
+	"errors"
+	"fmt"
 	"net/http"
 	"net/netip"
 	"slices"
 	"sort"
+	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -14,6 +18,7 @@ import (
 
 func init() {
 	caddy.RegisterModule(VendorAddresses{})
+	caddy.RegisterModule(new(AddressFile))
 }
 
 // vendorList is the word for the vendor's addresses in `allow`.
@@ -106,8 +111,72 @@ func foldPrefix(prefix netip.Prefix) netip.Prefix {
 	return prefix
 }
 
+// AddressFile is a list of addresses in a file, one address or CIDR a line, # for a comment. The
+// file is followed: a change is in force within seconds, and a file that cannot be used leaves the
+// last good copy in force.
+type AddressFile struct {
+	// The file's path. Placeholders `{env.*}` and `{file.*}` are resolved at load.
+	Path string `json:"path"`
+
+	list atomic.Pointer[[]netip.Prefix]
+}
+
+// CaddyModule returns the Caddy module information.
+func (*AddressFile) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "http.ip_sources.green_api_file",
+		New: func() caddy.Module { return new(AddressFile) },
+	}
+}
+
+// Provision reads the list for the first time.
+func (f *AddressFile) Provision(ctx caddy.Context) error {
+	return followFile(ctx, f.Path, tellOperator, func(text []byte) error {
+		var list []netip.Prefix
+		number := 0
+		for line := range strings.Lines(string(text)) {
+			number++
+			line, _, _ = strings.Cut(line, "#")
+			for _, field := range strings.Fields(line) {
+				prefix, err := parsePrefix(field)
+				if err != nil {
+					return fmt.Errorf("line %d: no address; want one such as 203.0.113.7 or 203.0.113.0/24 a line", number)
+				}
+				list = append(list, prefix)
+			}
+		}
+		if len(list) == 0 {
+			return errors.New("no address in it")
+		}
+		f.list.Store(&list)
+		return nil
+	})
+}
+
+// tellOperator tells who runs the process, if there is a green_api in its config.
+func tellOperator(n note) {
+	operators.Range(func(_, value any) bool {
+		value.(*operator).alerts.tell(n)
+		return true
+	})
+}
+
+// GetIPRanges returns the list.
+func (f *AddressFile) GetIPRanges(*http.Request) []netip.Prefix { return *f.list.Load() }
+
+// UnmarshalCaddyfile takes the path. Syntax:
+//
+//	green_api_file <path>
+func (f *AddressFile) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the module's name
+	return textArg(d, &f.Path)
+}
+
 // Interface guards
 var (
+	_ caddy.Provisioner       = (*AddressFile)(nil)
+	_ caddyhttp.IPRangeSource = (*AddressFile)(nil)
+	_ caddyfile.Unmarshaler   = (*AddressFile)(nil)
 	_ caddyhttp.IPRangeSource = VendorAddresses{}
 	_ caddyfile.Unmarshaler   = VendorAddresses{}
 )

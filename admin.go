@@ -96,7 +96,15 @@ type status struct {
 	} `json:"quarantine"`
 	Waiting       int            `json:"waiting"`
 	AlertsPending int            `json:"alerts_pending"`
+	ReportOnly    []reportOnly   `json:"report_only"`
+	Drift         []driftRule    `json:"drift"` // rules that are no longer held against notifications
 	Instances     []seenInstance `json:"instances"`
+}
+
+// reportOnly is a gate that refuses nothing.
+type reportOnly struct {
+	Name string `json:"name"`
+	Gate string `json:"gate"`
 }
 
 func (a *App) adminStatus(w http.ResponseWriter, _ *http.Request) error {
@@ -111,6 +119,18 @@ func (a *App) adminStatus(w http.ResponseWriter, _ *http.Request) error {
 	s.Quarantine.Path, s.Quarantine.MaxBytes = a.Quarantine.Path, a.Quarantine.MaxSize
 	s.Quarantine.Entries, s.Quarantine.Bytes, s.Quarantine.File = stats.Entries, stats.Bytes, stats.File
 	s.Waiting, s.AlertsPending, s.Instances = waitingNotifications(), a.operator.alerts.pending(), a.operator.seen.list()
+	s.Drift, s.ReportOnly = a.operator.drift.turned(), []reportOnly{}
+	for _, name := range slices.Sorted(maps.Keys(a.blocks)) {
+		h := a.blocks[name].handler
+		for _, gate := range []struct {
+			name string
+			on   bool
+		}{{"ip_filter", h.IPFilter.ReportOnly}, {"auth", h.Auth.ReportOnly}, {"validate", h.Validate.ReportOnly}} {
+			if gate.on {
+				s.ReportOnly = append(s.ReportOnly, reportOnly{name, gate.name})
+			}
+		}
+	}
 	w.Header().Set("Content-Type", "application/json")
 	return json.NewEncoder(w).Encode(s)
 }

@@ -282,6 +282,8 @@ var alertTexts = map[string]string{
 	reasonNoHandler:          "there is no handler behind green_api",
 	reasonQuarantine:         "the quarantine cannot keep more",
 	reasonSilence:            "nothing has come for long",
+	reasonBadFile:            "a file that is followed cannot be used, its last good copy stays in force",
+	reasonFormatChanged:      "GREEN-API seems to have changed a format",
 }
 
 // alertDesk gathers notes and sends them. Taking one down takes no longer than adding to a group:

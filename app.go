@@ -383,10 +383,7 @@ func (a *App) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			}
 			a.Metrics = new(Metrics)
 			return eachOption(d, "metrics", []option{
-				{name: "per_instance", parse: func() error {
-					a.Metrics.PerInstance = true
-					return noArgs(d)
-				}},
+				{name: "per_instance", parse: func() error { return flagArg(d, &a.Metrics.PerInstance) }},
 			})
 		}},
 	})

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -53,6 +54,19 @@ type Auth struct {
 	// tokens only. Without `token`, only instances listed here are admitted.
 	Instance map[string][]string `json:"instance,omitempty"`
 
+	// A file with more of them: an id and its tokens a line, # for a comment. It is followed: a
+	// change is in force within seconds, and a file that cannot be used leaves the last good copy
+	// in force.
+	Instances string `json:"instances,omitempty"`
+
+	// Refuses nothing: what would have been is logged and counted.
+	ReportOnly bool `json:"report_only,omitempty"`
+
+	set *atomic.Pointer[grantSet] // all tokens that are in force
+}
+
+// grantSet is all tokens that are in force at a time.
+type grantSet struct {
 	key    [sha256.Size]byte
 	grants map[digest]*grant
 	own    map[string]bool // instances that have tokens of their own
@@ -73,39 +87,123 @@ type grant struct {
 // nothing about any token, however much of it was guessed right, and however many there are.
 type digest [sha256.Size]byte
 
-func (a *Auth) provision(caddy.Context) error {
+func (a *Auth) provision(ctx caddy.Context, tell func(note)) error {
+	a.set = new(atomic.Pointer[grantSet])
 	if a.Off {
-		if len(a.Token)+len(a.Instance) > 0 {
+		if len(a.Token)+len(a.Instance) > 0 || a.Instances != "" || a.ReportOnly {
 			return errors.New("off: takes no other option beside it")
 		}
+		a.set.Store(new(grantSet))
 		return nil
 	}
-	if len(a.Token)+len(a.Instance) == 0 {
-		return errors.New("no token; want 'token', 'instance', or 'auth off' to take notifications without one")
+	if len(a.Token)+len(a.Instance) == 0 && a.Instances == "" {
+		return errors.New("no token; want 'token', 'instance', 'instances', or 'auth off' to take notifications without one")
 	}
-	if _, err := rand.Read(a.key[:]); err != nil {
+	if a.Instances == "" {
+		set, err := newGrantSet(a.Token, a.Instance)
+		a.set.Store(set)
 		return err
 	}
-	a.grants, a.own, a.headers = make(map[digest]*grant), make(map[string]bool), make(map[string]string)
-	for i, token := range a.Token {
+	err := followFile(ctx, a.Instances, tell, a.useInstances)
+	if err != nil {
+		return fmt.Errorf("instances: %w", err)
+	}
+	return nil
+}
+
+// useInstances takes a copy of the instances file into force.
+func (a *Auth) useInstances(text []byte) error {
+	listed, err := parseInstances(text)
+	if err != nil {
+		return err
+	}
+	for id, tokens := range a.Instance {
+		if _, twice := listed[id]; twice {
+			return fmt.Errorf("instance %s is in the config, too; want it in one place", id)
+		}
+		listed[id] = tokens
+	}
+	set, err := newGrantSet(a.Token, listed)
+	if err != nil {
+		return err
+	}
+	a.set.Store(set)
+	return nil
+}
+
+// parseInstances reads an instances file. Its errors name the line, never what is in it.
+func parseInstances(text []byte) (map[string][]string, error) {
+	listed := make(map[string][]string)
+	number := 0
+	for line := range strings.Lines(string(text)) {
+		number++
+		line, _, _ = strings.Cut(line, "#")
+		fields := strings.Fields(line)
+		if len(fields) == 0 {
+			continue
+		}
+		id := fields[0]
+		if !isInstanceID(id) {
+			return nil, fmt.Errorf("line %d: the id is not 1 to 20 digits; want an id and its tokens, as in '1101000001 token'", number)
+		}
+		if _, twice := listed[id]; twice {
+			return nil, fmt.Errorf("line %d: instance %s is there already; want all its tokens on one line", number, id)
+		}
+		tokens := joinSchemes(fields[1:])
+		if len(tokens) == 0 {
+			return nil, fmt.Errorf("line %d: instance %s: no token", number, id)
+		}
+		for i, token := range tokens {
+			if _, _, ok := splitToken(token); !ok {
+				return nil, fmt.Errorf("line %d: instance %s: token %d: %w", number, id, i+1, errTokenForm)
+			}
+		}
+		listed[id] = tokens
+	}
+	if len(listed) == 0 {
+		return nil, errors.New("no instance in it")
+	}
+	return listed, nil
+}
+
+// joinSchemes puts a scheme and its token together, which need no quotes in a file.
+func joinSchemes(words []string) (tokens []string) {
+	for i := 0; i < len(words); i++ {
+		word := words[i]
+		if (strings.EqualFold(word, "Bearer") || strings.EqualFold(word, "Basic")) && i+1 < len(words) {
+			i++
+			word += " " + words[i]
+		}
+		tokens = append(tokens, word)
+	}
+	return tokens
+}
+
+// newGrantSet makes a set of the tokens of all and of single instances.
+func newGrantSet(shared []string, instances map[string][]string) (*grantSet, error) {
+	a := &grantSet{grants: make(map[digest]*grant), own: make(map[string]bool), headers: make(map[string]string)}
+	if _, err := rand.Read(a.key[:]); err != nil {
+		return nil, err
+	}
+	for i, token := range shared {
 		g, err := a.grant(token, "")
 		if err != nil {
-			return fmt.Errorf("token %d: %w", i+1, err)
+			return nil, fmt.Errorf("token %d: %w", i+1, err)
 		}
 		g.shared = true
 	}
-	for id, tokens := range a.Instance {
+	for id, tokens := range instances {
 		if !isInstanceID(id) {
-			return errInstanceID
+			return nil, errInstanceID
 		}
 		a.own[sameInstance(id)] = true
 		if len(tokens) == 0 {
-			return fmt.Errorf("instance %s: no token", id)
+			return nil, fmt.Errorf("instance %s: no token", id)
 		}
 		for i, token := range tokens {
 			g, err := a.grant(token, sameInstance(id))
 			if err != nil {
-				return fmt.Errorf("instance %s: token %d: %w", id, i+1, err)
+				return nil, fmt.Errorf("instance %s: token %d: %w", id, i+1, err)
 			}
 			g.instances = append(g.instances, sameInstance(id))
 		}
@@ -113,7 +211,7 @@ func (a *Auth) provision(caddy.Context) error {
 	for _, g := range a.grants {
 		slices.Sort(g.instances)
 	}
-	return nil
+	return a, nil
 }
 
 // errInstanceID does not quote the id: it may be a token in the wrong place.
@@ -124,7 +222,7 @@ var errTokenForm = errors.New("invalid token; want it as in the console: a bare 
 
 // grant resolves a token of the config, of one instance or of all, and returns the entry for it. Its
 // errors never have a piece of the token.
-func (a *Auth) grant(text, instance string) (*grant, error) {
+func (a *grantSet) grant(text, instance string) (*grant, error) {
 	resolved, err := resolve(text)
 	if err != nil {
 		return nil, err
@@ -170,7 +268,7 @@ func splitToken(text string) (scheme, token string, ok bool) {
 	return scheme, token, true
 }
 
-func (a *Auth) digest(scheme, token string) digest {
+func (a *grantSet) digest(scheme, token string) digest {
 	text := make([]byte, 0, 256)
 	text = append(text, a.key[:]...)
 	text = append(text, scheme...)
@@ -188,14 +286,14 @@ func (a *Auth) judge(header http.Header) tokenState {
 	if len(values) == 0 || len(values) == 1 && values[0] == "" {
 		return tokenNone
 	}
-	if a.find(header) == nil {
+	if a.set.Load().find(header) == nil {
 		return tokenWrong
 	}
 	return tokenRight
 }
 
 // find returns what the header's token admits, nil for nothing.
-func (a *Auth) find(header http.Header) *grant {
+func (a *grantSet) find(header http.Header) *grant {
 	values := header.Values("Authorization")
 	if len(values) != 1 {
 		return nil // two of them: which one do the handlers look at?
@@ -217,12 +315,16 @@ func (a *Auth) check(v *visit) *verdict {
 		reason = reasonNoToken
 	}
 	scheme := "Bearer"
-	if a.basic {
+	if a.set.Load().basic {
 		scheme = `Basic realm="green_api"`
 	}
-	v.w.Header().Set("WWW-Authenticate", scheme)
-	end := &verdict{outcome: refused, reason: reason, status: http.StatusUnauthorized, level: zap.WarnLevel}
-	end.fields = append(end.fields, zap.String("client_ip", clip(v.client)))
+	end := &verdict{
+		outcome: refused, reason: reason, status: http.StatusUnauthorized, level: zap.WarnLevel,
+		header: "WWW-Authenticate", value: scheme, fields: []zap.Field{zap.String("client_ip", clip(v.client))},
+	}
+	if a.ReportOnly { // the body is still needed
+		return end
+	}
 	if v.claimed = claimedInstance(v); v.claimed != "" {
 		end.fields = append(end.fields, zap.String("claimed_instance", v.claimed))
 	}
@@ -256,11 +358,12 @@ func claimedInstance(v *visit) string {
 
 // checkInstance refuses a notification of an instance that the token is not for.
 func (a *Auth) checkInstance(v *visit) *verdict {
-	if v.token == tokenOff {
+	if v.token == tokenOff || v.token != tokenRight && a.ReportOnly { // said already
 		return nil
 	}
-	g := a.find(v.r.Header)
-	own := a.own[v.n.Instance]
+	set := a.set.Load()
+	g := set.find(v.r.Header)
+	own := set.own[v.n.Instance]
 	if g != nil && (own && g.admits(v.n.Instance) || !own && g.shared) {
 		return nil
 	}
@@ -272,17 +375,18 @@ func (a *Auth) checkInstance(v *visit) *verdict {
 
 // headerFor is the header that a genuine notification of an instance has.
 func (a *Auth) headerFor(instance string) string {
-	if a.own[instance] {
-		return a.headers[instance]
+	set := a.set.Load()
+	if set.own[instance] {
+		return set.headers[instance]
 	}
-	return a.headers[""]
+	return set.headers[""]
 }
 
 // configured tells whether an instance has tokens of its own in the config.
-func (a *Auth) configured(instance string) bool { return a.own[instance] }
+func (a *Auth) configured(instance string) bool { return a.set.Load().own[instance] }
 
 // configuredInstances are those that have tokens of their own in the config.
-func (a *Auth) configuredInstances() []string { return slices.Sorted(maps.Keys(a.own)) }
+func (a *Auth) configuredInstances() []string { return slices.Sorted(maps.Keys(a.set.Load().own)) }
 
 func (g *grant) admits(instance string) bool {
 	_, found := slices.BinarySearch(g.instances, instance)
@@ -313,8 +417,10 @@ func isInstanceID(id string) bool {
 // unmarshalCaddyfile sets up the gate from Caddyfile tokens. Syntax:
 //
 //	auth [off] {
-//	    token    <tokens...>
-//	    instance <id> <tokens...>
+//	    token     <tokens...>
+//	    instance  <id> <tokens...>
+//	    instances <file>
+//	    report_only
 //	}
 func (a *Auth) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	var err error
@@ -340,5 +446,7 @@ func (a *Auth) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			a.Instance[args[0]] = args[1:]
 			return nil
 		}},
+		{name: "instances", parse: func() error { return textArg(d, &a.Instances) }},
+		{name: "report_only", parse: func() error { return flagArg(d, &a.ReportOnly) }},
 	})
 }

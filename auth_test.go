@@ -13,7 +13,7 @@ import (
 
 func newAuth(t testing.TB, a Auth) *Auth {
 	t.Helper()
-	if err := a.provision(caddy.Context{}); err != nil {
+	if err := a.provision(caddy.Context{}, nil); err != nil {
 		t.Fatal(err)
 	}
 	return &a

@@ -25,6 +25,7 @@ func init() {
 //
 //	green_api [<matcher>] {
 //	    name <name>
+//	    log_body
 //	    ip_filter [off] {
 //	        ...
 //	    }
@@ -50,6 +51,7 @@ func parseHandler(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, err
 	h := new(Handler)
 	err := eachOption(d, "green_api", []option{
 		{name: "name", parse: func() error { return textArg(d, &h.Name) }},
+		{name: "log_body", parse: func() error { return flagArg(d, &h.LogBody) }},
 		{name: "ip_filter", parse: func() error {
 			h.IPFilter = new(IPFilter)
 			return h.IPFilter.unmarshalCaddyfile(d)
@@ -156,6 +158,16 @@ func noArgs(d *caddyfile.Dispenser) error {
 	if d.NextArg() {
 		return d.Errf("%s takes no argument; want a block", name)
 	}
+	return nil
+}
+
+// flagArg takes none: that the option is said is all.
+func flagArg(d *caddyfile.Dispenser, into *bool) error {
+	option := d.Val()
+	if d.NextArg() {
+		return d.Errf("%s takes no argument", option)
+	}
+	*into = true
 	return nil
 }
 

@@ -425,11 +425,12 @@ func TestChaosFaults(t *testing.T) {
 	l := newLedger(t)
 	handlers := l.fleet(3)
 	modes := []string{"hang", "break", "500", "502", "503", "429", "204", "301", "404", "200"}
-	e := start(t, site(loopback+"deliver {\nattempt_timeout 500ms\nsecond_opinion 2\n}\nreverse_proxy"+addresses(handlers)))
+	e := start(t, site(loopback+"deliver {\nattempt_timeout 200ms\nsecond_opinion 2\n}\nreverse_proxy"+addresses(handlers)))
 	report := l.send(chaosURL(e), l.queues(20, 0, time.Now().Add(chaosTime(t))), func(ctx context.Context) {
 		for i := 0; ; i++ {
 			f := handlers[i%3]
 			f.does(func([]byte) string { return modes[rand.IntN(len(modes))] })
+			// Longer than an attempt: no notification may meet a third faulty handler.
 			if !pauses(ctx, 300*time.Millisecond) {
 				return
 			}
@@ -439,7 +440,7 @@ func TestChaosFaults(t *testing.T) {
 	})
 	e.kept()
 	l.verify(e.dir, report)
-	l.unnoticed(report, 500*time.Millisecond+time.Second)
+	l.unnoticed(report, 2*200*time.Millisecond+time.Second)
 }
 
 // TestChaosHung: one of three handlers takes everything and answers nothing.

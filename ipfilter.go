@@ -52,6 +52,9 @@ type IPFilter struct {
 	// an address. Default: `refuse`.
 	Unlisted string `json:"unlisted,omitempty"`
 
+	// Refuses nothing: what would have been is logged and counted.
+	ReportOnly bool `json:"report_only,omitempty"`
+
 	allowed  prefixes
 	sources  []caddyhttp.IPRangeSource
 	logger   *zap.Logger
@@ -63,7 +66,7 @@ func (f *IPFilter) provision(ctx caddy.Context) error {
 	f.logger = ctx.Logger()
 	f.scanners.logger = f.logger
 	if f.Off {
-		if len(f.Allow)+len(f.SourceRaw) > 0 || f.Unlisted != "" {
+		if len(f.Allow)+len(f.SourceRaw) > 0 || f.Unlisted != "" || f.ReportOnly {
 			return errors.New("off: takes no other option beside it")
 		}
 		return nil
@@ -226,6 +229,7 @@ func parsePrefix(text string) (netip.Prefix, error) {
 //	    allow    <green_api|private_ranges|addresses...>
 //	    source   <module> [<options...>]
 //	    unlisted <refuse|pass>
+//	    report_only
 //	}
 func (f *IPFilter) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	var err error
@@ -247,5 +251,6 @@ func (f *IPFilter) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			return nil
 		}},
 		{name: "unlisted", parse: func() error { return choiceArg(d, &f.Unlisted, actionRefuse, actionPass) }},
+		{name: "report_only", parse: func() error { return flagArg(d, &f.ReportOnly) }},
 	})
 }

@@ -13,6 +13,7 @@ var metrics = newMetricSet()
 
 type metricSet struct {
 	notifications *prometheus.CounterVec
+	reportOnly    *prometheus.CounterVec
 	delivery      prometheus.Histogram
 	attempts      *prometheus.CounterVec
 	age           prometheus.Histogram
@@ -29,6 +30,10 @@ func newMetricSet() *metricSet {
 		notifications: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "caddy_green_api_notifications_total",
 			Help: "Requests by type of notification, outcome and reason. Type is other for one without a schema, none for one that was not read.",
+		}, []string{"type", "outcome", "reason"}),
+		reportOnly: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "caddy_green_api_report_only_total",
+			Help: "What would have become of notifications, but for report_only.",
 		}, []string{"type", "outcome", "reason"}),
 		delivery: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "caddy_green_api_delivery_seconds",
@@ -58,7 +63,7 @@ func newMetricSet() *metricSet {
 		}, []string{"instance"}),
 	}
 	m.all = []prometheus.Collector{
-		m.notifications, m.delivery, m.attempts, m.age, m.last,
+		m.notifications, m.reportOnly, m.delivery, m.attempts, m.age, m.last,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "caddy_green_api_waiting", Help: "Notifications that wait for a handler.",
 		}, func() float64 { return float64(waitingNotifications()) }),
@@ -126,6 +131,11 @@ func (h *Handler) count(v *visit, end *verdict) {
 		metrics.byInstance.WithLabelValues(v.n.Instance, string(end.outcome)).Inc()
 		metrics.lastOf.WithLabelValues(v.n.Instance).Set(now)
 	}
+}
+
+// countReportOnly counts how a notification would have ended.
+func (h *Handler) countReportOnly(v *visit, end *verdict) {
+	metrics.reportOnly.WithLabelValues(h.typeLabel(v), string(end.outcome), end.reason).Inc()
 }
 
 // countAttempt counts an attempt.

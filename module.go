@@ -47,6 +47,10 @@ type Handler struct {
 	// need two names. Default: `default`.
 	Name string `json:"name,omitempty"`
 
+	// Adds the body to each record of the log, at most 64 KiB of it. It has texts, names and phone
+	// numbers in it. Default: false.
+	LogBody bool `json:"log_body,omitempty"`
+
 	// Which client addresses may send. Default: the addresses that GREEN-API publishes.
 	IPFilter *IPFilter `json:"ip_filter,omitempty"`
 
@@ -75,7 +79,10 @@ type Handler struct {
 }
 
 // A step is one check on a notification's way. It returns nil to let the notification go on.
-type step func(*visit) *verdict
+type step struct {
+	check      func(*visit) *verdict
+	reportOnly bool // let it go on all the same
+}
 
 // CaddyModule returns the Caddy module information.
 func (Handler) CaddyModule() caddy.ModuleInfo {
@@ -108,7 +115,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		provision func(caddy.Context) error
 	}{
 		{"ip_filter", h.IPFilter.provision},
-		{"auth", h.Auth.provision},
+		{"auth", func(ctx caddy.Context) error { return h.Auth.provision(ctx, h.app.operator.alerts.tell) }},
 		{"validate", h.Validate.provision},
 		{"deliver", h.Deliver.provision},
 		{"reverse_proxy", h.provisionProxy},
@@ -120,14 +127,17 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	// The order is a contract: nothing is read before the sender is known, nothing is judged
 	// before it is read, and a notification of a foreign instance is not worth a look.
 	h.steps = []step{
-		notEarly,
-		h.IPFilter.check,
-		h.Auth.check,
-		onlyPOST,
-		h.Validate.read,
-		h.Validate.parse,
-		h.Auth.checkInstance,
-		h.Validate.check,
+		{check: notEarly},
+		{h.IPFilter.check, h.IPFilter.ReportOnly},
+		{h.Auth.check, h.Auth.ReportOnly},
+		{check: onlyPOST},
+		{check: h.Validate.read}, // what it refuses or keeps cannot be delivered
+		{h.Validate.parse, h.Validate.ReportOnly},
+		{h.Auth.checkInstance, h.Auth.ReportOnly},
+		{h.check, h.Validate.ReportOnly},
+	}
+	if h.Validate.DriftGuard == nil || !h.Validate.DriftGuard.Off {
+		h.Validate.drift = &h.app.operator.drift
 	}
 	return nil
 }
@@ -179,14 +189,25 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		// or a time-out strikes. Or a reload drains the connections.
 		w.Header().Set("Connection", "close")
 	}
+	if end.header != "" {
+		w.Header().Set(end.header, end.value)
+	}
 	w.WriteHeader(end.status)
 	return nil
 }
 
 // walk is the way of a notification: step by step, until one ends it or it is delivered.
 func (h *Handler) walk(v *visit, next caddyhttp.Handler) *verdict {
-	for _, check := range h.steps {
-		end := check(v)
+	for _, step := range h.steps {
+		end := step.check(v)
+		if end != nil && step.reportOnly {
+			h.countReportOnly(v, end)
+			v.reportOnly(end)
+			if end.reason == reasonMalformed { // nothing is known of it that could be checked
+				break
+			}
+			continue
+		}
 		if end != nil && end.outcome == quarantined {
 			end = h.keep(v, end)
 		}
@@ -211,8 +232,10 @@ func onlyPOST(v *visit) *verdict {
 	if v.r.Method == http.MethodPost {
 		return nil
 	}
-	v.w.Header().Set("Allow", http.MethodPost)
-	return &verdict{outcome: refused, reason: reasonMethod, status: http.StatusMethodNotAllowed, level: zap.DebugLevel}
+	return &verdict{
+		outcome: refused, reason: reasonMethod, status: http.StatusMethodNotAllowed, level: zap.DebugLevel,
+		header: "Allow", value: http.MethodPost,
+	}
 }
 
 // Interface guards

@@ -17,6 +17,7 @@ type operator struct {
 	events eventDesk
 	daily  daily
 	silent silentInstances
+	drift  driftDesk
 
 	replaying sync.Map // of quarantine ids: those in hand
 }

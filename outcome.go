@@ -3,6 +3,7 @@ package greenapi
 import (
 	"context"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -42,6 +43,8 @@ type verdict struct {
 	syntax  *notification.SyntaxError
 	err     error // of our own making, never with a piece of the body or a token in it
 	fields  []zap.Field
+
+	header, value string // to answer with, for a refusal
 }
 
 // A visit is one request on its way.
@@ -103,6 +106,13 @@ func (v *visit) passOn(remark *verdict) {
 	}
 }
 
+// reportOnly remarks how the way would have ended, but for `report_only`.
+func (v *visit) reportOnly(end *verdict) {
+	remark := *end
+	remark.fields = append(remark.fields, zap.Bool("report_only", true), zap.String("would_be", string(end.outcome)))
+	v.passOn(&remark)
+}
+
 // placeholders sets what is known of the notification, for matchers and handlers further on.
 func (v *visit) placeholders() {
 	repl := replacer(v.r.Context())
@@ -136,6 +146,9 @@ func (h *Handler) record(v *visit, end *verdict) {
 		}
 		said.level = max(said.level, v.remark.level)
 		said.faults = v.remark.faults
+		if said.syntax == nil {
+			said.syntax = v.remark.syntax
+		}
 		if said.err == nil {
 			said.err = v.remark.err
 		}
@@ -147,12 +160,16 @@ func (h *Handler) record(v *visit, end *verdict) {
 	h.tell(v, &said)
 
 	if entry := h.logger.Check(said.level, messages[said.outcome]); entry != nil {
-		entry.Write(recordFields(v, &said)...)
+		fields := recordFields(v, &said)
+		if h.LogBody && v.body != nil {
+			fields = append(fields, bodyField(v))
+		}
+		entry.Write(fields...)
 	}
 }
 
 // recordFields are the fields of a record. No token, no text, no name and no phone number is ever
-// among them.
+// among them; with `log_body` the body stands beside them.
 func recordFields(v *visit, end *verdict) []zap.Field {
 	fields := notificationFields(v)
 	fields = append(fields, zap.String("outcome", string(end.outcome)))
@@ -166,6 +183,14 @@ func recordFields(v *visit, end *verdict) []zap.Field {
 		fields = append(fields, zap.Error(end.err))
 	}
 	return append(fields, end.fields...)
+}
+
+// maxLoggedBody bounds what `log_body` writes of one notification.
+const maxLoggedBody = 64 << 10
+
+// bodyField is the field of `log_body`.
+func bodyField(v *visit) zap.Field {
+	return zap.String("body", strings.ToValidUTF8(string(v.body[:min(len(v.body), maxLoggedBody)]), "\uFFFD"))
 }
 
 // notificationFields say which notification it is.

@@ -101,7 +101,7 @@ func TestProvisionRefuses(t *testing.T) {
 		{"instance id empty", auth(`instance "" TOKEN`), []string{"instance: the id is not 1 to 20 digits"}},
 		{"instance and token swapped", auth("instance TOKEN 1101000001"), []string{"instance: the id is not 1 to 20 digits"}},
 		{"instance without token", handlerConfig(`{"auth": {"token": ["TOKEN"], "instance": {"1101000001": []}}}`), []string{"auth: instance 1101000001: no token"}},
-		{"auth without token", "http://:8080 {\n# TOKEN\ngreen_api {\nauth\n}\n}", []string{"auth: no token; want 'token', 'instance', or 'auth off'"}},
+		{"auth without token", "http://:8080 {\n# TOKEN\ngreen_api {\nauth\n}\n}", []string{"auth: no token; want 'token', 'instance', 'instances', or 'auth off'"}},
 		{"auth missing", handlerConfig(`{"name": "TOKEN"}`), []string{"auth: required; want 'token', 'instance', or 'auth off'"}},
 		{"auth off with token", "http://:8080 {\ngreen_api {\nauth off {\ntoken TOKEN\n}\n}\n}", []string{"auth: off: takes no other option beside it"}},
 		{"auth off with instance", handlerConfig(`{"auth": {"off": true, "instance": {"1101000001": ["TOKEN"]}}}`), []string{"auth: off: takes no other option beside it"}},

@@ -79,8 +79,17 @@ type Validate struct {
 	// (`<type>.json`) and message types (`messageData.<message type>.json`).
 	Schemas string `json:"schemas,omitempty"`
 
+	// Whether the schemas give way when many notifications of several instances break the same rule
+	// within an hour. Default: they do.
+	DriftGuard *DriftGuard `json:"drift_guard,omitempty"`
+
+	// Keeps and drops nothing but what cannot be delivered (`too_large`, `encoding`): what would
+	// have been is logged and counted.
+	ReportOnly bool `json:"report_only,omitempty"`
+
 	schemas *notification.Schemas
 	wanted  wantedSet
+	drift   *driftDesk // nil if it is off
 }
 
 func (va *Validate) provision(ctx caddy.Context) error {
@@ -201,8 +210,13 @@ func parseBody(body []byte) (*notification.Notification, *verdict) {
 }
 
 // check says whether the notification is wanted, known, and as its schema demands.
-func (va *Validate) check(v *visit) *verdict {
-	end, remark := va.judge(v.n)
+func (h *Handler) check(v *visit) *verdict {
+	end, remark := h.Validate.judge(v.n)
+	for _, said := range []*verdict{end, remark} {
+		if said != nil {
+			h.watchDrift(v, said.faults)
+		}
+	}
 	if remark != nil {
 		v.passOn(remark)
 	}
@@ -220,6 +234,10 @@ func (va *Validate) judge(n *notification.Notification) (end, remark *verdict) {
 	if faults := va.schemas.Validate(n); faults != nil {
 		end := toQuarantine(reasonSchema)
 		end.faults = faults
+		if va.drift != nil && len(va.drift.holds(n, faults)) == 0 {
+			end.fields = append(end.fields, zap.Bool("drift", true))
+			return nil, end
+		}
 		return act(va.Invalid, end)
 	}
 	if n.Message != "" && !va.schemas.KnownMessage(n.Message) {
@@ -260,6 +278,8 @@ func act(action string, v *verdict) (end, remark *verdict) {
 //	    unknown_message <quarantine|pass|drop>
 //	    invalid         <quarantine|pass|drop>
 //	    schemas         <directory>
+//	    drift_guard     off
+//	    report_only
 //	}
 func (va *Validate) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if err := noArgs(d); err != nil {
@@ -275,5 +295,12 @@ func (va *Validate) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		{name: "unknown_message", parse: func() error { return choiceArg(d, &va.UnknownMessage, actions...) }},
 		{name: "invalid", parse: func() error { return choiceArg(d, &va.Invalid, actions...) }},
 		{name: "schemas", parse: func() error { return textArg(d, &va.Schemas) }},
+		{name: "drift_guard", parse: func() error {
+			var off string
+			err := choiceArg(d, &off, "off")
+			va.DriftGuard = &DriftGuard{Off: true}
+			return err
+		}},
+		{name: "report_only", parse: func() error { return flagArg(d, &va.ReportOnly) }},
 	})
 }
