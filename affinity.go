@@ -1,6 +1,7 @@
 package greenapi
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -74,11 +75,13 @@ func (a *Affinity) Select(pool reverseproxy.UpstreamPool, r *http.Request, _ htt
 type askedOnce struct{ reverseproxy.Selector }
 
 func (p askedOnce) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http.ResponseWriter) *reverseproxy.Upstream {
-	asking := askingOf(r.Context())
-	if asking == nil {
+	a := askingOf(r.Context())
+	if a == nil {
 		return p.Selector.Select(pool, r, w)
 	}
-	return asking.choose(pool, func(pool reverseproxy.UpstreamPool, _ func(*reverseproxy.Upstream) int) *reverseproxy.Upstream {
+	// A policy may have another to fall back on, which must not take the same lock.
+	r = r.WithContext(context.WithValue(r.Context(), askingKey{}, (*asking)(nil)))
+	return a.choose(pool, func(pool reverseproxy.UpstreamPool, _ func(*reverseproxy.Upstream) int) *reverseproxy.Upstream {
 		return p.Selector.Select(pool, r, w)
 	})
 }

@@ -51,6 +51,7 @@ func (h *Handler) attempt(ctx context.Context, v *visit, a *asking, next caddyht
 
 	repl := replacer(ctx)
 	repl.Delete(upstreamPlaceholder) // of the attempt before, or a proxy before us, as forward_auth
+	a.policy = false                 // until it is asked
 	w := &answerWriter{header: make(http.Header)}
 	defer func() {
 		if p := recover(); p != nil {

@@ -24,7 +24,11 @@ import (
 
 func listenCommand() *cobra.Command {
 	var address, forward string
-	l := &listener{client: &http.Client{Timeout: 180 * time.Second}}
+	l := &listener{client: &http.Client{
+		Timeout: 180 * time.Second,
+		// A redirect has taken nothing.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
 	cmd := &cobra.Command{
 		Use:   "listen",
 		Short: "Is a handler that prints each notification",
@@ -82,7 +86,9 @@ type listener struct {
 
 func (l *listener) serve(ctx context.Context, socket net.Listener) error {
 	server := &http.Server{Handler: l, ReadHeaderTimeout: 10 * time.Second}
+	finished := make(chan struct{})
 	context.AfterFunc(ctx, func() {
+		defer close(finished)
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		_ = server.Shutdown(ctx) // what is not finished by then is cut off with the process
@@ -90,6 +96,7 @@ func (l *listener) serve(ctx context.Context, socket net.Listener) error {
 	if err := server.Serve(socket); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
+	<-finished
 	return nil
 }
 
@@ -131,6 +138,9 @@ func (l *listener) handOn(r *http.Request, body []byte) (status int, err error) 
 		return 0, err
 	}
 	defer response.Body.Close()
+	if _, err := io.Copy(io.Discard, response.Body); err != nil {
+		return 0, fmt.Errorf("answer %d broke off: %w", response.StatusCode, err)
+	}
 	return response.StatusCode, nil
 }
 

@@ -232,6 +232,52 @@ func TestListen(t *testing.T) {
 	}
 }
 
+// TestListenForward: what the other end did not take whole is not answered with a 2xx, and what is
+// in hand is finished at the end.
+func TestListenForward(t *testing.T) {
+	target := newUpstream(t, 0, func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/moved":
+			http.Redirect(w, r, "/login", http.StatusFound)
+		case "/truncated":
+			w.Header().Set("Content-Length", "100")
+			fmt.Fprint(w, "half")
+		case "/slow":
+			time.Sleep(500 * time.Millisecond)
+		}
+	})
+	for path, want := range map[string]int{"/moved": 302, "/truncated": 502} {
+		url := listenURL(t, caddyProcess(t, "green-api", "listen", "--address", "127.0.0.1:0", "--forward", target.URL+path))
+		response, err := testClient.Post(url, "application/json", strings.NewReader(textMessage))
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode != want {
+			t.Errorf("%s: status %d, want %d", path, response.StatusCode, want)
+		}
+	}
+	cmd := caddyProcess(t, "green-api", "listen", "--address", "127.0.0.1:0", "--forward", target.URL+"/slow")
+	url := listenURL(t, cmd)
+	answer := make(chan int)
+	before := len(target.requests())
+	go func() {
+		response, err := testClient.Post(url, "application/json", strings.NewReader(textMessage))
+		if err != nil {
+			t.Error(err)
+			answer <- 0
+			return
+		}
+		response.Body.Close()
+		answer <- response.StatusCode
+	}()
+	eventually(t, "handed on", func() bool { return len(target.requests()) > before })
+	cmd.Process.Signal(syscall.SIGTERM)
+	if status := <-answer; status != 200 {
+		t.Errorf("in hand at the end: status %d", status)
+	}
+}
+
 // listenURL starts listen and returns where it listens.
 func listenURL(t *testing.T, cmd *exec.Cmd) string {
 	t.Helper()

@@ -153,14 +153,18 @@ var failures = map[result]verdict{
 // gave up while it is on its way is not given a second time when it comes again: it joins the first.
 func (h *Handler) deliver(v *visit, next caddyhttp.Handler) (end *verdict) {
 	deduplicate := time.Duration(h.Deliver.Deduplicate)
+	duplicate := &verdict{outcome: dropped, reason: reasonDuplicate, status: http.StatusOK, level: zap.DebugLevel}
 	if deduplicate > 0 && h.fleet.duplicates.has(v.eventKey(), v.started) {
-		return &verdict{outcome: dropped, reason: reasonDuplicate, status: http.StatusOK, level: zap.DebugLevel}
+		return duplicate
 	}
 	mine, other := h.fleet.flights.board(v.r.Context(), v.body)
 	if other != nil {
 		return other.join(v)
 	}
 	defer func() { h.fleet.flights.land(mine, v, end) }()
+	if deduplicate > 0 && h.fleet.duplicates.has(v.eventKey(), v.started) { // landed just now
+		return duplicate
+	}
 
 	got := h.ask(v, next)
 	if got.result != taken {
@@ -240,6 +244,9 @@ func (h *Handler) ask(v *visit, next caddyhttp.Handler) answer {
 			if last.result == notNow {
 				last = got
 			}
+			if !a.policy {
+				a.retryAt = now.Add(got.retryAfter)
+			}
 
 		case handlerError, misrouted: // each other handler once
 			if a.shown[got.handler].state == spent || !a.policy && got.handler == "" {
@@ -274,7 +281,7 @@ func (h *Handler) ask(v *visit, next caddyhttp.Handler) answer {
 // hopeless tells whether waiting is of no use, when there is nobody to ask now.
 func (a *asking) hopeless(last result, waitingSince, deadline time.Time) bool {
 	if !a.policy { // nothing is known of other handlers
-		return last == timedOut
+		return last == timedOut || a.retryAt.After(deadline)
 	}
 	switch {
 	case a.full == 0 && a.retryAt.After(deadline):
@@ -302,6 +309,9 @@ func (w *waiting) wait(ctx context.Context, v *visit, a *asking) bool {
 		w.since = time.Now()
 	}
 	pause := w.pause + rand.N(w.pause/4) //nolint:gosec // not all at once
+	if !a.policy {                       // a policy does not choose who asked for time
+		pause = max(pause, time.Until(a.retryAt))
+	}
 	if !a.wait(ctx, pause) {
 		w.pause = min(2*w.pause, longestPause)
 	}

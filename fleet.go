@@ -134,10 +134,12 @@ func (a *asking) choose(pool reverseproxy.UpstreamPool, pick pick) *reverseproxy
 	a.chosen, a.promised = place{}, place{}
 	f.free(held)
 
-	open := a.open(pool)
+	open, lastResort := a.open(pool)
 	up := pick(f.notShunned(open), f.load)
-	if up == nil {
-		up = pick(open, f.load)
+	for _, others := range []reverseproxy.UpstreamPool{open, lastResort} {
+		if up == nil && len(others) > 0 {
+			up = pick(others, f.load)
+		}
 	}
 	if up != nil {
 		a.chosen = place{up.String(), up.MaxRequests}
@@ -155,24 +157,23 @@ func (a *asking) choose(pool reverseproxy.UpstreamPool, pick pick) *reverseproxy
 }
 
 // open are the upstreams that may be asked now: not the full ones, nor those that have answered
-// for good or asked for time, and one that broke off only if no other is left.
-func (a *asking) open(pool reverseproxy.UpstreamPool) reverseproxy.UpstreamPool {
+// for good or asked for time. One that broke off is the last resort, if no other is left.
+func (a *asking) open(pool reverseproxy.UpstreamPool) (open, lastResort reverseproxy.UpstreamPool) {
 	a.left, a.away, a.full, a.retryAt = len(pool), 0, 0, time.Time{}
 	if a.shown == nil && !a.fleet.anyFull(pool) {
-		return pool // as it is: weighted_round_robin counts on it
+		return pool, nil // as it is: weighted_round_robin counts on it
 	}
 	now := time.Now()
-	var open, brokenOff reverseproxy.UpstreamPool
 	others := 0 // that are there, and have not broken off
 	for _, up := range pool {
 		was := a.shown[up.String()]
-		switch was.state {
-		case spent:
+		switch {
+		case was.state == spent:
 			a.left--
 			continue
-		case unreached:
+		case was.state == unreached, was.state == 0 && !up.Healthy():
 			a.away++
-		case brokeItOff:
+		case was.state == brokeItOff:
 		default:
 			others++
 		}
@@ -184,15 +185,15 @@ func (a *asking) open(pool reverseproxy.UpstreamPool) reverseproxy.UpstreamPool 
 		case a.fleet.full(up):
 			a.full++
 		case was.state == brokeItOff:
-			brokenOff = append(brokenOff, up)
+			lastResort = append(lastResort, up)
 		default:
 			open = append(open, up)
 		}
 	}
-	if len(open) == 0 && others == 0 {
-		return brokenOff
+	if others > 0 {
+		lastResort = nil
 	}
-	return open
+	return open, lastResort
 }
 
 // wants tells whether a, standing in line, would ask the upstream if it had a place there.

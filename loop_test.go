@@ -14,6 +14,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"golang.org/x/net/dns/dnsmessage"
 )
@@ -121,8 +124,9 @@ func TestLoop(t *testing.T) {
 
 // TestLoopStockPolicies: no policy of Caddy's sends a notification to a handler that has failed it.
 func TestLoopStockPolicies(t *testing.T) {
-	for _, policy := range []string{"random", "least_conn", "round_robin", "first", "ip_hash", "uri_hash", "weighted_round_robin 5 1 1", "green_api", "green_api chat"} {
-		t.Run(policy, func(t *testing.T) {
+	for _, policy := range []string{"random", "least_conn", "round_robin", "first", "ip_hash", "uri_hash", "weighted_round_robin 5 1 1", "header X-None {\nfallback green_api\n}", "green_api", "green_api chat"} {
+		name, _, _ := strings.Cut(policy, "{")
+		t.Run(name, func(t *testing.T) {
 			a, b, c := script(t, "500"), script(t, "break"), script(t, "200")
 			e := start(t, site(loopback+"reverse_proxy "+a.address+" "+b.address+" "+c.address+" {\nlb_policy "+policy+"\n}"))
 			for i := range 10 {
@@ -176,6 +180,49 @@ func TestLoopBehindTheGate(t *testing.T) {
 	}
 }
 
+// turnstile lets the first request through and answers all others 503.
+type turnstile struct{ passed *atomic.Int64 }
+
+func init() {
+	caddy.RegisterModule(turnstile{})
+	httpcaddyfile.RegisterHandlerDirective("test_turnstile", func(httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+		return new(turnstile), nil
+	})
+}
+
+func (turnstile) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.handlers.test_turnstile", New: func() caddy.Module { return new(turnstile) }}
+}
+
+func (s *turnstile) Provision(caddy.Context) error {
+	s.passed = &turnstilePassed
+	s.passed.Store(0)
+	return nil
+}
+
+var turnstilePassed atomic.Int64
+
+func (s turnstile) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if s.passed.Add(1) == 1 {
+		return next.ServeHTTP(w, r)
+	}
+	w.WriteHeader(http.StatusServiceUnavailable)
+	return nil
+}
+
+// TestLoopNoHotLoop: a handler of the route that fails before any policy is asked is asked again
+// after a pause, even if the policy was asked before.
+func TestLoopNoHotLoop(t *testing.T) {
+	up := script(t, "503")
+	e := start(t, siteWith("order test_turnstile before reverse_proxy", "green_api {\n"+loopback+"deliver {\ntimeout 1s\n}\n}\ntest_turnstile\nreverse_proxy "+up.address+" {\nlb_policy green_api\n}\n"))
+	if status := e.post(textMessage); status != 503 {
+		t.Errorf("status %d", status)
+	}
+	if n := turnstilePassed.Load(); n < 3 || n > 20 {
+		t.Errorf("asked %d times in a second", n)
+	}
+}
+
 // TestLoopRetryAfter: who asks for time gets it, but no notification waits for what comes too late.
 func TestLoopRetryAfter(t *testing.T) {
 	up := script(t, "503 Retry-After: 1", "200")
@@ -188,14 +235,25 @@ func TestLoopRetryAfter(t *testing.T) {
 		t.Errorf("asked again after %s, want 1 s", took)
 	}
 
-	up = script(t, "503 Retry-After: 3600")
-	e = start(t, site(loopback+"reverse_proxy "+up.address))
-	began = time.Now()
-	if status := e.post(textMessage); status != 503 {
-		t.Errorf("status %d", status)
+	for name, config := range map[string]string{
+		"in the block":          site(loopback + "reverse_proxy HANDLER"),
+		"behind it, any policy": siteWith("", "green_api {\n"+loopback+"}\nreverse_proxy HANDLER\n"),
+	} {
+		up = script(t, "503 Retry-After: 3600")
+		e = start(t, strings.ReplaceAll(config, "HANDLER", up.address))
+		began = time.Now()
+		if status := e.post(textMessage); status != 503 {
+			t.Errorf("%s: status %d", name, status)
+		}
+		if took := time.Since(began); took > 5*time.Second || len(up.requests()) != 1 {
+			t.Errorf("%s: asked %d times in %s", name, len(up.requests()), took)
+		}
 	}
-	if took := time.Since(began); took > 5*time.Second || len(up.requests()) != 1 {
-		t.Errorf("asked %d times in %s", len(up.requests()), took)
+	up = script(t, "503 Retry-After: 1", "200")
+	e = start(t, siteWith("", "green_api {\n"+loopback+"}\nreverse_proxy "+up.address+"\n"))
+	began = time.Now()
+	if status := e.post(textMessage); status != 200 || time.Since(began) < time.Second {
+		t.Errorf("behind the block: status %d after %s", status, time.Since(began))
 	}
 }
 

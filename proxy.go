@@ -20,6 +20,7 @@ const (
 	defaultFailDuration = 5 * time.Second
 	defaultMaxFails     = 3
 	defaultDialTimeout  = 2 * time.Second
+	defaultKeepAlive    = 4 * time.Second
 )
 
 var errOwnLoop = errors.New("lb_retries, lb_try_duration, lb_try_interval and lb_retry_match do not go with green_api, " +
@@ -91,7 +92,9 @@ func proxyConfig(rp *reverseproxy.Handler) (json.RawMessage, error) {
 	return json.Marshal(rp)
 }
 
-// transportConfig gives the transport `http` our dial time-out. Others keep their own.
+// transportConfig gives the transport `http` our dial time-out, and closes connections before a
+// handler does: 5 s of rest are too long for Node's. To meet a closed one would cost a second opinion.
+// Other transports keep their own.
 func transportConfig(raw json.RawMessage) (json.RawMessage, error) {
 	if raw == nil {
 		raw = json.RawMessage(`{"protocol": "http"}`)
@@ -100,10 +103,17 @@ func transportConfig(raw json.RawMessage) (json.RawMessage, error) {
 	if err := json.Unmarshal(raw, &transport); err != nil {
 		return nil, err
 	}
-	if _, set := transport["dial_timeout"]; set || !bytes.Equal(transport["protocol"], []byte(`"http"`)) {
+	if !bytes.Equal(transport["protocol"], []byte(`"http"`)) {
 		return raw, nil
 	}
-	transport["dial_timeout"] = json.RawMessage(fmt.Sprint(int64(defaultDialTimeout)))
+	for option, value := range map[string]string{
+		"dial_timeout": fmt.Sprint(int64(defaultDialTimeout)),
+		"keep_alive":   fmt.Sprintf(`{"idle_timeout": %d}`, int64(defaultKeepAlive)),
+	} {
+		if _, set := transport[option]; !set {
+			transport[option] = json.RawMessage(value)
+		}
+	}
 	return json.Marshal(transport)
 }
 

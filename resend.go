@@ -44,6 +44,7 @@ func (f *flights) board(sender context.Context, body []byte) (mine, other *fligh
 	defer f.mu.Unlock()
 	if running := f.of[hash]; running != nil {
 		if running.sender.Err() != nil && bytes.Equal(running.body, body) {
+			running.sender = sender // who joins waits for it
 			return nil, running
 		}
 		return nil, nil // this one flies unseen
