@@ -1,0 +1,120 @@
+package greenapi
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// TestRecords compares the record of each outcome, field by field, with testdata/records.jsonl.
+// What differs from run to run is replaced. Run with -update after a change that is meant.
+func TestRecords(t *testing.T) {
+	up := newUpstream(t, 200, nil)
+	refusing := newUpstream(t, 422, nil)
+	block := func(name, inside string) string {
+		return "green_api /" + name + " {\nname " + name + "\n" + inside + "\n}\n"
+	}
+	tokens := "auth {\ntoken TOKEN\ninstance 1101000009 other-token\n}\n"
+	e := start(t, strings.Replace(siteWith("", "log\n"+
+		block("ok", "ip_filter {\nallow 127.0.0.1\n}\n"+tokens+"validate {\ndrop incomingCall\nmax_body_size 2KiB\nmax_kept_body 4KiB\n}\nreverse_proxy "+up.address)+
+		block("elsewhere", "ip_filter {\nallow 203.0.113.7\n}\n"+tokens)+
+		block("report", "ip_filter {\nallow 203.0.113.7\nreport_only\n}\n"+tokens+"reverse_proxy "+up.address)+
+		block("body", "log_body\n"+loopback+"reverse_proxy "+up.address)+
+		block("refusing", loopback+"deliver {\ndead_letter 2\n}\nreverse_proxy "+refusing.address)+
+		block("gone", loopback+"deliver {\ntimeout 200ms\n}\nreverse_proxy 127.0.0.1:1")+
+		block("nobody", loopback)+
+		block("twice", loopback+"deliver {\ndeduplicate 1h\n}\nreverse_proxy "+up.address)), "auto_https off", "auto_https off\n\tservers {\n\t}", 1))
+
+	right, wrong := "Bearer "+testToken, "Bearer wrong"
+	call := `{"typeWebhook":"incomingCall","instanceData":{"idInstance":1101000001},"from":"79001234568@c.us","idMessage":"C","status":"offer"}`
+	var got strings.Builder
+	for _, test := range []struct{ name, path, body, token string }{
+		{"delivered", "ok", textMessage, right},
+		{"dropped unwanted", "ok", call, right},
+		{"dropped duplicate, first", "twice", textMessage, right},
+		{"dropped duplicate", "twice", textMessage, right},
+		{"quarantined schema", "ok", broken("S"), right},
+		{"quarantined malformed", "ok", textMessage[:100], right},
+		{"quarantined unknown_type", "ok", strings.Replace(textMessage, "incomingMessageReceived", "brandNew", 1), right},
+		{"quarantined too_large", "ok", textMessage + strings.Repeat(" ", 2<<10), right},
+		{"refused too_large", "ok", textMessage + strings.Repeat(" ", 4<<10), right},
+		{"delivered unknown_message", "ok", strings.Replace(textMessage, `"textMessage"`, `"brandNewMessage"`, 1), right},
+		{"refused no_token", "ok", textMessage, ""},
+		{"refused bad_token", "ok", textMessage, wrong},
+		{"refused instance_not_allowed", "ok", strings.Replace(textMessage, "1101000001", "1101000009", 1), right},
+		{"refused ip_not_allowed", "elsewhere", textMessage, wrong},
+		{"refused unlisted_sender", "elsewhere", textMessage, right},
+		{"report_only", "report", textMessage, right},
+		{"log_body", "body", stateChanged, right},
+		{"failed handler_refused", "refusing", textMessage, right},
+		{"delivered by another", "ok", stateChanged, right},
+		{"failed not_now", "gone", textMessage, right},
+		{"failed no_handler", "nobody", textMessage, right},
+	} {
+		before := len(e.logs.records(t))
+		e.url = "http://127.0.0.1:" + e.port + "/" + test.path
+		e.post(test.body, "Authorization", test.token)
+		for _, record := range e.logs.records(t)[before:] {
+			line, err := json.Marshal(map[string]any(record))
+			if err != nil {
+				t.Fatal(err)
+			}
+			fmt.Fprintf(&got, "%s: %s\n", test.name, steady(string(line), e.port, up.address, refusing.address))
+		}
+	}
+
+	// Nothing secret in the whole log, but for the record that log_body asks for.
+	for line := range strings.Lines(e.logs.all()) {
+		if strings.Contains(line, `"body":`) {
+			continue
+		}
+		for _, secret := range []string{testToken, "other-token", "canary sings", "Test Sender", "7900123456"} {
+			if strings.Contains(line, secret) && !strings.Contains(line, `"logger":"http.handlers.reverse_proxy"`) {
+				t.Errorf("the log has %q: %s", secret, line)
+			}
+		}
+	}
+	if !regexp.MustCompile(`"logger":"http\.log\.access.*"green_api_outcome":"delivered"`).MatchString(e.logs.all()) ||
+		!strings.Contains(e.logs.all(), `"green_api_type":"incomingMessageReceived"`) {
+		t.Error("the access log does not say what became of notifications")
+	}
+
+	const file = "testdata/records.jsonl"
+	if *update {
+		if err := os.WriteFile(file, []byte(got.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gotLines, wantLines := strings.Split(got.String(), "\n"), strings.Split(string(want), "\n")
+	for i := range max(len(gotLines), len(wantLines)) {
+		var g, w string
+		if i < len(gotLines) {
+			g = gotLines[i]
+		}
+		if i < len(wantLines) {
+			w = wantLines[i]
+		}
+		if g != w {
+			t.Errorf("got  %s\nwant %s", g, w)
+		}
+	}
+}
+
+var volatile = regexp.MustCompile(`"(ts|age|duration|quarantine_id|attempts|remote_port)":("[^"]*"|[0-9.e+-]+)`)
+
+// steady replaces what differs from run to run.
+func steady(line, port string, handlers ...string) string {
+	line = volatile.ReplaceAllString(line, `"$1":"*"`)
+	for _, handler := range handlers {
+		line = strings.ReplaceAll(line, handler, "HANDLER")
+	}
+	return strings.ReplaceAll(line, "127.0.0.1:"+port, "EDGE")
+}
