@@ -239,3 +239,43 @@ func TestTryFence(t *testing.T) {
 		}
 	}
 }
+
+// TestOperations: each reason and each message of level WARN or ERROR is explained to the operator.
+func TestOperations(t *testing.T) {
+	doc, err := os.ReadFile("docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	messages := regexp.MustCompile(`\.(?:Warn|Error)\("([^"]+)"`)
+	reasons := regexp.MustCompile(`\breason[A-Z]\w*\s*= "([a-z_]+)"`)
+	found := 0
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		source, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, match := range append(messages.FindAllSubmatch(source, -1), reasons.FindAllSubmatch(source, -1)...) {
+			found++
+			if !strings.Contains(string(doc), "`"+string(match[1])+"`") {
+				t.Errorf("%s: docs/operations.md does not explain %q", file, match[1])
+			}
+		}
+	}
+	for _, message := range messagesOf {
+		if !strings.Contains(string(doc), "`"+message+"`") {
+			t.Errorf("docs/operations.md does not explain %q", message)
+		}
+	}
+	if found < 30 {
+		t.Errorf("found only %d", found)
+	}
+}
+
+var messagesOf = []string{messages[delivered], messages[dropped], messages[quarantined], messages[refused], messages[failed]}
