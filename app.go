@@ -74,6 +74,10 @@ type Quarantine struct {
 	// unknown type are delivered all the same, others are answered 503 and stay with the sender;
 	// nothing that is kept is thrown away. Default: 1 GiB.
 	MaxSize int64 `json:"max_size,omitempty"`
+
+	// Deletes entries that are older, for good: no byte of them stays in the file. The operator is
+	// told 48 hours before. Default: none is deleted.
+	MaxAge caddy.Duration `json:"max_age,omitempty"`
 }
 
 // CaddyModule returns the Caddy module information.
@@ -106,6 +110,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 	}
 	if q.MaxSize < 0 {
 		return fmt.Errorf("quarantine: max_size: invalid value %d; want a size above 0, such as 1GiB", q.MaxSize)
+	}
+	if q.MaxAge < 0 {
+		return errors.New("quarantine: max_age: want a duration above 0s, such as 7d")
 	}
 	if q.MaxSize == 0 {
 		q.MaxSize = defaultMaxQuarantine
@@ -143,6 +150,7 @@ func (a *App) Start() error {
 	var ctx context.Context
 	ctx, a.stop = context.WithCancel(context.Background())
 	go a.watchSilence(ctx)
+	go a.expire(ctx)
 	return nil
 }
 
@@ -346,6 +354,7 @@ func newEntry(name string, v *visit, end *verdict) quarantine.Entry {
 //	green_api {
 //	    quarantine [<directory>] {
 //	        max_size <size>
+//	        max_age  <duration>
 //	    }
 //	    alert <url> {
 //	        ...
@@ -370,6 +379,7 @@ func (a *App) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			}
 			return eachOption(d, "quarantine", []option{
 				{name: "max_size", parse: func() error { return sizeArg(d, &a.Quarantine.MaxSize) }},
+				{name: "max_age", parse: func() error { return durationArg(d, &a.Quarantine.MaxAge) }},
 			})
 		}},
 		{name: "alert", repeats: true, parse: func() error {

@@ -249,6 +249,7 @@ Exit status: 0 if all were delivered, 1 if some were not, 2 if the server could 
 			}
 			var delivered, failed, kept int
 			began := time.Now()
+			progress, terminal := terminalOf(cmd.ErrOrStderr())
 			err := q.ask(cmd, http.MethodPost, "quarantine/replay", query, func(line []byte) error {
 				var r replayed
 				if err := json.Unmarshal(line, &r); err != nil {
@@ -266,6 +267,13 @@ Exit status: 0 if all were delivered, 1 if some were not, 2 if the server could 
 					_, err := cmd.OutOrStdout().Write(line)
 					return err
 				}
+				if terminal && time.Since(began) > time.Second { // a line each would be too many
+					fmt.Fprintf(progress, "\r\x1b[K%d delivered, %d failed, %d still at fault", delivered, failed, kept)
+					if r.Outcome == "delivered" {
+						return nil
+					}
+					fmt.Fprint(progress, "\r\x1b[K")
+				}
 				text := fmt.Sprintf("%-9s  %s", r.Outcome, r.ID)
 				for _, word := range []string{r.Type, r.Instance, r.Reason, r.Error} {
 					if word != "" {
@@ -277,6 +285,9 @@ Exit status: 0 if all were delivered, 1 if some were not, 2 if the server could 
 			})
 			if err != nil {
 				return err
+			}
+			if terminal {
+				fmt.Fprint(progress, "\r\x1b[K")
 			}
 			fmt.Fprintf(cmd.ErrOrStderr(), "%d delivered, %d failed, %d still at fault in %s\n", delivered, failed, kept, round(time.Since(began)))
 			if failed+kept > 0 {

@@ -267,8 +267,7 @@ const mostTroubles = 20
 
 func newProgress(out io.Writer, total int, pause time.Duration) *progress {
 	p := &progress{out: out, total: total, pause: pause, done: make(chan struct{})}
-	file, isFile := out.(*os.File)
-	p.terminal = isFile && term.IsTerminal(int(file.Fd())) //nolint:gosec // a file descriptor fits
+	_, p.terminal = terminalOf(out)
 	ctx, stop := context.WithCancel(context.Background())
 	p.stop = stop
 	go func() {
@@ -286,6 +285,12 @@ func newProgress(out io.Writer, total int, pause time.Duration) *progress {
 		}
 	}()
 	return p
+}
+
+// terminalOf tells whether what is written to is a terminal.
+func terminalOf(out io.Writer) (io.Writer, bool) {
+	file, isFile := out.(*os.File)
+	return out, isFile && term.IsTerminal(int(file.Fd())) //nolint:gosec // a file descriptor fits
 }
 
 func (p *progress) attempt(a sender.Attempt) {

@@ -1,0 +1,72 @@
+package greenapi
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/greenapi-community/caddy-green-api/quarantine"
+)
+
+// TestMaxAge: what is older than max_age is deleted, and leaves nothing behind; what is not stays.
+func TestMaxAge(t *testing.T) {
+	config := strings.Replace(site(loopback), "quarantine DIR", "quarantine DIR {\nmax_age 2s\n}", 1)
+	e := start(t, config)
+	e.post(broken("OLD"))
+	eventually(t, "deletion", func() bool {
+		return strings.Contains(e.logs.all(), "quarantine entries deleted, they were older than max_age")
+	})
+	e.post(broken("NEW"))
+	kept := e.kept()
+	if len(kept) != 1 || kept[0].NotificationID != "NEW" {
+		t.Errorf("%d kept", len(kept))
+	}
+	raw, err := os.ReadFile(filepath.Join(e.dir, quarantine.FileName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Contains(raw, []byte(`"OLD"`)) {
+		t.Error("the file still has what was deleted")
+	}
+}
+
+// TestMaxAgeNotice: the operator is told two days before, once a day.
+func TestMaxAgeNotice(t *testing.T) {
+	dir := t.TempDir()
+	now := time.Now()
+	store, err := quarantine.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for age, id := range map[time.Duration]string{8 * 24 * time.Hour: "OLD", 6 * 24 * time.Hour: "SOON", time.Hour: "NEW"} {
+		if _, err := store.Put(quarantine.Entry{Received: now.Add(-age), NotificationID: id, Body: []byte("{}")}, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	store.Close()
+	alert := &Alert{URL: "http://127.0.0.1:1"}
+	if err := alert.provision(); err != nil {
+		t.Fatal(err)
+	}
+	a := &App{Quarantine: &Quarantine{Path: dir}, operator: new(operator), logger: caddy.Log()}
+	endpoint := newAlertEndpoint(alert, a.logger)
+	a.operator.alerts.endpoints = []*alertEndpoint{endpoint}
+	for range 3 {
+		if err := a.expireNow(7*24*time.Hour, now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g := endpoint.groups[alertKey{reasonExpiring, typeNone}]
+	if g == nil || g.count != 1 || !strings.Contains(g.more, "1 will be deleted within 48 hours") {
+		t.Errorf("told %+v", g)
+	}
+	left := readQuarantine(t, dir)
+	if len(left) != 2 || left[0].NotificationID != "SOON" {
+		t.Errorf("left %+v", left)
+	}
+}
