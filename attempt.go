@@ -48,6 +48,12 @@ func (h *Handler) attempt(ctx context.Context, v *visit, a *asking, next caddyht
 	// A route group remembers that one of its `handle` blocks has matched.
 	groups, _ := ctx.Value(routeGroups).(map[string]struct{})
 	ctx = context.WithValue(ctx, routeGroups, maps.Clone(groups))
+	if v.attempts > 0 {
+		// The transport may still be dialling for the attempt before, and reads the vars for that;
+		// reverse_proxy writes them anew.
+		vars, _ := ctx.Value(caddyhttp.VarsCtxKey).(map[string]any)
+		ctx = context.WithValue(ctx, caddyhttp.VarsCtxKey, maps.Clone(vars))
+	}
 
 	repl := replacer(ctx)
 	repl.Delete(upstreamPlaceholder) // of the attempt before, or a proxy before us, as forward_auth

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -52,15 +53,15 @@ type ledger struct {
 	mu           sync.Mutex
 	sent         map[string][]byte
 	acknowledged map[string]bool
-	taken        map[string]int      // answered 2xx by a handler, so many times
-	order        map[string][]string // first deliveries of each instance
-	other        map[string]int      // answers that are not 200
+	taken        map[string]int       // answered 2xx by a handler, so many times
+	first        map[string]time.Time // and first then
+	other        map[string]int       // answers that are not 200
 }
 
 func newLedger(t *testing.T) *ledger {
 	return &ledger{
 		t: t, sent: make(map[string][]byte), acknowledged: make(map[string]bool), taken: make(map[string]int),
-		order: make(map[string][]string), other: make(map[string]int),
+		first: make(map[string]time.Time), other: make(map[string]int),
 	}
 }
 
@@ -108,7 +109,7 @@ func markOf(body []byte) string {
 }
 
 // take writes down that a handler takes a body. It must be whole.
-func (l *ledger) take(body []byte) {
+func (l *ledger) take(body []byte, at time.Time) {
 	mark := markOf(body)
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -117,8 +118,7 @@ func (l *ledger) take(body []byte) {
 		return
 	}
 	if l.taken[mark]++; l.taken[mark] == 1 {
-		instance, _, _ := strings.Cut(mark, "-")
-		l.order[instance] = append(l.order[instance], mark)
+		l.first[mark] = at
 	}
 }
 
@@ -166,10 +166,13 @@ func (l *ledger) verify(dir string, report *sender.Report) {
 	if lost > 0 || undelivered > 0 || report.Lost > 0 || len(l.acknowledged) != len(l.sent) || len(l.sent) == 0 {
 		l.t.Errorf("%d acknowledged and nowhere, %d nowhere, %d given up, %d of %d acknowledged", lost, undelivered, report.Lost, len(l.acknowledged), len(l.sent))
 	}
-	for instance, marks := range l.order {
-		if !slices.IsSorted(marks) {
-			l.t.Errorf("instance %s: not in order", instance)
+	before := ""
+	for _, mark := range slices.Sorted(maps.Keys(l.first)) { // of an instance, in order
+		instance, _, _ := strings.Cut(mark, "-")
+		if strings.HasPrefix(before, instance) && l.first[mark].Before(l.first[before]) {
+			l.t.Errorf("%s was taken before %s", mark, before)
 		}
+		before = mark
 	}
 	l.t.Logf("%d sent, %d taken by handlers, %d of them again, %d in the quarantine; re-sent %d, other answers %v; from first attempt to 200: p50 %s, p99 %s, at most %s",
 		len(l.sent), len(l.taken), again, len(kept), report.Resent, l.other, round(report.Quantile(0.5)), round(report.Quantile(0.99)), round(report.Quantile(1)))
@@ -312,7 +315,7 @@ func (f *faulty) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			panic(err)
 		}
 		if status/100 == 2 {
-			f.ledger.take(body)
+			f.ledger.take(body, time.Now())
 		}
 		w.WriteHeader(status)
 	}
@@ -365,13 +368,19 @@ func (h *handlerProcess) start() {
 	go func() {
 		defer close(read)
 		lines := bufio.NewReader(stdout)
+		var at time.Time
 		for {
 			line, err := lines.ReadString('\n')
 			if err != nil {
 				return // also at a line that was not written to its end
 			}
 			if body, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "    "); ok {
-				h.ledger.take([]byte(body))
+				h.ledger.take([]byte(body), at)
+				continue
+			}
+			clock, _, _ := strings.Cut(line, " ")
+			if at, err = time.Parse("15:04:05.000", clock); err != nil {
+				h.ledger.t.Error(err)
 			}
 		}
 	}()
