@@ -283,6 +283,7 @@ var alertTexts = map[string]string{
 	reasonQuarantine:         "the quarantine cannot keep more",
 	reasonSilence:            "nothing has come for long",
 	reasonBadFile:            "a file that is followed cannot be used, its last good copy stays in force",
+	reasonHandlerFails:       "a handler fails, others are asked if there are any",
 	reasonExpiring:           "what is in the quarantine is about to be deleted by max_age",
 	reasonFormatChanged:      "GREEN-API seems to have changed a format",
 }

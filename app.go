@@ -145,6 +145,7 @@ func (a *App) Start() error {
 	for _, b := range a.blocks {
 		b.handler.fleet.newest.Store(b.handler)
 	}
+	a.warnOfEmpty200()
 	quarantineLimit.Store(a.Quarantine.MaxSize)
 	a.operator.alerts.configure(a.Alerts, a.logger)
 	var ctx context.Context

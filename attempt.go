@@ -70,6 +70,7 @@ func (h *Handler) attempt(ctx context.Context, v *visit, a *asking, next caddyht
 		got.text, got.retryAfter = string(w.text), retryAfter(w.header)
 		a.done(got.result)
 		v.asked(got)
+		h.watchHandler(got, time.Now())
 	}()
 	err := h.toHandlers(next).ServeHTTP(w, v.request(ctx))
 	_, asked := repl.GetString(upstreamPlaceholder)
@@ -124,7 +125,7 @@ func classify(ctx context.Context, status int, err error, asked bool) answer {
 		return answer{result: notNow, err: errNotConnected}
 	}
 	if errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
-		return answer{result: timedOut, err: context.DeadlineExceeded}
+		return answer{result: timedOut, err: errTimedOut}
 	}
 	var routeErr caddyhttp.HandlerError
 	if !errors.As(err, &routeErr) {
@@ -145,6 +146,7 @@ func classify(ctx context.Context, status int, err error, asked bool) answer {
 var (
 	errNoAnswer      = errors.New("nothing answered; put a reverse_proxy into or behind green_api")
 	errNotConnected  = errors.New("handler could not be connected to")
+	errTimedOut      = errors.New("handler did not answer in time")
 	errNoneAvailable = errors.New("no handler available")
 )
 
@@ -175,7 +177,7 @@ func byStatus(status int) result {
 func (h *Handler) panicked(ctx context.Context, w *answerWriter, p any) answer {
 	if p == http.ErrAbortHandler { //nolint:errorlint // it is a sentinel, panicked as it is
 		if ctx.Err() != nil {
-			return answer{result: timedOut, status: w.status, err: context.DeadlineExceeded}
+			return answer{result: timedOut, status: w.status, err: errTimedOut}
 		}
 		return answer{result: brokenOff, status: w.status, err: errTruncated}
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -220,9 +221,17 @@ var errInstanceID = errors.New("instance: the id is not 1 to 20 digits; want an 
 var errTokenForm = errors.New("invalid token; want it as in the console: a bare token, \"Bearer …\" or \"Basic …\", " +
 	"in printable ASCII; scheme and token are one argument, in quotes")
 
+// dollar is a variable as nginx or a shell writes it, which would be taken for a token.
+var dollar = regexp.MustCompile(`^\$\{?[A-Za-z_][A-Za-z0-9_]*\}?$`)
+
+var errDollar = errors.New("it begins with $, which means nothing here; want {env.NAME} for a variable")
+
 // grant resolves a token of the config, of one instance or of all, and returns the entry for it. Its
 // errors never have a piece of the token.
 func (a *grantSet) grant(text, instance string) (*grant, error) {
+	if dollar.MatchString(text) {
+		return nil, errDollar
+	}
 	resolved, err := resolve(text)
 	if err != nil {
 		return nil, err

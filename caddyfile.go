@@ -45,8 +45,8 @@ func init() {
 func parseHandler(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	d := helper.Dispenser
 	d.Next() // green_api
-	if err := noArgs(d); err != nil {
-		return nil, err
+	if d.NextArg() {
+		return nil, d.Errf("green_api takes no argument but a matcher: '%s'; a path begins with /, as in 'green_api /green-api/webhook*'", d.Val())
 	}
 	h := new(Handler)
 	err := eachOption(d, "green_api", []option{
@@ -113,6 +113,9 @@ func eachOption(d *caddyfile.Dispenser, block string, options []option) error {
 			names := make([]string, len(options))
 			for i, o := range options {
 				names[i] = o.name
+			}
+			if block == "green_api" && slices.Contains([]string{"quarantine", "alert", "metrics"}, name) {
+				return d.Errf("%s is a global option; want it in 'green_api' in the block at the top of the file", name)
 			}
 			if block == "auth" && !optionLike.MatchString(name) { // it may be a token
 				return d.Errf("unrecognized auth option; want %s", anyOf(names))

@@ -361,6 +361,7 @@ type sendSummary struct {
 	Sent           int            `json:"sent"`
 	Acknowledged   int            `json:"acknowledged"`
 	Lost           int            `json:"lost"`
+	Unfinished     int            `json:"unfinished"`
 	Resent         int            `json:"resent"`
 	Answers        map[string]int `json:"answers"`
 	StalledSeconds float64        `json:"stalled_seconds"`
@@ -373,7 +374,7 @@ type sendSummary struct {
 func printReport(out io.Writer, r *sender.Report, total int, format string) error {
 	if format == formatJSON {
 		return json.NewEncoder(out).Encode(sendSummary{
-			Notifications: total, Sent: r.Sent, Acknowledged: r.Acknowledged, Lost: r.Lost, Resent: r.Resent, Answers: r.Answers,
+			Notifications: total, Sent: r.Sent, Acknowledged: r.Acknowledged, Lost: r.Lost, Unfinished: r.Unfinished, Resent: r.Resent, Answers: r.Answers,
 			StalledSeconds: r.Stalled.Seconds(), LongestStall: r.LongestStall.Seconds(),
 			P50: r.Quantile(0.5).Seconds(), P99: r.Quantile(0.99).Seconds(), Seconds: r.Took.Seconds(),
 		})
@@ -382,11 +383,15 @@ func printReport(out io.Writer, r *sender.Report, total int, format string) erro
 	for _, status := range slices.Sorted(maps.Keys(r.Answers)) {
 		answers = append(answers, fmt.Sprintf("%s: %d", status, r.Answers[status]))
 	}
-	_, err := fmt.Fprintf(out, `%d of %d sent, %d acknowledged, %d lost, %d re-sent in %s
+	unfinished := ""
+	if r.Unfinished > 0 {
+		unfinished = fmt.Sprintf("%d unfinished, %d not sent behind them, ", r.Unfinished, total-r.Sent)
+	}
+	_, err := fmt.Fprintf(out, `%d of %d sent, %d acknowledged, %d lost, %s%d re-sent in %s
 answers by status: %s
 stalled %s in all, %s at most
 `,
-		r.Sent, total, r.Acknowledged, r.Lost, r.Resent, round(r.Took), strings.Join(answers, ", "), round(r.Stalled), round(r.LongestStall))
+		r.Sent, total, r.Acknowledged, r.Lost, unfinished, r.Resent, round(r.Took), strings.Join(answers, ", "), round(r.Stalled), round(r.LongestStall))
 	if err == nil && r.Acknowledged > 0 {
 		_, err = fmt.Fprintf(out, "from first attempt to 200: p50 %s, p99 %s, at most %s\n",
 			round(r.Quantile(0.5)), round(r.Quantile(0.99)), round(r.Quantile(1)))

@@ -201,11 +201,12 @@ func (h *Handler) deadLetter(v *visit, failure *verdict) *verdict {
 		return failure
 	}
 	failures := h.fleet.deadLetters.count(v.body, h.fleet.taken.Load())
+	failure.fields = append(failure.fields, zap.Int("failures", failures))
 	if failures < int(h.Deliver.DeadLetter) {
 		return failure
 	}
 	dead := toQuarantine(reasonUndeliverable)
-	dead.fields = append(failure.fields, zap.String("found", failure.reason), zap.Int("failures", failures))
+	dead.fields = append(failure.fields, zap.String("found", failure.reason))
 	kept := h.keep(v, dead)
 	if kept.outcome != quarantined { // the failure stands
 		failure.fields = append(failure.fields, zap.NamedError("quarantine_error", kept.err))
@@ -227,7 +228,7 @@ func (h *Handler) ask(v *visit, next caddyhttp.Handler) answer {
 
 	last := answer{result: notNow, err: errNoneAvailable} // what is told if no other handler knows better
 	opinions := *h.Deliver.SecondOpinion
-	patience := waiting{handler: h, pause: firstPause}
+	patience := waiting{handler: h, pause: firstPause, deadline: deadline}
 	for {
 		got := h.attempt(ctx, v, a, next)
 		now := time.Now()
@@ -296,10 +297,11 @@ func (a *asking) hopeless(last result, waitingSince, deadline time.Time) bool {
 
 // waiting is how a notification waits for a handler.
 type waiting struct {
-	handler *Handler
-	since   time.Time // zero before the first wait
-	pause   time.Duration
-	warned  bool
+	handler  *Handler
+	since    time.Time // zero before the first wait
+	pause    time.Duration
+	deadline time.Time
+	warned   bool
 }
 
 // wait waits for a free place or until handlers may be asked again. It tells whether to ask again:
@@ -324,8 +326,10 @@ func (w *waiting) wait(ctx context.Context, v *visit, a *asking) bool {
 	case <-exiting:
 		return false
 	default:
-		return ctx.Err() == nil
 	}
+	// An attempt that has no time would look as if the handler took too long.
+	least := min(time.Second, time.Duration(w.handler.Deliver.AttemptTimeout)/4)
+	return ctx.Err() == nil && time.Until(w.deadline) > least
 }
 
 // unmarshalCaddyfile sets up delivery from Caddyfile tokens. Syntax:

@@ -27,6 +27,7 @@ type fleet struct {
 	flights     flights
 	deadLetters deadLetters
 	duplicates  duplicates
+	failing     failingHandlers
 }
 
 // fleets holds the fleets of the process by the name of their blocks.

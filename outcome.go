@@ -3,6 +3,7 @@ package greenapi
 import (
 	"context"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -224,7 +225,23 @@ func attemptFields(v *visit) []zap.Field {
 	if v.attempts > 0 {
 		fields = append(fields, zap.Int("attempts", v.attempts))
 	}
+	if len(v.answers) > 0 {
+		fields = append(fields, zap.Strings("tried", v.tried()))
+	}
 	return append(fields, zap.Duration("duration", time.Since(v.started)))
+}
+
+// tried says who did not take it, and why.
+func (v *visit) tried() []string {
+	tried := make([]string, 0, len(v.answers))
+	for _, said := range v.answers {
+		text := said.Handler + ": " + said.Error
+		if said.Status != 0 {
+			text = said.Handler + ": " + strconv.Itoa(said.Status)
+		}
+		tried = append(tried, text)
+	}
+	return tried
 }
 
 // faultFields say what is wrong with a body, without a word of the body.

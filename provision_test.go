@@ -78,6 +78,7 @@ func TestProvisionRefuses(t *testing.T) {
 	}{
 		// auth
 		{"token unset", auth("token TOKEN {env.GREEN_API_TEST_UNSET}"), []string{"auth: token 2: ", "{env.GREEN_API_TEST_UNSET} is not set or empty"}},
+		{"token as nginx has it", auth("token $GREEN_API_KEY TOKEN"), []string{"auth: token 1: it begins with $, which means nothing here; want {env.NAME}"}},
 		{"token of an empty variable", auth("token TOKEN {env.GREEN_API_TEST_EMPTY}"), []string{"auth: token 2: ", "{env.GREEN_API_TEST_EMPTY} is not set or empty"}},
 		{"token unset beside text", auth("token TOKEN{env.GREEN_API_TEST_UNSET}TOKEN"), []string{"auth: token 1: ", "{env.GREEN_API_TEST_UNSET} is not set or empty"}},
 		{"token of a missing file", auth("token TOKEN {file./nonexistent/green-api-token}"), []string{"auth: token 2: ", "{file./nonexistent/green-api-token} is not set or empty"}},

@@ -135,16 +135,21 @@ func unmarshalProxy(h httpcaddyfile.Helper, segment *caddyfile.Dispenser) (*reve
 func refuseInProxy(d *caddyfile.Dispenser) error {
 	d.Next() // reverse_proxy
 	for d.NextArg() {
-		if arg := d.Val(); arg == "*" || strings.HasPrefix(arg, "@") || strings.HasPrefix(arg, "/") {
+		if arg := d.Val(); strings.HasSuffix(arg, ",") {
+			return d.Errf("invalid upstream '%s'; want spaces between upstreams, no commas", arg)
+		} else if arg == "*" || strings.HasPrefix(arg, "@") || strings.HasPrefix(arg, "/") {
 			return d.Errf("reverse_proxy inside green_api takes no matcher: '%s'; put the matcher on green_api; want upstreams such as 127.0.0.1:9001", arg)
 		}
 	}
 	for d.NextBlock(0) {
-		switch option := d.Val(); option {
+		option := d.Val()
+		switch option {
 		case "lb_retries", "lb_try_duration", "lb_try_interval", "lb_retry_match":
 			return d.Errf("reverse_proxy inside green_api takes no '%s': green_api decides itself what is asked again", option)
 		}
-		d.RemainingArgs()
+		if args := d.RemainingArgs(); len(args) == 1 && option == "lb_policy" && (args[0] == affinityChat || args[0] == affinityInstance) {
+			return d.Errf("unknown lb_policy '%s'; want 'lb_policy green_api %s'", args[0], args[0])
+		}
 		for nesting := d.Nesting(); d.NextBlock(nesting); {
 			d.RemainingArgs()
 		}

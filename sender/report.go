@@ -16,11 +16,12 @@ type Report struct {
 	Sent         int            // notifications that were sent at least once
 	Acknowledged int            // those answered 200
 	Lost         int            // those given up
+	Unfinished   int            // those that were neither when Run was told to stop
 	Resent       int            // attempts after the first of a notification
 	Answers      map[string]int // attempts by status, or NoAnswer
 
-	// What notifications waited beyond their last attempt, because those before it failed: in all,
-	// and the most for one.
+	// What queues stood still because attempts failed: from a notification's first attempt to the
+	// beginning of the one that was acknowledged, or to its end; in all, and the most for one.
 	Stalled, LongestStall time.Duration
 	Took                  time.Duration // from the first to the last
 
@@ -48,15 +49,28 @@ func (r *Report) add(a Attempt) {
 	if a.Again {
 		return
 	}
-	stalled := a.Began.Sub(a.First)
-	r.Stalled += stalled
-	r.LongestStall = max(r.LongestStall, stalled)
 	if !a.Acknowledged() {
 		r.Lost++
+		r.stall(a.Began.Add(a.Took).Sub(a.First))
 		return
 	}
+	r.stall(a.Began.Sub(a.First))
 	r.Acknowledged++
 	r.waits = append(r.waits, a.Began.Add(a.Took).Sub(a.First))
+}
+
+// stall adds the time that a queue stood still. r is locked.
+func (r *Report) stall(d time.Duration) {
+	r.Stalled += d
+	r.LongestStall = max(r.LongestStall, d)
+}
+
+// stop adds a notification that was still being sent when Run was told to stop.
+func (r *Report) stop(first time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.Unfinished++
+	r.stall(time.Since(first))
 }
 
 // Quantile returns the time from the first attempt to the 200 that a share q of the acknowledged

@@ -249,8 +249,9 @@ func (i *instance) send(ctx context.Context, n Notification) {
 		}
 		a.Status, a.Err = s.post(ctx, n.Body)
 		a.Took = time.Since(a.Began)
-		if ctx.Err() != nil && !a.Acknowledged() {
-			return // told to stop; this one is neither acknowledged nor lost
+		if ctx.Err() != nil && !a.Acknowledged() { // told to stop
+			s.report.stop(first)
+			return
 		}
 		spent := time.Since(first) + s.options.Pause
 		a.Again = !a.Acknowledged() && number != s.options.Attempts && spent < s.options.GiveUp
@@ -258,7 +259,11 @@ func (i *instance) send(ctx context.Context, n Notification) {
 		if s.options.OnAttempt != nil {
 			s.options.OnAttempt(a)
 		}
-		if !a.Again || !sleep(ctx, s.options.Pause) {
+		if !a.Again {
+			return
+		}
+		if !sleep(ctx, s.options.Pause) {
+			s.report.stop(first)
 			return
 		}
 	}

@@ -1,0 +1,76 @@
+package greenapi
+
+import (
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+)
+
+const reasonHandlerFails = "handler_fails"
+
+// failingHandlers tells of a handler that fails while others take its notifications: nothing else
+// would, for weeks.
+type failingHandlers struct {
+	mu   sync.Mutex
+	last map[string]time.Time // when it was last told of each that fails
+}
+
+const (
+	tellFailingEvery = 5 * time.Minute
+	maxFailing       = 1000
+)
+
+// failed tells whether to tell of a handler that failed just now.
+func (f *failingHandlers) failed(handler string, now time.Time) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if last, known := f.last[handler]; known && now.Sub(last) < tellFailingEvery || len(f.last) >= maxFailing {
+		return false
+	}
+	if f.last == nil {
+		f.last = make(map[string]time.Time)
+	}
+	f.last[handler] = now
+	return true
+}
+
+// took tells whether a handler that took something had failed before.
+func (f *failingHandlers) took(handler string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_, failed := f.last[handler]
+	delete(f.last, handler)
+	return failed
+}
+
+// watchHandler lets the operator know when a handler begins to fail, and when it is well again. That
+// one refuses a notification says nothing of it.
+func (h *Handler) watchHandler(got answer, now time.Time) {
+	if got.handler == "" {
+		return
+	}
+	switch got.result {
+	case taken:
+		if h.fleet.failing.took(got.handler) {
+			h.app.logger.Info("handler takes notifications again", zap.String("handler", got.handler))
+		}
+	case notNow, brokenOff, timedOut, handlerError, misrouted:
+		if !h.fleet.failing.failed(got.handler, now) {
+			return
+		}
+		fields := []zap.Field{zap.String("handler", got.handler), zap.String("reason", failures[got.result].reason)}
+		if got.status != 0 {
+			fields = append(fields, zap.Int("handler_status", got.status))
+		}
+		if got.err != nil {
+			fields = append(fields, zap.Error(got.err))
+		}
+		h.app.logger.Warn("handler fails, others are asked if there are any", fields...)
+		h.app.operator.alerts.tell(note{
+			reason: reasonHandlerFails, typ: typeNone, level: zapcore.WarnLevel, at: now,
+			more: "Handler " + got.handler + ": " + failures[got.result].reason + ".",
+		})
+	}
+}
