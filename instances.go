@@ -1,0 +1,75 @@
+package greenapi
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// useInstances takes a copy of the instances file into force.
+func (a *Auth) useInstances(text []byte) error {
+	listed, err := parseInstances(text)
+	if err != nil {
+		return err
+	}
+	for id, tokens := range a.Instance {
+		if _, twice := listed[id]; twice {
+			return fmt.Errorf("instance %s is in the config, too; want it in one place", id)
+		}
+		listed[id] = tokens
+	}
+	set, err := newGrantSet(a.Token, listed)
+	if err != nil {
+		return err
+	}
+	a.set.Store(set)
+	return nil
+}
+
+// parseInstances reads an instances file. Its errors name the line, never what is in it.
+func parseInstances(text []byte) (map[string][]string, error) {
+	listed := make(map[string][]string)
+	number := 0
+	for line := range strings.Lines(string(text)) {
+		number++
+		line, _, _ = strings.Cut(line, "#")
+		fields := strings.Fields(line)
+		if len(fields) == 0 {
+			continue
+		}
+		id := fields[0]
+		if !isInstanceID(id) {
+			return nil, fmt.Errorf("line %d: the id is not 1 to 20 digits; want an id and its tokens, as in '1101000001 token'", number)
+		}
+		if _, twice := listed[id]; twice {
+			return nil, fmt.Errorf("line %d: instance %s is there already; want all its tokens on one line", number, id)
+		}
+		tokens := joinSchemes(fields[1:])
+		if len(tokens) == 0 {
+			return nil, fmt.Errorf("line %d: instance %s: no token", number, id)
+		}
+		for i, token := range tokens {
+			if _, _, ok := splitToken(token); !ok {
+				return nil, fmt.Errorf("line %d: instance %s: token %d: %w", number, id, i+1, errTokenForm)
+			}
+		}
+		listed[id] = tokens
+	}
+	if len(listed) == 0 {
+		return nil, errors.New("no instance in it")
+	}
+	return listed, nil
+}
+
+// joinSchemes puts a scheme and its token together, which need no quotes in a file.
+func joinSchemes(words []string) (tokens []string) {
+	for i := 0; i < len(words); i++ {
+		word := words[i]
+		if (strings.EqualFold(word, "Bearer") || strings.EqualFold(word, "Basic")) && i+1 < len(words) {
+			i++
+			word += " " + words[i]
+		}
+		tokens = append(tokens, word)
+	}
+	return tokens
+}
