@@ -27,8 +27,11 @@ bench:
 bench-stall: ## six minutes; the same faults behind nginx (Debian: nginx-light) and behind green_api
 	go run ./bench/stall
 
-lint:
-	go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION) run
+lint: ## from a module of its own: a mirror may not have the list of all versions
+	test -x .lint/golangci-lint || (mkdir -p .lint && cd .lint && (test -f go.mod || go mod init lint) && \
+		go get github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION) && \
+		go build -o golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint)
+	.lint/golangci-lint run
 
 run:
 	go run ./cmd/caddy run --config Caddyfile.example

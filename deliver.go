@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -206,7 +207,7 @@ func (h *Handler) deadLetter(v *visit, failure *verdict) *verdict {
 		return failure
 	}
 	dead := toQuarantine(reasonUndeliverable)
-	dead.fields = append(failure.fields, zap.String("found", failure.reason))
+	dead.fields = append(slices.Clone(failure.fields), zap.String("found", failure.reason))
 	kept := h.keep(v, dead)
 	if kept.outcome != quarantined { // the failure stands
 		failure.fields = append(failure.fields, zap.NamedError("quarantine_error", kept.err))
