@@ -4,12 +4,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"net/url"
 	"runtime/debug"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -32,7 +34,7 @@ func init() {
 //	DELETE /green_api/quarantine?FILTERS            or all=true
 //	POST   /green_api/quarantine/replay?FILTERS     one result a line; recheck=true validates first
 //
-// FILTERS are reason, type, message, instance, chat, name, id (each may be repeated, and any of its
+// FILTERS and options may also be in the body, as in a query. FILTERS are reason, type, message, instance, chat, name, id (each may be repeated, and any of its
 // values will do), since and until (a duration such as 24h, or RFC 3339); and, to take a list in
 // pages, limit and after (an id).
 type AdminAPI struct{}
@@ -156,7 +158,11 @@ type filter struct {
 	since, until time.Time
 	after        string
 	limit        int // 0 for none
+	options      url.Values
 }
+
+// says tells whether an option is set.
+func (f *filter) says(option string) bool { return f.options.Get(option) == "true" }
 
 // filterFields are the fields that a filter can ask for.
 var filterFields = map[string]func(quarantine.Entry) string{
@@ -175,7 +181,19 @@ func parseFilter(r *http.Request, options ...string) (filter, error) {
 	if err != nil {
 		return filter{}, badRequest(fmt.Errorf("query: %w", err))
 	}
-	f := filter{values: make(map[string][]string)}
+	// Caddy logs the URI of each request, so that a phone number had better be in the body.
+	body, err := io.ReadAll(io.LimitReader(r.Body, 1<<20))
+	if err != nil {
+		return filter{}, badRequest(err)
+	}
+	more, err := url.ParseQuery(strings.TrimSpace(string(body)))
+	if err != nil {
+		return filter{}, badRequest(errors.New("body: want parameters as in a query"))
+	}
+	for name, values := range more {
+		query[name] = append(query[name], values...)
+	}
+	f := filter{values: make(map[string][]string), options: query}
 	if id := r.PathValue("id"); id != "" {
 		f.values["id"] = []string{id}
 	}
@@ -223,6 +241,9 @@ func (f *filter) matches(e quarantine.Entry) bool {
 		if !slices.Contains(wanted, filterFields[field](e)) {
 			return false
 		}
+	}
+	if e.Received.IsZero() && !(f.since.IsZero() && f.until.IsZero()) {
+		return false // it cannot be read
 	}
 	return (f.since.IsZero() || !e.Received.Before(f.since)) && (f.until.IsZero() || e.Received.Before(f.until))
 }
@@ -312,7 +333,7 @@ func (a *App) adminList(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	defer release()
-	whole := r.URL.Query().Get("body") == "true"
+	whole := f.says("body")
 	write := lines(w)
 	return f.each(store, func(e quarantine.Entry) error {
 		if whole {
@@ -351,7 +372,7 @@ func (a *App) adminDelete(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if f.everything() && r.URL.Query().Get("all") != "true" {
+	if f.everything() && !f.says("all") {
 		return badRequest(errors.New("nothing said of what to delete; want a filter, or all=true"))
 	}
 	store, release, err := a.openQuarantine()
@@ -367,7 +388,7 @@ func (a *App) adminDelete(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	deleted, err := store.Delete(ids...)
-	if err == nil && deleted > 0 {
+	if err == nil { // also what others deleted before
 		err = store.Scrub()
 	}
 	if err != nil {

@@ -160,21 +160,24 @@ type alertDesk struct {
 	endpoints []*alertEndpoint
 }
 
-// configure replaces the endpoints. What one of the same URL has not yet told goes over.
+// configure replaces the endpoints. What one of the same URL
+// and body has not yet told goes over.
 func (d *alertDesk) configure(alerts []*Alert, logger *zap.Logger) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	old := d.endpoints
+	old := slices.Clone(d.endpoints)
 	for _, e := range old {
 		e.stop()
 	}
 	d.endpoints = nil
 	for _, alert := range alerts {
 		e := newAlertEndpoint(alert, logger)
-		for _, before := range old {
-			if before.alert.url == alert.url {
-				e.groups, e.sent = before.groups, before.sent
-			}
+		same := func(before *alertEndpoint) bool {
+			return before.alert.url == alert.url && before.alert.body == alert.body
+		}
+		if at := slices.IndexFunc(old, same); at >= 0 { // each goes over to one
+			e.groups, e.sent = old[at].groups, old[at].sent
+			old = slices.Delete(old, at, at+1)
 		}
 		d.endpoints = append(d.endpoints, e)
 		go e.run()

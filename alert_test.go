@@ -179,6 +179,29 @@ func TestAlertReload(t *testing.T) {
 	}
 }
 
+// TestAlertTwins: two alerts of one URL stay two over reloads, and a config that does not start
+// takes nothing over.
+func TestAlertTwins(t *testing.T) {
+	in := newInbox(t, nil)
+	config := alerting(in.URL, "body `{\"to\": \"a\", \"count\": {alert.count}}`", loopback)
+	config = strings.Replace(config, "\t\talert ", "\t\talert "+in.URL+" {\nbody `{\"to\": \"b\", \"count\": {alert.count}}`\n}\n\t\talert ", 1)
+	e := start(t, config)
+	for i := range 3 {
+		e.post(broken(fmt.Sprint("T", i)))
+		if err := e.load(config + fmt.Sprintf("\n# %d", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := e.load(site(loopback) + "http://:" + freePort(t) + " {\nbind 192.0.2.1\n}\n"); err == nil {
+		t.Fatal("loads")
+	}
+	eventually(t, "both", func() bool { return len(in.all()) == 2 })
+	got := strings.Join(in.all(), "")
+	if !strings.Contains(got, `{"to": "a", "count": 3}`) || !strings.Contains(got, `{"to": "b", "count": 3}`) {
+		t.Errorf("told %s", got)
+	}
+}
+
 // TestAlertExit: a clean end tells what is left.
 func TestAlertExit(t *testing.T) {
 	in := newInbox(t, nil)

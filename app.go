@@ -41,6 +41,7 @@ type App struct {
 	operator *operator
 	held     bool // this config's share in the quarantine
 	stop     context.CancelFunc
+	unwiped  bool // entries were deleted, and the file has still bytes of them
 
 	blocks map[string]block // by name
 	drain  *drain
@@ -126,23 +127,17 @@ func (a *App) Provision(ctx caddy.Context) error {
 	}
 	a.operator = holdOperator()
 	a.events = events.(*caddyevents.App)
-	return a.events.On("stopping", a)
+	return errors.Join(a.events.On("started", a), a.events.On("stopping", a))
 }
 
 // Start opens the quarantine, which is shared with the config that ran before if the path is the
-// same, and has notifications that are on their way go through the handlers of this config.
+// same.
 func (a *App) Start() error {
 	shared := holdQuarantine(a.Quarantine.Path)
 	a.held = true
 	if _, err := shared.open(); err != nil {
 		return fmt.Errorf("quarantine: %w", err)
 	}
-	for _, b := range a.blocks {
-		b.handler.fleet.newest.Store(b.handler)
-	}
-	a.warnOfEmpty200()
-	quarantineLimit.Store(a.Quarantine.MaxSize)
-	a.operator.alerts.configure(a.Alerts, a.logger)
 	var ctx context.Context
 	ctx, a.stop = context.WithCancel(context.Background())
 	go a.watchSilence(ctx)
@@ -180,16 +175,28 @@ func (a *App) watchSilence(ctx context.Context) {
 	}
 }
 
-// Handle hears that this config is about to be stopped, before any of its apps is: the app http,
-// for one, waits for its requests. At the end of the process what only waits for a handler ends; at
-// a reload the connections are drained.
-func (a *App) Handle(context.Context, caddy.Event) error {
-	if caddy.Exiting() {
+// Handle hears that all apps of this config have started, and that it is about to be stopped.
+func (a *App) Handle(_ context.Context, event caddy.Event) error {
+	switch {
+	case event.Name() == "started":
+		a.takeOver()
+	case caddy.Exiting():
+		// Before any app is stopped: the app http, for one, waits for its requests.
 		stopWaiting()
-	} else {
+	default:
 		a.drain.wait()
 	}
 	return nil
+}
+
+// takeOver makes this config the one that counts. A config that does not start to the end must not.
+func (a *App) takeOver() {
+	for _, b := range a.blocks { // notifications on their way go through its handlers from now on
+		b.handler.fleet.newest.Store(b.handler)
+	}
+	a.warnOfEmpty200()
+	quarantineLimit.Store(a.Quarantine.MaxSize)
+	a.operator.alerts.configure(a.Alerts, a.logger)
 }
 
 // Stop does nothing: requests may still be in flight.

@@ -92,7 +92,7 @@ func (q *quarantineFlags) ask(cmd *cobra.Command, method, path string, query url
 	if err != nil {
 		return usageError(cmd, err)
 	}
-	response, err := caddycmd.AdminAPIRequest(address, method, "/green_api/"+path+"?"+query.Encode(), make(http.Header), nil)
+	response, err := caddycmd.AdminAPIRequest(address, method, "/green_api/"+path, make(http.Header), strings.NewReader(query.Encode()))
 	if err != nil {
 		return usageError(cmd, fmt.Errorf("admin API on %s: %w", address, err))
 	}
@@ -256,7 +256,7 @@ Exit status: 0 if all were delivered, 1 if some were not, 2 if the server could 
 					return fmt.Errorf("the admin API says %q", line)
 				}
 				switch r.Outcome {
-				case "delivered", "dropped":
+				case "delivered":
 					delivered++
 				case outcomeKept:
 					kept++

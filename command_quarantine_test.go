@@ -131,6 +131,9 @@ func TestQuarantineCommands(t *testing.T) {
 	if text, _ = run(0, "delete", "--all"); text != "1 deleted\n" {
 		t.Errorf("delete: %s", text)
 	}
+	if log := e.logs.all(); strings.Contains(log, "79001234568@c.us") || strings.Contains(log, "79001234568%40") {
+		t.Error("the chat that was asked for is in the log")
+	}
 	if _, said := run(0, "list"); !strings.Contains(said, "nothing is kept") {
 		t.Errorf("list: %s", said)
 	}
@@ -206,6 +209,17 @@ func TestReplayFails(t *testing.T) {
 	sick.Config.Handler = http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
 	if got := replay("name=sick&recheck=true"); len(got) != 1 || got[0].Outcome != "delivered" {
 		t.Errorf("with a schema that is met: %+v", got)
+	}
+	// What the gates would drop now was taken by nobody.
+	e.post(broken("DROP"))
+	if err := e.load(strings.Replace(config, loopback+"reverse_proxy "+up.address, loopback+"validate {\ninvalid drop\n}\nreverse_proxy "+up.address, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if got := replay("name=default&recheck=true"); len(got) != 1 || got[0].Outcome != "kept" || got[0].Reason != "schema" {
+		t.Errorf("with invalid drop: %+v", got)
+	}
+	if got := replay("name=default"); len(got) != 1 || got[0].Outcome != "delivered" {
+		t.Errorf("with invalid drop, without a check: %+v", got)
 	}
 	if kept := e.kept(); len(kept) != 1 || kept[0].Name != "next" {
 		t.Errorf("kept %+v", kept)

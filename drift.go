@@ -1,6 +1,7 @@
 package greenapi
 
 import (
+	"maps"
 	"regexp"
 	"slices"
 	"sync"
@@ -85,6 +86,9 @@ func (d *driftDesk) add(n *notification.Notification, faults []notification.Faul
 		r := d.rules[rule]
 		if r == nil {
 			if len(d.rules) >= maxDriftRules {
+				d.forget(now)
+			}
+			if len(d.rules) >= maxDriftRules {
 				continue
 			}
 			if d.rules == nil {
@@ -99,6 +103,13 @@ func (d *driftDesk) add(n *notification.Notification, faults []notification.Faul
 		}
 	}
 	return turned
+}
+
+// forget makes room: rules that were not broken for long are none that a change of format breaks.
+func (d *driftDesk) forget(now time.Time) {
+	maps.DeleteFunc(d.rules, func(_ driftRule, r *driftRecord) bool {
+		return r.turned.IsZero() && now.Sub(r.times[len(r.times)-1]) > driftWindow
+	})
 }
 
 // breaks adds one and tells whether the rule turns by it.
@@ -135,7 +146,8 @@ func (d *driftDesk) turned() (rules []driftRule) {
 
 // watchDrift counts the faults of a notification, and tells when a rule turns.
 func (h *Handler) watchDrift(v *visit, faults []notification.Fault) {
-	if h.Validate.drift == nil || len(faults) == 0 {
+	genuine := (v.token == tokenRight || v.token == tokenOff) && v.remark.outcome != refused
+	if h.Validate.drift == nil || len(faults) == 0 || !genuine { // report_only lets others through
 		return
 	}
 	for _, rule := range h.Validate.drift.add(v.n, faults, v.started) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
@@ -67,20 +68,43 @@ func (d *eventDesk) run(logger *zap.Logger) {
 	for e := range d.queue {
 		// A reload ends the context of a config, not what its last requests have to say.
 		e.ctx.Context = context.WithoutCancel(e.ctx.Context)
-		e.app.Emit(e.ctx, e.name, e.data)
+		d.one(e, logger)
 		if n := d.dropped.Swap(0); n > 0 {
 			logger.Warn("events dropped, their subscribers are too slow", zap.Int64("count", n))
 		}
 	}
 }
 
-// close emits what is left.
+// one emits an event. A subscriber that panics ends with its event, not with the process.
+func (d *eventDesk) one(e event, logger *zap.Logger) {
+	defer func() {
+		if p := recover(); p != nil {
+			logger.Error("panic in a subscriber of events", zap.String("event", e.name), zap.Any("panic", p))
+		}
+	}()
+	e.app.Emit(e.ctx, e.name, e.data)
+}
+
+// eventFlush is how long the end waits for subscribers.
+const eventFlush = 5 * time.Second
+
+// close emits what is left, as far as there is time.
 func (d *eventDesk) close() {
 	d.mu.Lock()
-	defer d.mu.Unlock()
+	queue := d.queue
+	if d.closed {
+		queue = nil
+	}
 	d.closed = true
-	if d.queue != nil {
-		close(d.queue)
-		<-d.ended
+	if queue != nil {
+		close(queue)
+	}
+	d.mu.Unlock()
+	if queue == nil {
+		return
+	}
+	select {
+	case <-d.ended:
+	case <-time.After(eventFlush):
 	}
 }

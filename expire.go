@@ -57,6 +57,7 @@ func (a *App) expireNow(maxAge time.Duration, now time.Time) error {
 	everything := filter{}
 	err = everything.each(store, func(e quarantine.Entry) error { // in the order of receipt
 		switch age := now.Sub(e.Received); {
+		case e.Received.IsZero(): // it cannot be read, which does not make it old
 		case age > maxAge:
 			old = append(old, e.ID)
 		case maxAge > expiryNotice && age > maxAge-expiryNotice:
@@ -78,14 +79,25 @@ func (a *App) expireNow(maxAge time.Duration, now time.Time) error {
 		})
 	}
 	if len(old) == 0 {
-		return nil
+		return a.wipe(store)
 	}
 	deleted, err := store.Delete(old...)
 	if err == nil {
-		err = store.Scrub()
+		a.unwiped = true
+		err = a.wipe(store)
 	}
 	if deleted > 0 {
 		a.logger.Warn("quarantine entries deleted, they were older than max_age", zap.Int("count", deleted), zap.Duration("max_age", maxAge))
 	}
+	return err
+}
+
+// wipe takes what is left of deleted entries out of the file, until that was done once.
+func (a *App) wipe(store *quarantine.Store) error {
+	if !a.unwiped {
+		return nil
+	}
+	err := store.Scrub()
+	a.unwiped = err != nil
 	return err
 }

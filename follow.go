@@ -27,8 +27,9 @@ type followed struct {
 	logger *zap.Logger
 	tell   func(note) // may be nil
 
-	last os.FileInfo
-	bad  string // what was last said to be wrong
+	last os.FileInfo // that is in force
+	seen os.FileInfo // at the look before
+	bad  string      // what was last said to be wrong
 }
 
 // maxFollowed is the longest file that is read.
@@ -72,10 +73,16 @@ func (f *followed) follow(ctx context.Context) {
 	}
 }
 
-// look reads the file if it has changed.
+// look reads the file if it has changed, and has not since the look before: somebody may be writing
+// it.
 func (f *followed) look() {
 	info, err := os.Stat(f.path)
-	if err == nil && f.last != nil && os.SameFile(info, f.last) && info.ModTime().Equal(f.last.ModTime()) && info.Size() == f.last.Size() {
+	if err == nil && same(info, f.last) {
+		return
+	}
+	before := f.seen
+	f.seen = info
+	if err == nil && !same(info, before) {
 		return
 	}
 	if err == nil {
@@ -90,6 +97,20 @@ func (f *followed) look() {
 	}
 	f.bad = ""
 	f.logger.Info("file read again", zap.String("file", f.path))
+}
+
+func same(a, b os.FileInfo) bool {
+	return a != nil && b != nil && os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size()
+}
+
+// withoutComment takes the comment off a line: from a # at its beginning or after white space.
+func withoutComment(line string) string {
+	for i := range len(line) {
+		if line[i] == '#' && (i == 0 || line[i-1] == ' ' || line[i-1] == '\t') {
+			return line[:i]
+		}
+	}
+	return line
 }
 
 // complain tells of a file that cannot be used, once for each thing that is wrong with it.

@@ -62,6 +62,16 @@ func TestInstancesFile(t *testing.T) {
 	}
 }
 
+func TestParseInstances(t *testing.T) {
+	got, err := parseInstances([]byte("# comment\n1101000001 abc#def  Bearer g#h # both\r\n\n\t1101000002\tx\t# y\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := fmt.Sprint(got); text != "map[1101000001:[abc#def Bearer g#h] 1101000002:[x]]" {
+		t.Errorf("got %s", text)
+	}
+}
+
 func TestInstancesFileRefused(t *testing.T) {
 	dir := t.TempDir()
 	for name, text := range map[string]string{"empty": "", "bad": "1101000001 a\nwhatsapp TOKEN\n", "twice": "1101000009 a\n"} {

@@ -1,6 +1,7 @@
 package greenapi
 
 import (
+	"maps"
 	"sync"
 	"time"
 
@@ -26,7 +27,13 @@ const (
 func (f *failingHandlers) failed(handler string, now time.Time) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if last, known := f.last[handler]; known && now.Sub(last) < tellFailingEvery || len(f.last) >= maxFailing {
+	if last, known := f.last[handler]; known && now.Sub(last) < tellFailingEvery {
+		return false
+	}
+	if len(f.last) >= maxFailing { // addresses that come and go
+		maps.DeleteFunc(f.last, func(_ string, last time.Time) bool { return now.Sub(last) >= tellFailingEvery })
+	}
+	if len(f.last) >= maxFailing {
 		return false
 	}
 	if f.last == nil {

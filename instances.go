@@ -32,7 +32,7 @@ func parseInstances(text []byte) (map[string][]string, error) {
 	number := 0
 	for line := range strings.Lines(string(text)) {
 		number++
-		line, _, _ = strings.Cut(line, "#")
+		line = withoutComment(line)
 		fields := strings.Fields(line)
 		if len(fields) == 0 {
 			continue

@@ -126,7 +126,10 @@ func (f *IPFilter) check(v *visit) *verdict {
 	server, _ := v.r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	viaProxy, _ := caddyhttp.GetVar(v.r.Context(), caddyhttp.TrustedProxyVarKey).(bool)
 	if viaProxy && (server == nil || server.TrustedProxiesStrict == 0) {
-		f.sayOnce.Do(func() { f.logger.Error("trusted proxies are not strict", zap.Error(errProxyNotStrict)) })
+		f.sayOnce.Do(func() {
+			f.logger.Error("trusted proxies are not strict", zap.Error(errProxyNotStrict))
+			tellOperator(note{reason: reasonProxyNotStrict, typ: typeNone, level: zap.ErrorLevel, at: v.started})
+		})
 		return f.refuse(v, reasonProxyNotStrict, zap.DebugLevel)
 	}
 	if f.allows(v.client, v.r) {

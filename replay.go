@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -49,9 +50,10 @@ func (a *App) adminReplay(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	defer release()
-	recheck := r.URL.Query().Get("recheck") == "true"
+	recheck := f.says("recheck")
 
 	var mu sync.Mutex
+	var took atomic.Int64
 	write := lines(w)
 	flusher := http.NewResponseController(w)
 	tell := func(result replayed) {
@@ -67,8 +69,13 @@ func (a *App) adminReplay(w http.ResponseWriter, r *http.Request) error {
 		queues[i] = make(chan quarantine.Entry)
 		working.Go(func() {
 			for entry := range queues[i] {
-				if result, ours := a.replay(r.Context(), store, entry.ID, recheck); ours {
-					tell(result)
+				result, ours := a.replay(r.Context(), store, entry.ID, recheck)
+				if !ours {
+					continue
+				}
+				tell(result)
+				if result.Outcome == string(delivered) {
+					took.Add(1)
 				}
 			}
 		})
@@ -86,6 +93,9 @@ func (a *App) adminReplay(w http.ResponseWriter, r *http.Request) error {
 		close(queue)
 	}
 	working.Wait()
+	if took.Load() > 0 {
+		err = errors.Join(err, store.Scrub())
+	}
 	if errors.Is(err, context.Canceled) {
 		return nil
 	}
@@ -117,10 +127,10 @@ func (a *App) replay(ctx context.Context, store *quarantine.Store, id string, re
 	if end.err != nil {
 		result.Error = end.err.Error()
 	}
-	if end.outcome == quarantined {
+	if end.outcome == quarantined || end.outcome == dropped { // by --recheck: no handler got it
 		result.Outcome = outcomeKept
 	}
-	if end.outcome == delivered || end.outcome == dropped {
+	if end.outcome == delivered {
 		if _, err := store.Delete(id); err != nil {
 			result.Error = "delivered, but still in the quarantine: " + err.Error()
 		}

@@ -90,6 +90,18 @@ func TestDriftGuard(t *testing.T) {
 	}
 	eventually(t, "alert", func() bool { return strings.Contains(strings.Join(in.all(), ""), `"reason":"format_changed"`) })
 
+	// Strangers whom report_only lets through do not count.
+	stranger := func(instance, i int) string {
+		return strings.Replace(changed(instance, i), `"senderName":"Test Sender"`, `"senderName":5`, 1)
+	}
+	e = start(t, site("ip_filter {\nallow 127.0.0.1\n}\nauth {\ntoken TOKEN\nreport_only\n}\nreverse_proxy "+up.address))
+	for i := range 60 {
+		e.post(stranger(i%5, i), "Authorization", "Bearer wrong")
+	}
+	if strings.Contains(e.logs.all(), "format changed") {
+		t.Error("strangers turned a rule")
+	}
+
 	e = start(t, site(loopback+"validate {\ndrift_guard off\n}\nreverse_proxy "+up.address))
 	for i := range 60 {
 		e.post(changed(i%5, i))
