@@ -3,6 +3,7 @@ package greenapi
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -14,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -171,6 +173,14 @@ func (e *edge) send(method, url string, body io.Reader, headers ...string) *http
 		}
 	}
 	response, err := testClient.Do(r)
+	// Right after a reload, the old config's server may drop a connection before it handles it.
+	for tries := 0; (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)) && r.GetBody != nil && tries < 10; tries++ {
+		time.Sleep(10 * time.Millisecond)
+		if r.Body, err = r.GetBody(); err != nil {
+			e.t.Fatal(err)
+		}
+		response, err = testClient.Do(r)
+	}
 	if err != nil {
 		e.t.Fatal(err)
 	}
