@@ -41,11 +41,7 @@ const outcomeKept = "kept"
 
 // adminReplay delivers entries and takes those out that a handler took.
 func (a *App) adminReplay(w http.ResponseWriter, r *http.Request) error {
-	f, err := parseFilter(r, "recheck")
-	if err != nil {
-		return err
-	}
-	store, release, err := a.openQuarantine()
+	f, store, release, err := a.chosen(r, "recheck")
 	if err != nil {
 		return err
 	}
