@@ -19,13 +19,15 @@ func (h *Handler) tell(v *visit, said *verdict) {
 	}
 	if extra, ok := v.r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
 		extra.Set(zap.String("green_api_outcome", string(said.outcome)))
-		for key, value := range map[string]string{
-			"green_api_type": clip(v.n.Type), "green_api_message": clip(v.n.Message), "green_api_instance": v.n.Instance, "green_api_reason": said.reason,
-		} {
+		text := func(key, value string) {
 			if value != "" {
 				extra.Set(zap.String(key, value))
 			}
 		}
+		text("green_api_type", clip(v.n.Type))
+		text("green_api_message", clip(v.n.Message))
+		text("green_api_instance", v.n.Instance)
+		text("green_api_reason", said.reason)
 	}
 	if said.level < zap.WarnLevel {
 		return
