@@ -125,6 +125,7 @@ func TestDeliverAnswers(t *testing.T) {
 		{"201", status(201), 200, "", ""},
 		{"204", status(204), 200, "", ""},
 		{"a long body", func(w http.ResponseWriter, _ *http.Request) { w.Write(make([]byte, 4<<20)) }, 200, "", ""},
+		{"a long header", func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X-Long", strings.Repeat("x", 1<<20)) }, 502, "broken_off", ""},
 		{"early hints", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(103); w.WriteHeader(202) }, 200, "", ""},
 		{"301", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", 301) }, 502, "misrouted", "301"},
 		{"304", status(304), 502, "misrouted", "304"},

@@ -23,6 +23,9 @@ const (
 	defaultKeepAlive    = 4 * time.Second
 )
 
+// maxAnswerHeader is how long the header of a handler's answer may be, in bytes.
+const maxAnswerHeader = 64 << 10
+
 var errOwnLoop = errors.New("lb_retries, lb_try_duration, lb_try_interval and lb_retry_match do not go with green_api, " +
 	"which decides itself what is asked again; want none of them")
 
@@ -94,7 +97,7 @@ func proxyConfig(rp *reverseproxy.Handler) (json.RawMessage, error) {
 
 // transportConfig gives the transport `http` our dial time-out, and closes connections before a
 // handler does: 5 s of rest are too long for Node's. To meet a closed one would cost a second opinion.
-// Other transports keep their own.
+// The header of an answer is bounded. Other transports keep their own.
 func transportConfig(raw json.RawMessage) (json.RawMessage, error) {
 	if raw == nil {
 		raw = json.RawMessage(`{"protocol": "http"}`)
@@ -109,6 +112,8 @@ func transportConfig(raw json.RawMessage) (json.RawMessage, error) {
 	for option, value := range map[string]string{
 		"dial_timeout": fmt.Sprint(int64(defaultDialTimeout)),
 		"keep_alive":   fmt.Sprintf(`{"idle_timeout": %d}`, int64(defaultKeepAlive)),
+		// Nothing of it is used but Retry-After, and Go's own limit is 10 MB an attempt.
+		"max_response_header_size": fmt.Sprint(maxAnswerHeader),
 	} {
 		if _, set := transport[option]; !set {
 			transport[option] = json.RawMessage(value)
