@@ -1,0 +1,305 @@
+// Package vendorapi is a client of GREEN-API's HTTP API, as far as receiving notifications and
+// setting an instance up need it.
+//
+// A method is called as {url}/waInstance{instance}/{method}/{token}: the token stands in the URL.
+// So no error of this package has a URL in it, and no redirect is followed (GREEN-API docs: "HTTP
+// API technology", "SetSettings" and the pages of the methods, read 2026-07).
+package vendorapi
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// DefaultURL is the API's address for instances that the console names no other for (its field
+// `apiUrl`).
+const DefaultURL = "https://api.green-api.com"
+
+// The bounds of ReceiveNotification's wait.
+const (
+	MinWait = 5 * time.Second
+	MaxWait = 60 * time.Second
+)
+
+const (
+	// defaultTimeout is for a call that waits for nothing.
+	defaultTimeout = 30 * time.Second
+	// maxAnswer is the longest answer that is read. The vendor documents no bound for a notification;
+	// files never come inline.
+	maxAnswer = 32 << 20
+)
+
+// Client calls the API for one instance. It is safe for concurrent use.
+type Client struct {
+	// The API's address, as `apiUrl` in the console. Default: DefaultURL.
+	URL string
+	// The instance's id and its token, as `idInstance` and `apiTokenInstance` in the console.
+	// Required.
+	Instance, Token string
+	// Does the calls. It must not follow redirects; see NewHTTP. Default: a client of the package.
+	HTTP *http.Client
+	// How long a call may take, beyond what it waits for a notification. Default: 30s.
+	Timeout time.Duration
+}
+
+// NewHTTP returns a client for any number of instances. They poll at the same time, so each has a
+// connection of its own: HTTP/2 would share one, and its limit of streams, among them.
+func NewHTTP() *http.Client {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.ForceAttemptHTTP2 = false
+	transport.Protocols = new(http.Protocols)
+	transport.Protocols.SetHTTP1(true)
+	transport.MaxIdleConns = 0
+	transport.MaxIdleConnsPerHost = 1 << 16
+	return &http.Client{
+		Transport:     transport,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+var defaultHTTP = NewHTTP()
+
+// Received is a notification at the head of the instance's queue.
+type Received struct {
+	// What DeleteNotification takes it off the queue by.
+	ReceiptID int64
+	// The notification itself, byte for byte. If the answer is not JSON it is what stands where the
+	// notification should: the receiver can keep it and go on.
+	Body []byte
+}
+
+// ReceiveNotification returns the notification at the head of the queue, or nil if there is none
+// and none comes within wait (5s to 60s). The same one is returned until it is deleted.
+func (c *Client) ReceiveNotification(ctx context.Context, wait time.Duration) (*Received, error) {
+	wait = min(max(wait, MinWait), MaxWait)
+	answer, err := c.call(ctx, http.MethodGet, "receiveNotification",
+		"?receiveTimeout="+strconv.Itoa(int(wait/time.Second)), nil, wait)
+	if err != nil {
+		return nil, err
+	}
+	return received(answer)
+}
+
+// brokenReceived finds the parts of an answer that is not JSON, because the notification in it is
+// not (it happened: github.com/green-api/issues/issues/553).
+var brokenReceived = regexp.MustCompile(`(?s)^\s*\{\s*"receiptId"\s*:\s*([0-9]{1,18})\s*,\s*"body"\s*:(.*)\}\s*$`)
+
+func received(answer []byte) (*Received, error) {
+	if trimmed := bytes.TrimSpace(answer); len(trimmed) == 0 || string(trimmed) == "null" {
+		return nil, nil //nolint:nilnil // an empty queue is neither
+	}
+	var envelope struct {
+		ReceiptID *int64          `json:"receiptId"`
+		Body      json.RawMessage `json:"body"`
+	}
+	if err := json.Unmarshal(answer, &envelope); err == nil && envelope.ReceiptID != nil && envelope.Body != nil {
+		return &Received{ReceiptID: *envelope.ReceiptID, Body: envelope.Body}, nil
+	}
+	parts := brokenReceived.FindSubmatch(answer)
+	if parts == nil {
+		return nil, &Error{Method: "receiveNotification", Status: http.StatusOK, Message: "the answer has no receiptId and body"}
+	}
+	id, err := strconv.ParseInt(string(parts[1]), 10, 64)
+	if err != nil {
+		return nil, err
+	}
+	return &Received{ReceiptID: id, Body: bytes.TrimSpace(parts[2])}, nil
+}
+
+// DeleteNotification takes a notification off the queue. It returns false if it was not there.
+func (c *Client) DeleteNotification(ctx context.Context, receiptID int64) (bool, error) {
+	var answer struct {
+		Result bool `json:"result"`
+	}
+	err := c.callJSON(ctx, http.MethodDelete, "deleteNotification", "/"+strconv.FormatInt(receiptID, 10), nil, &answer)
+	return answer.Result, err
+}
+
+// GetSettings returns the instance's settings. After SetSettings the old ones are returned until
+// the new ones are in force.
+func (c *Client) GetSettings(ctx context.Context) (Settings, error) {
+	var settings Settings
+	err := c.callJSON(ctx, http.MethodGet, "getSettings", "", nil, &settings)
+	return settings, err
+}
+
+// SetSettings changes the settings that are given, and no others. The instance restarts, and it
+// takes up to five minutes until they are in force.
+func (c *Client) SetSettings(ctx context.Context, settings Settings) error {
+	var answer struct {
+		Saved bool `json:"saveSettings"`
+	}
+	if err := c.callJSON(ctx, http.MethodPost, "setSettings", "", settings, &answer); err != nil {
+		return err
+	}
+	if !answer.Saved {
+		return &Error{Method: "setSettings", Status: http.StatusOK, Message: "saveSettings is not true"}
+	}
+	return nil
+}
+
+// GetStateInstance returns the state of the instance: `authorized`, `notAuthorized`, `blocked`,
+// `sleepMode`, `starting`, `yellowCard`, or one that is new.
+func (c *Client) GetStateInstance(ctx context.Context) (string, error) {
+	var answer struct {
+		State string `json:"stateInstance"`
+	}
+	err := c.callJSON(ctx, http.MethodGet, "getStateInstance", "", nil, &answer)
+	return answer.State, err
+}
+
+// GetWebhooksCount returns how many notifications are queued for the instance. The vendor counts
+// every ten seconds.
+func (c *Client) GetWebhooksCount(ctx context.Context) (int, error) {
+	var answer struct {
+		Count *int `json:"count"`
+		// With a Cyrillic letter at its head, as the vendor's page for WhatsApp has it.
+		Cyrillic *int `json:"сount"`
+	}
+	if err := c.callJSON(ctx, http.MethodGet, "getWebhooksCount", "", nil, &answer); err != nil {
+		return 0, err
+	}
+	switch {
+	case answer.Count != nil:
+		return *answer.Count, nil
+	case answer.Cyrillic != nil:
+		return *answer.Cyrillic, nil
+	}
+	return 0, &Error{Method: "getWebhooksCount", Status: http.StatusOK, Message: "the answer has no count"}
+}
+
+// SendMessage sends a text to a chat (such as 79001234567@c.us), and returns its idMessage.
+func (c *Client) SendMessage(ctx context.Context, chat, text string) (string, error) {
+	var answer struct {
+		ID string `json:"idMessage"`
+	}
+	err := c.callJSON(ctx, http.MethodPost, "sendMessage", "", map[string]string{"chatId": chat, "message": text}, &answer)
+	return answer.ID, err
+}
+
+// callJSON calls a method whose answer is a JSON object.
+func (c *Client) callJSON(ctx context.Context, verb, method, suffix string, body, answer any) error {
+	var text []byte
+	if body != nil {
+		var err error
+		if text, err = json.Marshal(body); err != nil {
+			return err
+		}
+	}
+	got, err := c.call(ctx, verb, method, suffix, text, 0)
+	if err != nil {
+		return err
+	}
+	decoder := json.NewDecoder(bytes.NewReader(got))
+	decoder.UseNumber()
+	if err := decoder.Decode(answer); err != nil {
+		return &Error{Method: method, Status: http.StatusOK, Message: "the answer is not the JSON that is documented"}
+	}
+	return nil
+}
+
+// call calls a method and returns what it answers with 200.
+func (c *Client) call(ctx context.Context, verb, method, suffix string, body []byte, wait time.Duration) ([]byte, error) {
+	timeout := c.Timeout
+	if timeout == 0 {
+		timeout = defaultTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, wait+timeout)
+	defer cancel()
+	base := c.URL
+	if base == "" {
+		base = DefaultURL
+	}
+	target := strings.TrimRight(base, "/") + "/waInstance" + url.PathEscape(c.Instance) + "/" + method + "/" + url.PathEscape(c.Token) + suffix
+	r, err := http.NewRequestWithContext(ctx, verb, target, bytes.NewReader(body))
+	if err != nil {
+		return nil, &Error{Method: method, Message: "invalid address of the API"} // its text has the URL
+	}
+	if body != nil {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	client := c.HTTP
+	if client == nil {
+		client = defaultHTTP
+	}
+	response, err := client.Do(r)
+	if err != nil {
+		return nil, c.unreachable(method, err)
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return nil, c.refusal(method, response)
+	}
+	answer, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
+	if err != nil {
+		return nil, c.unreachable(method, err)
+	}
+	if len(answer) > maxAnswer {
+		return nil, &Error{Method: method, Status: response.StatusCode, Message: fmt.Sprintf("the answer is longer than %d bytes", maxAnswer)}
+	}
+	return answer, nil
+}
+
+// unreachable is an error of the network, without the URL that *url.Error carries.
+func (c *Client) unreachable(method string, err error) error {
+	var wrapped *url.Error
+	if errors.As(err, &wrapped) {
+		err = wrapped.Err
+	}
+	return &Error{Method: method, Message: c.redact(err.Error()), err: err}
+}
+
+// refusal is the error that a status other than 200 says.
+func (c *Client) refusal(method string, response *http.Response) error {
+	text, _ := io.ReadAll(io.LimitReader(response.Body, 4<<10)) // what there is
+	e := &Error{Method: method, Status: response.StatusCode, RetryAfter: retryAfter(response.Header.Get("Retry-After"))}
+	var said struct {
+		Message string `json:"message"`
+	}
+	if json.Unmarshal(text, &said) == nil && said.Message != "" {
+		text = []byte(said.Message)
+	}
+	if bytes.HasPrefix(bytes.TrimSpace(text), []byte("<")) {
+		text = nil // a page of some proxy
+	}
+	e.Message = clip(c.redact(strings.ToValidUTF8(strings.TrimSpace(string(text)), "\uFFFD")))
+	return e
+}
+
+// redact takes the token out of a text.
+func (c *Client) redact(text string) string {
+	if c.Token == "" {
+		return text
+	}
+	text = strings.ReplaceAll(text, url.PathEscape(c.Token), "REDACTED")
+	return strings.ReplaceAll(text, c.Token, "REDACTED")
+}
+
+func clip(text string) string {
+	const most = 200
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + "…"
+}
+
+// retryAfter reads the header: seconds or a date.
+func retryAfter(value string) time.Duration {
+	if seconds, err := strconv.Atoi(value); err == nil {
+		return time.Duration(min(max(seconds, 0), 24*3600)) * time.Second
+	}
+	if at, err := http.ParseTime(value); err == nil {
+		return max(0, time.Until(at))
+	}
+	return 0
+}
