@@ -91,11 +91,12 @@ type status struct {
 		MaxBytes int64  `json:"max_bytes"`
 		File     int64  `json:"file_bytes"`
 	} `json:"quarantine"`
-	Waiting       int            `json:"waiting"`
-	AlertsPending int            `json:"alerts_pending"`
-	ReportOnly    []reportOnly   `json:"report_only"`
-	Drift         []driftRule    `json:"drift"` // rules that are no longer held against notifications
-	Instances     []seenInstance `json:"instances"`
+	Waiting       int             `json:"waiting"`
+	AlertsPending int             `json:"alerts_pending"`
+	ReportOnly    []reportOnly    `json:"report_only"`
+	Drift         []driftRule     `json:"drift"`     // rules that are no longer held against notifications
+	Receivers     []receiverState `json:"receivers"` // of the HTTP API
+	Instances     []seenInstance  `json:"instances"`
 }
 
 // reportOnly is a gate that refuses nothing.
@@ -116,6 +117,7 @@ func (a *App) adminStatus(w http.ResponseWriter, _ *http.Request) error {
 	s.Quarantine.Path, s.Quarantine.MaxBytes = a.Quarantine.Path, a.Quarantine.MaxSize
 	s.Quarantine.Entries, s.Quarantine.Bytes, s.Quarantine.File = stats.Entries, stats.Bytes, stats.File
 	s.Waiting, s.AlertsPending, s.Instances = waitingNotifications(), a.operator.alerts.pending(), a.operator.seen.list()
+	s.Receivers = receiverStates()
 	s.Drift, s.ReportOnly = a.operator.drift.turned(), []reportOnly{}
 	for _, name := range slices.Sorted(maps.Keys(a.blocks)) {
 		h := a.blocks[name].handler

@@ -150,6 +150,11 @@ var alertTexts = map[string]string{
 	reasonBadFile:            "a file that is followed cannot be used, its last good copy stays in force",
 	reasonHandlerFails:       "a handler fails, others are asked if there are any",
 	reasonExpiring:           "what is in the quarantine is about to be deleted by max_age",
+	reasonWebhookURLSet:      "an instance cannot be received because it has a webhookUrl",
+	reasonAPIRefused:         "the HTTP API refuses to let an instance be received",
+	reasonAPIUnavailable:     "the HTTP API is not available, an instance cannot be received",
+	reasonLock:               "Caddy's storage gives no lock, an instance is not received",
+	reasonPanic:              "a panic on the way of a notification",
 	reasonFormatChanged:      "GREEN-API seems to have changed a format",
 }
 

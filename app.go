@@ -43,8 +43,10 @@ type App struct {
 	stop     context.CancelFunc
 	unwiped  bool // entries were deleted, and the file has still bytes of them
 
-	blocks map[string]block // by name
-	drain  *drain
+	blocks    map[string]block    // by name
+	receives  map[string]*Receive // by instance
+	receiving bool                // this config's share in the receivers
+	drain     *drain
 }
 
 // Metrics says what is counted beyond the default.
@@ -89,6 +91,7 @@ func (App) CaddyModule() caddy.ModuleInfo {
 func (a *App) Provision(ctx caddy.Context) error {
 	a.logger = ctx.Logger()
 	a.blocks = make(map[string]block)
+	a.receives = make(map[string]*Receive)
 	a.drain = &drain{servers: make(map[*caddyhttp.Server]bool)}
 	if a.Quarantine == nil {
 		a.Quarantine = new(Quarantine)
@@ -166,7 +169,7 @@ func (a *App) watchSilence(ctx context.Context) {
 			return
 		case now := <-ticker.C:
 			for _, b := range a.blocks {
-				for _, instance := range a.operator.silent.watch(b.handler.Auth.configuredInstances(), &a.operator.seen, silence, now) {
+				for _, instance := range a.operator.silent.watch(b.handler.configuredInstances(), &a.operator.seen, silence, now) {
 					a.logger.Warn("nothing has come from an instance for long", zap.String("instance", instance), zap.Duration("silence", silence))
 					a.operator.alerts.tell(note{reason: reasonSilence, typ: typeNone, level: zap.WarnLevel, instance: instance, at: now})
 				}
@@ -197,10 +200,11 @@ func (a *App) takeOver() {
 	a.warnOfEmpty200()
 	quarantineLimit.Store(a.Quarantine.MaxSize)
 	a.operator.alerts.configure(a.Alerts, a.logger)
+	a.startReceivers()
 }
 
-// Stop does nothing: requests may still be in flight.
-func (a *App) Stop() error { return nil }
+// Stop ends what is received from the HTTP API. All else goes on: requests may still be in flight.
+func (a *App) Stop() error { return a.stopReceivers() }
 
 // Cleanup gives the quarantine up. The last to do so closes it, which may be a request in flight.
 func (a *App) Cleanup() error {

@@ -63,7 +63,8 @@ type Auth struct {
 	// Refuses nothing: what would have been is logged and counted.
 	ReportOnly bool `json:"report_only,omitempty"`
 
-	set *atomic.Pointer[grantSet] // all tokens that are in force
+	set    *atomic.Pointer[grantSet] // all tokens that are in force
+	nobody bool                      // none is: the block only receives
 }
 
 // grantSet is all tokens that are in force at a time.
@@ -96,6 +97,11 @@ func (a *Auth) provision(ctx caddy.Context, tell func(note)) error {
 		}
 		a.set.Store(new(grantSet))
 		return nil
+	}
+	if a.nobody {
+		set, err := newGrantSet(nil, nil)
+		a.set.Store(set)
+		return err
 	}
 	if len(a.Token)+len(a.Instance) == 0 && a.Instances == "" {
 		return errors.New("no token; want 'token', 'instance', 'instances', or 'auth off' to take notifications without one")

@@ -38,6 +38,9 @@ func init() {
 //	    deliver {
 //	        ...
 //	    }
+//	    receive <instance> <token> {
+//	        ...
+//	    }
 //	    reverse_proxy [<upstreams...>] {
 //	        ...
 //	    }
@@ -68,6 +71,11 @@ func parseHandler(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, err
 			h.Deliver = new(Deliver)
 			return h.Deliver.unmarshalCaddyfile(d)
 		}},
+		{name: "receive", repeats: true, parse: func() error {
+			c := new(Receive)
+			h.Receive = append(h.Receive, c)
+			return c.unmarshalCaddyfile(d)
+		}},
 		{name: "reverse_proxy", parse: func() (err error) {
 			h.ReverseProxy, err = unmarshalProxy(helper, d.NewFromNextSegment())
 			return err
@@ -76,7 +84,7 @@ func parseHandler(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, err
 	if err != nil {
 		return nil, err
 	}
-	if h.Auth == nil {
+	if h.Auth == nil && len(h.Receive) == 0 {
 		return nil, d.Err("auth is required; want a block with 'token {env.GREEN_API_TOKEN}' in it, " +
 			"or 'auth off' to take notifications without a token")
 	}

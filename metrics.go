@@ -77,6 +77,12 @@ func newMetricSet() *metricSet {
 			Name: "caddy_green_api_quarantine_max_bytes", Help: "Bytes that the quarantine may use.",
 		}, func() float64 { return float64(quarantineLimit.Load()) }),
 	}
+	for _, state := range []string{stateReceiving, stateStandby, stateFailing} {
+		m.all = append(m.all, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "caddy_green_api_receivers", Help: "Instances received from the HTTP API by state.",
+			ConstLabels: prometheus.Labels{"state": state},
+		}, func() float64 { return float64(countReceivers(state)) }))
+	}
 	m.perInstance = []prometheus.Collector{m.byInstance, m.lastOf}
 	return m
 }
@@ -127,7 +133,7 @@ func (h *Handler) count(v *visit, end *verdict) {
 	if end.outcome == delivered {
 		metrics.delivery.Observe(time.Since(v.started).Seconds())
 	}
-	if h.app.perInstance() && h.Auth.configured(v.n.Instance) {
+	if h.app.perInstance() && h.configured(v.n.Instance) {
 		metrics.byInstance.WithLabelValues(v.n.Instance, string(end.outcome)).Inc()
 		metrics.lastOf.WithLabelValues(v.n.Instance).Set(now)
 	}

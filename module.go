@@ -64,18 +64,23 @@ type Handler struct {
 	// How a notification is delivered.
 	Deliver *Deliver `json:"deliver,omitempty"`
 
+	// Instances whose notifications are not posted, but taken from GREEN-API's HTTP API. With one
+	// here, `auth` may be missing: then nothing that is posted is let in.
+	Receive []*Receive `json:"receive,omitempty"`
+
 	// The proxy to the handlers. Everything that Caddy's own `reverse_proxy` knows, with these
 	// defaults where nothing is set: selection policy `green_api`, `fail_duration` 5s, `max_fails`
 	// 3, `dial_timeout` 2s, `keepalive` 4s, `max_response_header` 64KiB. Without it the next handler of the route delivers.
 	ReverseProxy *reverseproxy.Handler `json:"reverse_proxy,omitempty"`
 
-	ctx    caddy.Context
-	app    *App
-	fleet  *fleet
-	server *caddyhttp.Server // that it is provisioned for; nil if that cannot be seen
-	logger *zap.Logger
-	steps  []step
-	proxy  caddyhttp.MiddlewareHandler // the provisioned ReverseProxy, nil without one
+	ctx      caddy.Context
+	app      *App
+	fleet    *fleet
+	server   *caddyhttp.Server // that it is provisioned for; nil if that cannot be seen
+	logger   *zap.Logger
+	posted   []step                      // the way of what is posted
+	received []step                      // the way of what is received from the HTTP API
+	proxy    caddyhttp.MiddlewareHandler // the provisioned ReverseProxy, nil without one
 }
 
 // A step is one check on a notification's way. It returns nil to let the notification go on.
@@ -98,6 +103,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err := h.join(ctx); err != nil {
 		return err
 	}
+	if h.Auth == nil && len(h.Receive) > 0 {
+		h.Auth = &Auth{nobody: true}
+	}
 	if h.Auth == nil {
 		return errors.New("auth: required; want 'token', 'instance', or 'auth off' to take notifications without a token")
 	}
@@ -119,6 +127,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		{"validate", h.Validate.provision},
 		{"deliver", h.Deliver.provision},
 		{"reverse_proxy", h.provisionProxy},
+		{"receive", h.provisionReceive},
 	} {
 		if err := part.provision(ctx); err != nil {
 			return fmt.Errorf("%s: %w", part.name, err)
@@ -126,16 +135,20 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	// The order is a contract: nothing is read before the sender is known, nothing is judged
 	// before it is read, and a notification of a foreign instance is not worth a look.
-	h.steps = []step{
+	read := step{check: h.Validate.read} // what it refuses or keeps cannot be delivered
+	parse := step{h.Validate.parse, h.Validate.ReportOnly}
+	check := step{h.check, h.Validate.ReportOnly}
+	h.posted = []step{
 		{check: notEarly},
 		{h.IPFilter.check, h.IPFilter.ReportOnly},
 		{h.Auth.check, h.Auth.ReportOnly},
 		{check: onlyPOST},
-		{check: h.Validate.read}, // what it refuses or keeps cannot be delivered
-		{h.Validate.parse, h.Validate.ReportOnly},
+		read,
+		parse,
 		{h.Auth.checkInstance, h.Auth.ReportOnly},
-		{h.check, h.Validate.ReportOnly},
+		check,
 	}
+	h.received = []step{read, parse, check}
 	if h.Validate.DriftGuard == nil || !h.Validate.DriftGuard.Off {
 		h.Validate.drift = &h.app.operator.drift
 	}
@@ -182,7 +195,7 @@ func (h *Handler) Cleanup() error {
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	v := newVisit(w, r)
 	v.token = h.Auth.judge(r.Header)
-	end := h.walk(v, next)
+	end := h.walk(v, h.posted, next)
 	h.record(v, end)
 	if end.outcome == refused && v.body == nil || h.app.drain.on.Load() {
 		// A body is unread: without this, the answer would wait until it has come
@@ -197,8 +210,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 }
 
 // walk is the way of a notification: step by step, until one ends it or it is delivered.
-func (h *Handler) walk(v *visit, next caddyhttp.Handler) *verdict {
-	for _, step := range h.steps {
+func (h *Handler) walk(v *visit, steps []step, next caddyhttp.Handler) *verdict {
+	for _, step := range steps {
 		end := step.check(v)
 		if end != nil && step.reportOnly {
 			h.countReportOnly(v, end)

@@ -55,6 +55,7 @@ type visit struct {
 	started time.Time
 	token   tokenState
 	client  string // the address that ip_filter judges
+	via     string // viaHTTPAPI, or "" for what is posted
 
 	body []byte // nil until read
 	n    *notification.Notification
@@ -213,6 +214,7 @@ func notificationFields(v *visit) []zap.Field {
 	if v.body != nil {
 		fields = append(fields, zap.Int("size", len(v.body)))
 	}
+	text("via", v.via)
 	return fields
 }
 

@@ -2,6 +2,7 @@ package greenapi
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -65,7 +66,7 @@ func (a *App) adminReplay(w http.ResponseWriter, r *http.Request) error {
 		queues[i] = make(chan quarantine.Entry)
 		working.Go(func() {
 			for entry := range queues[i] {
-				result, ours := a.replay(r.Context(), store, entry.ID, recheck)
+				result, ours := a.replay(store, entry.ID, recheck)
 				if !ours {
 					continue
 				}
@@ -99,7 +100,7 @@ func (a *App) adminReplay(w http.ResponseWriter, r *http.Request) error {
 }
 
 // replay delivers one entry. ours is false if another replay has it in hand, or had.
-func (a *App) replay(ctx context.Context, store *quarantine.Store, id string, recheck bool) (result replayed, ours bool) {
+func (a *App) replay(store *quarantine.Store, id string, recheck bool) (result replayed, ours bool) {
 	if _, taken := a.operator.replaying.LoadOrStore(id, nil); taken {
 		return result, false
 	}
@@ -118,7 +119,7 @@ func (a *App) replay(ctx context.Context, store *quarantine.Store, id string, re
 		result.Reason, result.Error = reasonNoHandler, fmt.Sprintf("the config that runs has no green_api block named %q", entry.Name)
 		return result, true
 	}
-	end := b.handler.replay(ctx, entry, recheck)
+	end := b.handler.replay(entry, recheck)
 	result.Outcome, result.Reason = string(end.outcome), end.reason
 	if end.err != nil {
 		result.Error = end.err.Error()
@@ -137,8 +138,8 @@ func (a *App) replay(ctx context.Context, store *quarantine.Store, id string, re
 var errNoProxyToReplay = errors.New("the block has no reverse_proxy in it, so there is no way to its handlers but a request's")
 
 // replay takes an entry through the gate validate again, if that is asked for, and to the handlers.
-func (h *Handler) replay(ctx context.Context, entry quarantine.Entry, recheck bool) *verdict {
-	v := h.replayVisit(ctx, entry)
+func (h *Handler) replay(entry quarantine.Entry, recheck bool) *verdict {
+	v := h.replayVisit(entry)
 	if n, err := notification.Parse(entry.Body); err == nil {
 		v.n = n
 		v.placeholders()
@@ -165,8 +166,7 @@ func (h *Handler) replayEnd(v *visit, entry quarantine.Entry, recheck bool) *ver
 	if h.proxy == nil {
 		return &verdict{outcome: failed, reason: reasonNoHandler, level: zap.ErrorLevel, err: errNoProxyToReplay}
 	}
-	nobody := caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error { return nil })
-	got := h.ask(v, nobody)
+	got := h.ask(v, noNext)
 	if got.result != taken {
 		return failure(got)
 	}
@@ -176,24 +176,31 @@ func (h *Handler) replayEnd(v *visit, entry quarantine.Entry, recheck bool) *ver
 
 // replayVisit is the request that an entry came with, as far as it is kept, and with a token of the
 // config: none is kept.
-func (h *Handler) replayVisit(ctx context.Context, entry quarantine.Entry) *visit {
-	target, err := url.ParseRequestURI(entry.URI)
+func (h *Handler) replayVisit(entry quarantine.Entry) *visit {
+	v := h.madeVisit(entry.URI, entry.Host, entry.Body)
+	v.body = entry.Body
+	for name, values := range entry.Header {
+		v.r.Header[http.CanonicalHeaderKey(name)] = values
+	}
+	if token := h.Auth.headerFor(entry.Instance); token != "" {
+		v.r.Header.Set("Authorization", token)
+	}
+	v.r.Header.Set(replayHeader, entry.ID)
+	return v
+}
+
+// madeVisit is one that no request from outside began. Nobody who waits for it can cut it short.
+func (h *Handler) madeVisit(uri, host string, body []byte) *visit {
+	target, err := url.ParseRequestURI(uri)
 	if err != nil {
 		target = &url.URL{Path: "/"}
 	}
-	r := (&http.Request{
-		Method: http.MethodPost, URL: target, RequestURI: target.RequestURI(), Host: entry.Host,
+	r := &http.Request{
+		Method: http.MethodPost, URL: target, RequestURI: target.RequestURI(), Host: cmp.Or(host, "localhost"),
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, RemoteAddr: "127.0.0.1:0",
-		Header: make(http.Header), Body: io.NopCloser(bytes.NewReader(entry.Body)), ContentLength: int64(len(entry.Body)),
-	}).WithContext(context.WithoutCancel(ctx)) // who asked for the replay may hang up
-	for name, values := range entry.Header {
-		r.Header[http.CanonicalHeaderKey(name)] = values
+		Header: make(http.Header), Body: io.NopCloser(bytes.NewReader(body)), ContentLength: int64(len(body)),
 	}
-	if token := h.Auth.headerFor(entry.Instance); token != "" {
-		r.Header.Set("Authorization", token)
-	}
-	r.Header.Set(replayHeader, entry.ID)
 	w := &answerWriter{header: make(http.Header)}
 	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, h.server)
-	return &visit{w: w, r: r, started: time.Now(), body: entry.Body, n: new(notification.Notification)}
+	return &visit{w: w, r: r, started: time.Now(), n: new(notification.Notification)}
 }

@@ -1,0 +1,153 @@
+package greenapi
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/certmagic"
+	"go.uber.org/zap"
+
+	"github.com/greenapi-community/caddy-green-api/vendorapi"
+)
+
+// Receive takes the notifications of one instance from GREEN-API's HTTP API, for which no public
+// address is needed. They go the way of those that are posted, through `validate` and `deliver`, and
+// are deleted from the instance's queue where a posted one would be answered 200.
+//
+// The instance must have no `webhookUrl` (GREEN-API docs: "HTTP API technology", read 2026-07).
+type Receive struct {
+	// The instance's id, `idInstance` in the console.
+	Instance string `json:"instance"`
+
+	// Its token for the API, `apiTokenInstance` in the console. Placeholders `{env.*}` and `{file.*}`
+	// are resolved at load.
+	Token string `json:"token"`
+
+	// The API's address, `apiUrl` in the console. Default: https://api.green-api.com.
+	APIURL string `json:"api_url,omitempty"`
+
+	// Path, and query if any, of the request that a handler gets. Default: `/`.
+	URI string `json:"uri,omitempty"`
+
+	client  *vendorapi.Client
+	storage certmagic.Storage
+	handler *Handler
+}
+
+func (c *Receive) provision(ctx caddy.Context, h *Handler) error {
+	if !isInstanceID(c.Instance) {
+		return errReceiveID // without the id: it may be a token in the wrong place
+	}
+	if dollar.MatchString(c.Token) {
+		return fmt.Errorf("instance %s: token: %w", c.Instance, errDollar)
+	}
+	token, err := resolve(c.Token)
+	if err != nil {
+		return fmt.Errorf("instance %s: token: %w", c.Instance, err)
+	}
+	if strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune("/?#%", r) }) {
+		return fmt.Errorf("instance %s: token: invalid; want apiTokenInstance as in the console", c.Instance)
+	}
+	address := c.APIURL
+	if address == "" {
+		address = vendorapi.DefaultURL
+	}
+	if address, err = resolve(address); err != nil {
+		return fmt.Errorf("instance %s: api_url: %w", c.Instance, err)
+	}
+	api, err := url.Parse(address)
+	if err != nil || api.Host == "" || api.Scheme != "https" && api.Scheme != "http" || api.User != nil || api.RawQuery != "" {
+		return fmt.Errorf("instance %s: api_url: invalid; want apiUrl as in the console, such as %s", c.Instance, vendorapi.DefaultURL)
+	}
+	if api.Scheme == "http" && !isLocal(api.Hostname()) {
+		ctx.Logger().Warn("api_url is not https, the API's token can be read on the way", zap.String("instance", c.Instance))
+	}
+	if c.URI == "" {
+		c.URI = "/"
+	}
+	if target, err := url.ParseRequestURI(c.URI); err != nil || target.IsAbs() || !strings.HasPrefix(c.URI, "/") {
+		return fmt.Errorf("instance %s: uri: invalid value %q; want a path, such as /green-api/webhook", c.Instance, c.URI)
+	}
+	c.client = &vendorapi.Client{URL: address, Instance: c.Instance, Token: token}
+	c.storage, c.handler = ctx.Storage(), h
+	return nil
+}
+
+var errReceiveID = errors.New("the id is not 1 to 20 digits; want an instance and its apiTokenInstance, as in 'receive 1101000001 {env.API_TOKEN}'")
+
+// isLocal tells whether a host is this machine.
+func isLocal(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && addr.IsLoopback()
+}
+
+var errNoProxyToReceive = errors.New("want a reverse_proxy in the same block, which delivers what is received")
+
+// provisionReceive checks what the block receives, and enters it into the app: an instance is
+// received in one place.
+func (h *Handler) provisionReceive(ctx caddy.Context) error {
+	if len(h.Receive) > 0 && h.ReverseProxy == nil {
+		return errNoProxyToReceive
+	}
+	said := make(map[string]bool)
+	for _, c := range h.Receive {
+		if err := c.provision(ctx, h); err != nil {
+			return err
+		}
+		id := sameInstance(c.Instance)
+		if said[id] {
+			return fmt.Errorf("instance %s is already specified; want it once", c.Instance)
+		}
+		said[id] = true
+		if other, taken := h.app.receives[id]; taken && other.handler.Name != h.Name {
+			return fmt.Errorf("instance %s is received in the green_api blocks %q and %q; want it in one", c.Instance, other.handler.Name, h.Name)
+		}
+		h.app.receives[id] = c
+	}
+	return nil
+}
+
+// configuredInstances are those that the config names: with tokens of their own, or to be received.
+func (h *Handler) configuredInstances() []string {
+	all := h.Auth.configuredInstances()
+	for _, c := range h.Receive {
+		all = append(all, sameInstance(c.Instance))
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// configured tells whether the config names an instance.
+func (h *Handler) configured(instance string) bool {
+	if h.Auth.configured(instance) {
+		return true
+	}
+	return slices.ContainsFunc(h.Receive, func(c *Receive) bool { return sameInstance(c.Instance) == instance })
+}
+
+// unmarshalCaddyfile sets up receiving from Caddyfile tokens. Syntax:
+//
+//	receive <instance> <token> {
+//	    api_url <url>
+//	    uri     <path>
+//	}
+func (c *Receive) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	if len(args) != 2 {
+		return d.Err("receive: want an instance and its apiTokenInstance") // without the arguments: they may be a token
+	}
+	if !isInstanceID(args[0]) {
+		return d.Errf("receive: %w", errReceiveID)
+	}
+	c.Instance, c.Token = args[0], args[1]
+	return eachOption(d, "receive", []option{
+		{name: "api_url", parse: func() error { return textArg(d, &c.APIURL) }},
+		{name: "uri", parse: func() error { return textArg(d, &c.URI) }},
+	})
+}
