@@ -41,6 +41,9 @@ func TestProvisionRefuses(t *testing.T) {
 	block := func(inside string) string {
 		return "http://:8080 {\ngreen_api {\nauth {\ntoken TOKEN\n}\n" + inside + "\n}\n}"
 	}
+	receive := func(inside string) string {
+		return "http://:8080 {\ngreen_api {\nreverse_proxy 127.0.0.1:9001\n" + inside + "\n}\n}"
+	}
 	ipFilter := func(inside string) string { return block("ip_filter {\n" + inside + "\n}") }
 	withAuth := func(fields string) string { return handlerConfig(`{"auth": {"token": ["TOKEN"]}, ` + fields + `}`) }
 	loose := func(global, inside string) string {
@@ -107,6 +110,20 @@ func TestProvisionRefuses(t *testing.T) {
 		{"auth off with token", "http://:8080 {\ngreen_api {\nauth off {\ntoken TOKEN\n}\n}\n}", []string{"auth: off: takes no other option beside it"}},
 		{"auth off with instance", handlerConfig(`{"auth": {"off": true, "instance": {"1101000001": ["TOKEN"]}}}`), []string{"auth: off: takes no other option beside it"}},
 		{"token not in a list", handlerConfig(`{"auth": {"token": "TOKEN"}}`), []string{"green_api", "token"}},
+
+		// receive
+		{"receive without proxy", "http://:8080 {\ngreen_api {\nreceive 1101000001 TOKEN\n}\n}", []string{"receive: want a reverse_proxy in the same block"}},
+		{"received token unset", receive("# TOKEN\nreceive 1101000001 {env.GREEN_API_TEST_UNSET}"), []string{"receive: instance 1101000001: token: placeholder {env.GREEN_API_TEST_UNSET} is not set or empty"}},
+		{"received token as nginx has it", receive("# TOKEN\nreceive 1101000001 $API_KEY"), []string{"receive: instance 1101000001: token: it begins with $"}},
+		{"received token with a slash", receive("receive 1101000001 TOKEN/a"), []string{"receive: instance 1101000001: token: invalid; want apiTokenInstance as in the console"}},
+		{"received twice", receive("receive 1101000001 TOKEN\nreceive 01101000001 TOKEN"), []string{"receive: instance 01101000001 is already specified; want it once"}},
+		{"received in two blocks", receive("receive 1101000001 TOKEN\n}\ngreen_api /other* {\nname other\nreceive 1101000001 TOKEN\nreverse_proxy 127.0.0.1:9001"),
+			[]string{"receive: instance 1101000001 is received in the green_api blocks", `"other"`, `"default"`}},
+		{"api_url without scheme", receive("receive 1101000001 TOKEN {\napi_url api.green-api.com\n}"), []string{"receive: instance 1101000001: api_url: invalid; want apiUrl as in the console, such as https://api.green-api.com"}},
+		{"api_url with a query", receive("receive 1101000001 TOKEN {\napi_url https://api.green-api.com?a=TOKEN\n}"), []string{"api_url: invalid"}},
+		{"api_url unset", receive("receive 1101000001 TOKEN {\napi_url {env.GREEN_API_TEST_UNSET}\n}"), []string{"api_url: placeholder {env.GREEN_API_TEST_UNSET} is not set or empty"}},
+		{"uri relative", receive("receive 1101000001 TOKEN {\nuri webhook\n}"), []string{`receive: instance 1101000001: uri: invalid value "webhook"; want a path`}},
+		{"received id of letters, in JSON", handlerConfig(`{"receive": [{"instance": "TOKEN", "token": "TOKEN"}], "reverse_proxy": {"upstreams": [{"dial": "127.0.0.1:9001"}]}}`), []string{"receive: the id is not 1 to 20 digits"}},
 
 		// ip_filter
 		{"address invalid", ipFilter("allow 300.1.1.1"), []string{`ip_filter: allow: invalid address "300.1.1.1"; want an address such as 203.0.113.7, a CIDR such as`}},

@@ -225,6 +225,7 @@ func (r *receiver) receiveWhile(storage certmagic.Storage) {
 		}
 		began := time.Now()
 		got, err := r.poll(c)
+		c = r.config.Load() // whatever came, it is for the handlers of now
 		switch {
 		case errors.Is(err, context.Canceled): // told to stop, or to go on with another config
 		case err != nil:
@@ -234,7 +235,7 @@ func (r *receiver) receiveWhile(storage certmagic.Storage) {
 			pauses = backOff{}
 			if time.Since(began) < receiving.soon {
 				r.pause(idle.next(0), r.changed)
-				idle.longest(5 * receiving.firstPause)
+				idle.atMost(5 * receiving.firstPause)
 			}
 		case r.take(c, got):
 			r.works()
@@ -245,18 +246,21 @@ func (r *receiver) receiveWhile(storage certmagic.Storage) {
 	}
 }
 
-// poll asks for a notification. A newer config and the end cut it short: nothing is lost by that,
-// what is not deleted comes again.
+// poll asks for a notification. The end cuts it short, and a newer config that asks in another way:
+// nothing is lost by that, what is not deleted comes again.
 func (r *receiver) poll(c *Receive) (*vendorapi.Received, error) {
 	ctx, cancel := context.WithCancel(r.ctx)
 	defer cancel()
-	answered := make(chan struct{})
-	defer close(answered)
 	go func() {
-		select {
-		case <-r.changed:
-			cancel()
-		case <-answered:
+		for {
+			select {
+			case <-r.changed:
+				if newest := r.config.Load(); *newest.client != *c.client || !sameStorage(newest.storage, c.storage) {
+					cancel()
+				}
+			case <-ctx.Done():
+				return
+			}
 		}
 	}()
 	got, err := c.client.ReceiveNotification(ctx, receiving.poll)
@@ -391,8 +395,8 @@ func (b *backOff) next(wish time.Duration) time.Duration {
 	return max(b.last/2+rand.N(b.last/2+1), wish+rand.N(wish/10+1))
 }
 
-// longest bounds the next pause.
-func (b *backOff) longest(most time.Duration) { b.last = min(b.last, most/2) }
+// atMost bounds the next pause.
+func (b *backOff) atMost(most time.Duration) { b.last = min(b.last, most/2) }
 
 // maxWish is the longest Retry-After that is respected: the queue is lost after 24 hours.
 const maxWish = 15 * time.Minute

@@ -1,0 +1,473 @@
+package greenapi
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/greenapi-community/caddy-green-api/internal/standin"
+)
+
+// The tests have less time than a receiver.
+func init() {
+	receiving.firstPause, receiving.longestPause = 10*time.Millisecond, 200*time.Millisecond
+	receiving.soon, receiving.patience = 10*time.Millisecond, 300*time.Millisecond
+	receiving.standby = 500 * time.Millisecond
+}
+
+const testAPIToken = "api-canary-d75b3a66374942c5b3c0"
+
+// vendor is a stand-in of the vendor's API on a socket.
+type vendor struct {
+	*standin.Server
+	url string
+}
+
+func newVendor(t *testing.T, options standin.Options, instances ...string) *vendor {
+	t.Helper()
+	if options.Scale == 0 {
+		options.Scale = 100
+	}
+	options.NoLimits = true
+	v := &vendor{Server: standin.New(options)}
+	server := httptest.NewServer(v)
+	v.url = server.URL
+	t.Cleanup(func() {
+		v.Close()
+		server.CloseClientConnections()
+		server.Close()
+	})
+	for _, id := range instances {
+		v.Add(id, testAPIToken)
+	}
+	return v
+}
+
+// receives is the line of a config.
+func (v *vendor) receives(instance string) string {
+	return "receive " + instance + " " + testAPIToken + " {\napi_url " + v.url + "\nuri /green-api/webhook?via=api\n}\n"
+}
+
+// notification is one of an instance, with an idMessage of its own.
+func notificationOf(instance string, n int) []byte {
+	return []byte(strings.NewReplacer("1101000001", instance, "3EB0C767D097B7C7C030", fmt.Sprintf("RECEIVED%06d", n)).Replace(textMessage))
+}
+
+func noteAll(v *vendor, instance string, count int) (want []string) {
+	for i := range count {
+		body := notificationOf(instance, i)
+		v.Notify(instance, body)
+		want = append(want, string(body))
+	}
+	return want
+}
+
+// wantTaken fails the test unless a handler took exactly these, in this order.
+func (u *upstream) wantTaken(t *testing.T, want []string) {
+	t.Helper()
+	got := u.requests()
+	for i := range min(len(got), len(want)) {
+		if got[i].body != want[i] {
+			t.Fatalf("notification %d: the handler got %s, want %s", i, got[i].body, want[i])
+		}
+	}
+	if len(got) != len(want) {
+		t.Errorf("the handler got %d notifications, want %d", len(got), len(want))
+	}
+}
+
+func TestReceive(t *testing.T) {
+	const instance = "1101000001"
+	v := newVendor(t, standin.Options{}, instance)
+	handler := newUpstream(t, 200, nil)
+	want := noteAll(v, instance, 20)
+	e := start(t, site("auth {\ntoken TOKEN\n}\nvalidate {\ndrop deviceInfo\n}\n"+v.receives(instance)+"reverse_proxy "+handler.address))
+	eventually(t, "all to be deleted", func() bool { return v.Queued(instance) == 0 })
+	handler.wantTaken(t, want)
+	got := handler.requests()[0]
+	if got.path != "/green-api/webhook" || got.header.Get("Authorization") != "Bearer "+testToken || got.header.Get("Content-Type") != "application/json; charset=utf-8" {
+		t.Errorf("the handler got path %s, header %v", got.path, got.header)
+	}
+	e.wantRecord("msg", "notification delivered", "outcome", "delivered", "via", "http_api", "instance", instance, "type", "incomingMessageReceived")
+
+	// A posted one does not say how it came.
+	if status := e.post(stateChanged); status != 403 { // from an address that is not the vendor's
+		t.Errorf("posted: %d, want 403", status)
+	}
+	e.wantRecord("outcome", "refused", "via", "")
+
+	// What no handler gets is deleted where it would be answered 200.
+	before := len(handler.requests())
+	v.Notify(instance, []byte(`{"typeWebhook":"deviceInfo","instanceData":{"idInstance":1101000001,"wid":"79001234567@c.us","typeInstance":"whatsapp"},"timestamp":1700000000,"deviceData":{}}`))
+	v.Notify(instance, []byte(`{"typeWebhook":"incomingMessageReceived", "broken": "a "quote" in it"}`)) // no JSON
+	v.Notify(instance, []byte(`{"typeWebhook":"brandNew","instanceData":{"idInstance":1101000001,"wid":"79001234567@c.us","typeInstance":"whatsapp"},"timestamp":1700000000}`))
+	eventually(t, "the rest to be deleted", func() bool { return v.Queued(instance) == 0 })
+	if n := len(handler.requests()) - before; n != 0 {
+		t.Errorf("the handler got %d of them, want none", n)
+	}
+	if logs := e.logs.all(); strings.Contains(logs, testAPIToken) {
+		t.Error("the token is in the log")
+	}
+	entries := e.kept()
+	if len(entries) != 2 || entries[0].Reason != reasonMalformed || entries[0].Instance != instance || entries[1].Reason != reasonUnknownType ||
+		entries[0].URI != "/green-api/webhook?via=api" {
+		t.Errorf("quarantine: %+v", entries)
+	}
+}
+
+// TestReceiveOnly: a block without auth takes nothing that is posted.
+func TestReceiveOnly(t *testing.T) {
+	const instance = "1101000001"
+	v := newVendor(t, standin.Options{}, instance)
+	handler := newUpstream(t, 200, nil)
+	want := noteAll(v, instance, 1)
+	e := start(t, site("ip_filter {\nallow 127.0.0.1\n}\n"+v.receives(instance)+"reverse_proxy "+handler.address))
+	eventually(t, "it to be deleted", func() bool { return v.Queued(instance) == 0 })
+	for _, token := range []string{"", "Bearer " + testToken, "Bearer ", "Bearer " + testAPIToken} {
+		if status := e.post(stateChanged, "Authorization", token); status != 401 {
+			t.Errorf("posted with token %q: %d, want 401", token, status)
+		}
+	}
+	handler.wantTaken(t, want)
+}
+
+// TestReceiveFails: what no handler takes stays in the queue and comes again; a notification that
+// could not be deleted is not delivered again.
+func TestReceiveFails(t *testing.T) {
+	const instance = "1101000001"
+	v := newVendor(t, standin.Options{}, instance)
+	var failing atomic.Int32
+	failing.Store(3)
+	handler := newUpstream(t, 0, func(w http.ResponseWriter, _ *http.Request) {
+		if failing.Add(-1) >= 0 {
+			w.WriteHeader(500)
+		}
+	})
+	var faults atomic.Int32
+	v.Fault(func(method, _ string) *standin.Fault {
+		if method == "deleteNotification" && faults.Add(1) <= 4 {
+			return []*standin.Fault{{Status: 502}, {Drop: true}, {Status: 401}, {Status: 429, RetryAfter: "0"}}[faults.Load()-1]
+		}
+		return nil
+	})
+	want := noteAll(v, instance, 2)
+	want = append([]string{want[0], want[0], want[0]}, want...)
+	e := start(t, site("deliver {\ndead_letter off\n}\n"+v.receives(instance)+"reverse_proxy "+handler.address))
+	eventually(t, "both to be deleted", func() bool { return v.Queued(instance) == 0 })
+	handler.wantTaken(t, want)
+	if n := strings.Count(e.logs.all(), `"reason":"handler_error"`); n < 3 {
+		t.Errorf("%d records of handler_error, want 3", n)
+	}
+}
+
+// TestReceiveTrouble: the operator is told once in the log, and by alerts, what keeps an instance
+// from being received; and nobody of the token.
+func TestReceiveTrouble(t *testing.T) {
+	tests := []struct {
+		instance string
+		fault    standin.Fault
+		reason   string
+	}{
+		{"1101000001", standin.Fault{Status: 401}, reasonAPIRefused},
+		{"1101000002", standin.Fault{Status: 403, Body: "<html>403</html>"}, reasonAPIRefused},
+		{"1101000003", standin.Fault{Status: 466, Body: `{"message":"quota"}`}, reasonAPIRefused},
+		{"1101000004", standin.Fault{Status: 400, Body: `{"message":"Message cannot be received because custom webhook url is set"}`}, reasonWebhookURLSet},
+		{"1101000005", standin.Fault{Status: 503}, reasonAPIUnavailable},
+		{"1101000006", standin.Fault{Drop: true}, reasonAPIUnavailable},
+		{"1101000007", standin.Fault{Status: 429, RetryAfter: "0", Body: testAPIToken}, reasonAPIUnavailable},
+	}
+	v := newVendor(t, standin.Options{})
+	handler := newUpstream(t, 200, nil)
+	told := newUpstream(t, 200, nil)
+	config := ""
+	faults := make(map[string]*standin.Fault)
+	for _, test := range tests {
+		v.Add(test.instance, testAPIToken)
+		noteAll(v, test.instance, 1)
+		faults[test.instance] = &test.fault
+		config += v.receives(test.instance)
+	}
+	var mended atomic.Bool
+	v.Fault(func(_, instance string) *standin.Fault {
+		if mended.Load() {
+			return nil
+		}
+		return faults[instance]
+	})
+	e := start(t, strings.Replace(site(config+"reverse_proxy "+handler.address), "quarantine DIR", "quarantine DIR\nalert http://"+told.address, 1))
+	alerts := func(reason string) string {
+		text := ""
+		for _, alert := range told.requests() {
+			if strings.Contains(alert.body, reason) {
+				text += alert.body
+			}
+		}
+		return text
+	}
+	for _, test := range tests {
+		eventually(t, "an alert of "+test.reason, func() bool { return alerts(test.reason) != "" })
+		if text := alerts(test.reason); !strings.Contains(text, test.instance) {
+			t.Errorf("instance %s is not in the alert: %s", test.instance, text)
+		}
+	}
+	if strings.Contains(alerts(""), testAPIToken) {
+		t.Error("the token is in an alert")
+	}
+	states := receiverStates()
+	for i, test := range tests {
+		if len(states) != len(tests) || states[i].Instance != test.instance || states[i].State != stateFailing || states[i].Reason != test.reason {
+			t.Fatalf("status: %+v", states)
+		}
+	}
+	mended.Store(true)
+	for _, test := range tests {
+		eventually(t, "instance "+test.instance+" to be received", func() bool { return v.Queued(test.instance) == 0 })
+	}
+	if n := len(handler.requests()); n != len(tests) {
+		t.Errorf("the handler got %d, want %d", n, len(tests))
+	}
+	failed, again := make(map[string]int), make(map[string]int)
+	for _, record := range e.logs.records(t) {
+		switch record.text("msg") {
+		case "notifications of the instance cannot be received":
+			failed[record.text("instance")]++
+		case "notifications of the instance are received again":
+			again[record.text("instance")]++
+		}
+	}
+	for _, test := range tests {
+		if failed[test.instance] != 1 || again[test.instance] != 1 {
+			t.Errorf("instance %s: told %d times in the log, mended %d times; want once", test.instance, failed[test.instance], again[test.instance])
+		}
+	}
+	if strings.Contains(e.logs.all(), testAPIToken) {
+		t.Error("the token is in the log")
+	}
+}
+
+// TestReceiveRetryAfter: the API is left alone for as long as it wants.
+func TestReceiveRetryAfter(t *testing.T) {
+	const instance = "1101000001"
+	v := newVendor(t, standin.Options{}, instance)
+	handler := newUpstream(t, 200, nil)
+	var first, second atomic.Int64
+	v.Fault(func(string, string) *standin.Fault {
+		now := time.Now().UnixNano()
+		if first.CompareAndSwap(0, now) {
+			return &standin.Fault{Status: 429, RetryAfter: "1"}
+		}
+		second.CompareAndSwap(0, now)
+		return nil
+	})
+	noteAll(v, instance, 1)
+	start(t, site(v.receives(instance)+"reverse_proxy "+handler.address))
+	eventually(t, "it to be received", func() bool { return v.Queued(instance) == 0 })
+	if waited := time.Duration(second.Load() - first.Load()); waited < time.Second {
+		t.Errorf("asked again after %s, want 1s", waited)
+	}
+}
+
+// TestReceiveReload: over reloads there is one receiver an instance, and nothing is lost, comes
+// twice, or out of order; what is no longer in the config is no longer received.
+func TestReceiveReload(t *testing.T) {
+	instances := []string{"1101000001", "1101000002", "1101000003"}
+	v := newVendor(t, standin.Options{}, instances...)
+	handler := newUpstream(t, 0, func(http.ResponseWriter, *http.Request) { time.Sleep(time.Millisecond) })
+	config := func(n int, instances ...string) string {
+		text := fmt.Sprintf("deliver {\ntimeout %ds\n}\n", 100+n)
+		for _, id := range instances {
+			text += v.receives(id)
+		}
+		return site(text + "reverse_proxy " + handler.address)
+	}
+	e := start(t, config(0, instances...))
+	const each = 300
+	for _, id := range instances {
+		go noteAll(v, id, each)
+	}
+	reloads := 0
+	eventually(t, "all to be received", func() bool {
+		reloads++
+		if err := e.load(config(reloads%20, instances...)); err != nil {
+			t.Fatal(err)
+		}
+		return len(v.Deleted(instances[0]))+len(v.Deleted(instances[1]))+len(v.Deleted(instances[2])) == len(instances)*each
+	})
+	if reloads < 5 {
+		t.Errorf("%d reloads, want more", reloads)
+	}
+	byInstance := make(map[string][]string)
+	for _, got := range handler.requests() {
+		for _, id := range instances {
+			if strings.Contains(got.body, id) {
+				byInstance[id] = append(byInstance[id], got.body)
+			}
+		}
+	}
+	for _, id := range instances {
+		if len(byInstance[id]) != each {
+			t.Errorf("instance %s: the handlers got %d, want %d", id, len(byInstance[id]), each)
+		}
+		for i, body := range byInstance[id] {
+			if body != string(notificationOf(id, i)) {
+				t.Fatalf("instance %s: %d is %s", id, i, body)
+			}
+		}
+		if _, most := v.Polling(id); most != 1 {
+			t.Errorf("instance %s: %d requests at once, want 1", id, most)
+		}
+	}
+
+	// Two instances go, and come back.
+	if err := e.load(config(0, instances[0])); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the others to end", func() bool {
+		second, _ := v.Polling(instances[1])
+		third, _ := v.Polling(instances[2])
+		return second+third == 0
+	})
+	if states := receiverStates(); len(states) != 1 {
+		t.Errorf("receivers: %+v", states)
+	}
+	if err := e.load(config(1, instances...)); err != nil {
+		t.Fatal(err)
+	}
+	noteAll(v, instances[2], 1)
+	eventually(t, "it to come back", func() bool { return v.Queued(instances[2]) == 0 })
+}
+
+// TestReceiveNotByValidate: a config that is only looked at receives nothing, nor one that fails.
+func TestReceiveNotByValidate(t *testing.T) {
+	const instance = "1101000001"
+	v := newVendor(t, standin.Options{}, instance)
+	noteAll(v, instance, 1)
+	config := strings.NewReplacer("PORT", freePort(t), "DIR", t.TempDir()).Replace(site(v.receives(instance) + "reverse_proxy 127.0.0.1:9"))
+	text, err := adapt(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := validate(text); err != nil {
+		t.Fatal(err)
+	}
+	if err := caddy.Load([]byte(strings.Replace(string(text), "127.0.0.1:", "192.0.2.1:", 1)), true); err == nil {
+		t.Error("a config that cannot listen has loaded")
+		_ = caddy.Stop()
+	}
+	time.Sleep(10 * receiving.firstPause) // long enough for one that begins at once
+	if n := v.Calls("receiveNotification"); n != 0 {
+		t.Errorf("%d calls, want none", n)
+	}
+}
+
+// TestReceivePanic: a panic in a gate is a failed attempt.
+func TestReceivePanic(t *testing.T) {
+	e := start(t, site(loopback+"reverse_proxy 127.0.0.1:9"))
+	app, err := caddy.ActiveContext().AppIfConfigured("green_api")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := *app.(*App).blocks[defaultName].handler
+	h.received = []step{{check: func(*visit) *verdict { panic("a canary sings") }}}
+	end := h.receive(&Receive{Instance: "1101000001", URI: "/"}, []byte(textMessage))
+	if end.status != http.StatusInternalServerError {
+		t.Errorf("status %d, want 500", end.status)
+	}
+	e.wantRecord("outcome", "failed", "reason", "panic", "instance", "1101000001", "via", "http_api")
+}
+
+// TestReceiveMany: hundreds of instances are received by one process.
+func TestReceiveMany(t *testing.T) {
+	const many = 300
+	v := newVendor(t, standin.Options{})
+	handler := newUpstream(t, 200, nil)
+	var config strings.Builder
+	for i := range many {
+		id := fmt.Sprint(1101000001 + i)
+		v.Add(id, testAPIToken)
+		config.WriteString(v.receives(id))
+		noteAll(v, id, 2)
+	}
+	start(t, site(config.String()+"reverse_proxy "+handler.address))
+	eventually(t, "all to be received", func() bool {
+		for i := range many {
+			if v.Queued(fmt.Sprint(1101000001+i)) > 0 {
+				return false
+			}
+		}
+		return true
+	})
+	if got := len(handler.requests()); got != 2*many {
+		t.Errorf("the handler got %d, want %d", got, 2*many)
+	}
+}
+
+// TestReceiveProcesses: of two edges that share a storage one receives. When it is killed the other
+// takes over, and what was not deleted comes again; when that is told to stop it ends with the
+// notification in hand.
+func TestReceiveProcesses(t *testing.T) {
+	const instance, count = "1101000001", 40
+	v := newVendor(t, standin.Options{}, instance)
+	var slow atomic.Bool
+	began := make(chan struct{}, 100)
+	handler := newUpstream(t, 0, func(http.ResponseWriter, *http.Request) {
+		if slow.Load() {
+			began <- struct{}{}
+			time.Sleep(300 * time.Millisecond)
+		}
+	})
+	dir := t.TempDir()
+	edge := func(name string) *process {
+		e := &edge{t: t, port: freePort(t), dir: filepath.Join(dir, name)}
+		return startProcess(t, e, siteWith("storage file_system "+filepath.Join(dir, "storage"),
+			"green_api {\n"+v.receives(instance)+"reverse_proxy "+handler.address+"\n}\nrespond 404\n"))
+	}
+	first := edge("first")
+	eventually(t, "the first to receive", func() bool { return v.Calls("receiveNotification") > 0 })
+	second := edge("second")
+	polls := v.Calls("receiveNotification")
+	eventually(t, "some requests", func() bool { return v.Calls("receiveNotification") > polls+3 })
+
+	slow.Store(true)
+	want := noteAll(v, instance, count)
+	<-began
+	if err := first.Process.Kill(); err != nil { // with one in hand
+		t.Fatal(err)
+	}
+	_ = first.Wait()
+	<-began // the second has it
+	if _, most := v.Polling(instance); most != 1 {
+		t.Errorf("%d requests at once, want 1", most)
+	}
+	slow.Store(false)
+	eventually(t, "the second to receive", func() bool { return len(v.Deleted(instance)) > count/2 })
+	slow.Store(true)
+	for len(began) > 0 {
+		<-began
+	}
+	noteAll(v, instance, 2)
+	<-began
+	if err := second.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := second.Wait(); err != nil {
+		t.Errorf("the second edge ended with %v", err)
+	}
+	got := handler.requests()
+	if deleted := len(v.Deleted(instance)); deleted != len(got)-1 {
+		t.Errorf("%d deleted, %d handled, want one more: that of the edge that was killed", deleted, len(got))
+	}
+	for i, body := range append([]string{want[0]}, want[:min(len(want), len(got)-1)]...) {
+		if got[i].body != body {
+			t.Fatalf("%d is %s, want %s", i, got[i].body, body)
+		}
+	}
+}
