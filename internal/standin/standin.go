@@ -1,0 +1,269 @@
+// Package standin stands in for GREEN-API in tests: its HTTP API, as far as vendorapi calls it, and
+// its sender to webhook URLs.
+//
+// It does what the vendor documents (GREEN-API docs: "HTTP API technology", "SetSettings" and the
+// pages of the methods, read 2026-07). Where the vendor says nothing it is strict, so that a slip of
+// a test's subject shows: unknown settings, wrong verbs and waits out of bounds are refused.
+package standin
+
+import (
+	"context"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// The vendor's times and rates.
+const (
+	settingsDelay = 5 * time.Minute // until settings are in force
+	minWait       = 5 * time.Second // of receiveNotification
+	maxWait       = 60 * time.Second
+	queueRate     = 100 // a second, of receiveNotification and of deleteNotification
+	otherRate     = 1   // of getSettings and setSettings
+	messageRate   = 50  // of sendMessage
+	// A second in which calls are counted. A little less: two that leave a second apart may come
+	// closer.
+	rateWindow = 950 * time.Millisecond
+)
+
+// firstReceipt is above what a float64 can count, so that a client that reads one is found out.
+const firstReceipt = 1<<53 + 1
+
+// Options say how a Server differs from the vendor. The zero value of each is its default.
+type Options struct {
+	// Divides the vendor's times: 5 min until settings are in force, 60 s of pause and 180 s of wait
+	// at a webhook URL, and receiveTimeout. Rates are not scaled. Default: 1.
+	Scale float64
+	// Lets any number of calls pass.
+	NoLimits bool
+}
+
+// Server is the vendor. It is safe for concurrent use.
+type Server struct {
+	options Options
+	ctx     context.Context // over when the Server is closed
+	close   context.CancelFunc
+	senders sync.WaitGroup
+
+	mu        sync.Mutex
+	instances map[string]*instance
+	calls     map[string]int
+	fault     func(method, instance string) *Fault
+	messages  []Message
+	receipt   int64 // of the next notification
+}
+
+// Fault is what a call meets instead of its answer.
+type Fault struct {
+	Status     int    // 0: the call is answered as ever, after the Delay
+	Body       string // of the answer
+	RetryAfter string // its header, if it is not empty
+	Drop       bool   // close the connection instead of answering
+	Delay      time.Duration
+}
+
+// Message is what sendMessage got.
+type Message struct {
+	Instance, Chat, Text string
+	ID                   string // its idMessage
+}
+
+// New returns a vendor without instances. Close it at the end.
+func New(options Options) *Server {
+	if options.Scale == 0 {
+		options.Scale = 1
+	}
+	s := &Server{options: options, instances: make(map[string]*instance), calls: make(map[string]int), receipt: firstReceipt}
+	s.ctx, s.close = context.WithCancel(context.Background())
+	return s
+}
+
+// Close stops what is sent to webhook URLs, and ends calls that wait for a notification.
+func (s *Server) Close() {
+	s.mu.Lock()
+	s.close() // under the lock: no sender begins after it
+	s.mu.Unlock()
+	s.senders.Wait()
+}
+
+// Add adds an instance: authorized, with all switches at "no" and no webhookUrl. One of the same id
+// is replaced.
+func (s *Server) Add(id, token string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.instances[id] = newInstance(id, token)
+}
+
+// Notify queues a notification, whatever the instance's switches are.
+func (s *Server) Notify(instance string, body []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := s.known(instance)
+	i.queue = append(i.queue, queued{receipt: s.receipt, body: slices.Clone(body)})
+	s.receipt++
+	i.wake()
+}
+
+// Queued tells how many notifications are in the instance's queue.
+func (s *Server) Queued(instance string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.known(instance).queue)
+}
+
+// Deleted returns what was taken off the instance's queue, by deleteNotification or by a webhook's
+// 200, in that order.
+func (s *Server) Deleted(instance string) [][]byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.known(instance).deleted)
+}
+
+// Calls tells how often a method was called for any known instance, with faults and wrong tokens.
+func (s *Server) Calls(method string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.calls[method]
+}
+
+// Polling tells how many calls of receiveNotification are in progress for the instance, and how
+// many were at most.
+func (s *Server) Polling(instance string) (now, most int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := s.known(instance)
+	return i.polling, i.mostPolling
+}
+
+// Settings returns the instance's settings that are in force.
+func (s *Server) Settings(instance string) map[string]any {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.known(instance).settings)
+}
+
+// Fault makes calls fail: it is asked at each, and nil is none. Fault(nil) ends it.
+func (s *Server) Fault(fault func(method, instance string) *Fault) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fault = fault
+}
+
+// Messages returns what sendMessage got.
+func (s *Server) Messages() []Message {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.messages)
+}
+
+// known returns an instance. A test that asks for another has a slip.
+func (s *Server) known(id string) *instance {
+	i := s.instances[id]
+	if i == nil {
+		panic("standin: no instance " + id)
+	}
+	return i
+}
+
+// scaled is a time of the vendor's.
+func (s *Server) scaled(d time.Duration) time.Duration {
+	return time.Duration(float64(d) / s.options.Scale)
+}
+
+// ServeHTTP is the API.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c := parse(w, r)
+	if c == nil {
+		return
+	}
+	s.mu.Lock()
+	c.instance = s.instances[c.id]
+	fault := s.fault
+	if c.instance != nil {
+		s.calls[c.method]++
+	}
+	s.mu.Unlock()
+	if c.instance == nil {
+		c.forbid()
+		return
+	}
+	if c.method == "receiveNotification" {
+		defer s.poll(c.instance)()
+	}
+	if fault != nil && s.suffer(c, fault(c.method, c.id)) {
+		return
+	}
+	do := methods[c.method]
+	switch {
+	case c.token == "":
+		c.refuse("Parameter apiTokenInstance not define")
+	case c.token != c.instance.token:
+		w.WriteHeader(http.StatusUnauthorized)
+	case !s.allowed(c.instance, c.method, do.rate):
+		http.Error(w, "Too Many Requests", http.StatusTooManyRequests)
+	default:
+		do.answer(s, c)
+	}
+}
+
+// poll counts a call of receiveNotification, until what it returns is called.
+func (s *Server) poll(i *instance) (done func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i.polling++
+	i.mostPolling = max(i.mostPolling, i.polling)
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		i.polling--
+	}
+}
+
+// suffer answers a call with a fault, and tells whether it did.
+func (s *Server) suffer(c *call, f *Fault) bool {
+	if f == nil {
+		return false
+	}
+	if f.Delay > 0 {
+		timer := time.NewTimer(f.Delay)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-c.r.Context().Done():
+			return true
+		case <-s.ctx.Done():
+		}
+	}
+	if f.Drop {
+		panic(http.ErrAbortHandler)
+	}
+	if f.Status == 0 {
+		return false
+	}
+	if f.RetryAfter != "" {
+		c.w.Header().Set("Retry-After", f.RetryAfter)
+	}
+	if strings.HasPrefix(f.Body, "{") {
+		c.w.Header().Set("Content-Type", "application/json")
+	}
+	c.w.WriteHeader(f.Status)
+	_, _ = c.w.Write([]byte(f.Body))
+	return true
+}
+
+// allowed counts a call, and tells whether the instance may make it now.
+func (s *Server) allowed(i *instance, method string, rate int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	recent := slices.DeleteFunc(i.recent[method], func(at time.Time) bool { return now.Sub(at) >= rateWindow })
+	i.recent[method] = recent
+	if len(recent) >= rate && !s.options.NoLimits {
+		return false
+	}
+	i.recent[method] = append(recent, now)
+	return true
+}
