@@ -40,7 +40,7 @@ var methods = map[string]struct {
 // returns nil.
 func parse(w http.ResponseWriter, r *http.Request) *call {
 	c := &call{w: w, r: r}
-	path := strings.TrimPrefix(r.URL.Path, "/v3") // an optional prefix of MAX
+	path := strings.TrimPrefix(r.URL.EscapedPath(), "/v3") // an optional prefix of MAX
 	path, isInstance := strings.CutPrefix(path, "/waInstance")
 	parts := strings.SplitN(path, "/", 4)
 	if !isInstance || len(parts) < 2 {
@@ -49,7 +49,7 @@ func parse(w http.ResponseWriter, r *http.Request) *call {
 	}
 	c.id, c.method = parts[0], parts[1]
 	if len(parts) > 2 {
-		c.token = parts[2]
+		c.token, _ = url.PathUnescape(parts[2]) // it was parsed
 	}
 	if len(parts) > 3 {
 		c.rest = parts[3]
