@@ -18,6 +18,7 @@ fuzz: ## a minute for each target; FUZZTIME=10m for longer
 	go test -run '^$$' -fuzz '^FuzzParse$$' -fuzztime $(or $(FUZZTIME),1m) ./notification
 	go test -run '^$$' -fuzz '^FuzzSchema$$' -fuzztime $(or $(FUZZTIME),1m) ./notification
 	go test -run '^$$' -fuzz '^FuzzEntry$$' -fuzztime $(or $(FUZZTIME),1m) ./quarantine
+	go test -run '^$$' -fuzz '^FuzzReceived$$' -fuzztime $(or $(FUZZTIME),1m) ./vendorapi
 	go test -run '^$$' -fuzz '^FuzzAuthorization$$' -fuzztime $(or $(FUZZTIME),1m) .
 	go test -run '^$$' -fuzz '^FuzzClientAddress$$' -fuzztime $(or $(FUZZTIME),1m) .
 

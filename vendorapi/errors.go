@@ -48,8 +48,10 @@ func (e *Error) Error() string {
 		text += kind.Error() + ": " + e.Message
 	case kind != nil:
 		text += kind.Error()
-	default:
+	case e.Message != "":
 		text += e.Message
+	default:
+		text += "the API does not answer as documented"
 	}
 	if e.Status != 0 && e.Status != http.StatusOK {
 		text += fmt.Sprintf(" (status %d)", e.Status)

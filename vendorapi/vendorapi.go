@@ -91,8 +91,9 @@ func (c *Client) ReceiveNotification(ctx context.Context, wait time.Duration) (*
 }
 
 // brokenReceived finds the parts of an answer that is not JSON, because the notification in it is
-// not (it happened: github.com/green-api/issues/issues/553).
-var brokenReceived = regexp.MustCompile(`(?s)^\s*\{\s*"receiptId"\s*:\s*([0-9]{1,18})\s*,\s*"body"\s*:(.*)\}\s*$`)
+// not (it happened: github.com/green-api/issues/issues/553). The order of the vendor's members varies.
+var brokenReceived = regexp.MustCompile(`(?s)^\s*\{\s*(?:"receiptId"\s*:\s*([0-9]{1,18})\s*,\s*"body"\s*:(.*)` +
+	`|"body"\s*:(.*),\s*"receiptId"\s*:\s*([0-9]{1,18})\s*)\}\s*$`)
 
 func received(answer []byte) (*Received, error) {
 	if trimmed := bytes.TrimSpace(answer); len(trimmed) == 0 || string(trimmed) == "null" {
@@ -109,11 +110,12 @@ func received(answer []byte) (*Received, error) {
 	if parts == nil {
 		return nil, &Error{Method: "receiveNotification", Status: http.StatusOK, Message: "the answer has no receiptId and body"}
 	}
-	id, err := strconv.ParseInt(string(parts[1]), 10, 64)
-	if err != nil {
-		return nil, err
+	digits, body := parts[1], parts[2]
+	if digits == nil {
+		digits, body = parts[4], parts[3]
 	}
-	return &Received{ReceiptID: id, Body: bytes.TrimSpace(parts[2])}, nil
+	id, _ := strconv.ParseInt(string(digits), 10, 64) // as many digits fit
+	return &Received{ReceiptID: id, Body: bytes.TrimSpace(body)}, nil
 }
 
 // DeleteNotification takes a notification off the queue. It returns false if it was not there.
@@ -130,6 +132,9 @@ func (c *Client) DeleteNotification(ctx context.Context, receiptID int64) (bool,
 func (c *Client) GetSettings(ctx context.Context) (Settings, error) {
 	var settings Settings
 	err := c.callJSON(ctx, http.MethodGet, "getSettings", "", nil, &settings)
+	if err == nil && settings == nil {
+		err = &Error{Method: "getSettings", Status: http.StatusOK, Message: "the answer has no settings"}
+	}
 	return settings, err
 }
 
@@ -222,8 +227,8 @@ func (c *Client) call(ctx context.Context, verb, method, suffix string, body []b
 	}
 	target := strings.TrimRight(base, "/") + "/waInstance" + url.PathEscape(c.Instance) + "/" + method + "/" + url.PathEscape(c.Token) + suffix
 	r, err := http.NewRequestWithContext(ctx, verb, target, bytes.NewReader(body))
-	if err != nil {
-		return nil, &Error{Method: method, Message: "invalid address of the API"} // its text has the URL
+	if err != nil || r.URL.Host == "" || r.URL.Scheme != "http" && r.URL.Scheme != "https" {
+		return nil, &Error{Method: method, Message: "invalid address of the API"} // err's text has the URL
 	}
 	if body != nil {
 		r.Header.Set("Content-Type", "application/json")
@@ -256,7 +261,11 @@ func (c *Client) unreachable(method string, err error) error {
 	if errors.As(err, &wrapped) {
 		err = wrapped.Err
 	}
-	return &Error{Method: method, Message: c.redact(err.Error()), err: err}
+	text := c.redact(err.Error())
+	if text != err.Error() { // it has what the server said
+		err = errors.New(text)
+	}
+	return &Error{Method: method, Message: clip(text), err: err}
 }
 
 // refusal is the error that a status other than 200 says.
@@ -293,13 +302,14 @@ func clip(text string) string {
 	return strings.ToValidUTF8(text[:most], "") + "…"
 }
 
-// retryAfter reads the header: seconds or a date.
+// retryAfter reads the header: seconds or a date, a day at most.
 func retryAfter(value string) time.Duration {
+	const most = 24 * time.Hour
 	if seconds, err := strconv.Atoi(value); err == nil {
-		return time.Duration(min(max(seconds, 0), 24*3600)) * time.Second
+		return time.Duration(min(max(seconds, 0), int(most/time.Second))) * time.Second
 	}
 	if at, err := http.ParseTime(value); err == nil {
-		return max(0, time.Until(at))
+		return min(max(0, time.Until(at)), most)
 	}
 	return 0
 }
