@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -470,4 +471,50 @@ func TestReceiveProcesses(t *testing.T) {
 			t.Fatalf("%d is %s, want %s", i, got[i].body, body)
 		}
 	}
+}
+
+// TestReceiveStorage: without a lock nothing is received; with another storage the lock is taken
+// there.
+func TestReceiveStorage(t *testing.T) {
+	const instance = "1101000001"
+	v := newVendor(t, standin.Options{}, instance)
+	handler := newUpstream(t, 200, nil)
+	want := noteAll(v, instance, 1)
+	dir := t.TempDir()
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	with := func(storage string) string {
+		return siteWith("storage file_system "+storage, "green_api {\n"+v.receives(instance)+"reverse_proxy "+handler.address+"\n}\nrespond 404\n")
+	}
+	e := start(t, with(filepath.Join(file, "storage")))
+	eventually(t, "it to be told", func() bool {
+		return strings.Contains(e.logs.all(), `"notifications of the instance cannot be received","instance":"1101000001","reason":"lock_unavailable"`)
+	})
+	if n := v.Calls("receiveNotification"); n != 0 {
+		t.Errorf("%d calls without a lock", n)
+	}
+	locks := func(storage string) int {
+		found, err := filepath.Glob(filepath.Join(dir, storage, "locks", "*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(found)
+	}
+	for i, storage := range []string{"one", "two"} {
+		if err := e.load(with(filepath.Join(dir, storage))); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the lock in storage "+storage, func() bool { return locks(storage) == 1 && locks("one")+locks("two") == 1 })
+		eventually(t, "all to be received", func() bool { return v.Queued(instance) == 0 })
+		if i == 0 {
+			want = append(want, noteAll(v, instance, 1)...)
+		}
+	}
+	handler.wantTaken(t, want)
+	if err := e.load(site(loopback)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the lock to be given up", func() bool { return locks("two") == 0 })
 }
