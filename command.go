@@ -19,7 +19,7 @@ notification, what is kept of those that are broken, and what notifications are 
 			cmd.Args = usageArgs(cobra.NoArgs)
 			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 			cmd.SetFlagErrorFunc(usageError) // the commands below inherit it
-			for _, sub := range []*cobra.Command{checkCommand(), sendCommand(), listenCommand(), quarantineCommand(), schemasCommand(), addressesCommand()} {
+			for _, sub := range []*cobra.Command{checkCommand(), sendCommand(), listenCommand(), quarantineCommand(), settingsCommand(), schemasCommand(), addressesCommand()} {
 				sub.Args = usageArgs(sub.Args)
 				sub.SilenceErrors = true // said by the commands themselves
 				cmd.AddCommand(sub)

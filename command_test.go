@@ -358,6 +358,14 @@ func TestCommandHelp(t *testing.T) {
 			"--in-flight ", "--attempts ", "--format ", "Exit status: 0 ",
 		}},
 		{"listen", []string{"listen", "--help"}, []string{"Examples:\n  caddy green-api listen ", "--address ", "--status ", "--delay ", "--forward "}},
+		{"settings", []string{"settings", "--help"}, []string{"get  ", "set  ", "GREEN_API_API_TOKEN"}},
+		{"settings get", []string{"settings", "get", "--help"}, []string{
+			"caddy green-api settings get 1101000001\n", "--api-token ", "--api-url ", "--instances ", "--format ", "Exit status: 0 ",
+		}},
+		{"settings set", []string{"settings", "set", "--help"}, []string{
+			"Examples:\n  caddy green-api settings set 1101000001 --url https", "--url ", "--token ", "--switch ", "--all ", "--dry-run ", "--wait ",
+			"--wait-timeout ", "incomingWebhook, ", "unchanged, dry_run, saved,\nin_force and failed", "Exit status: 0 ",
+		}},
 		{"schemas", []string{"schemas", "--help"}, []string{"Examples:\n  caddy green-api schemas\n"}},
 	} {
 		stdout, stderr, code := runCaddy(t, dir, "", append([]string{"green-api"}, test.args...)...)

@@ -1,0 +1,161 @@
+package greenapi
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/url"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/greenapi-community/caddy-green-api/vendorapi"
+)
+
+func settingsCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "settings",
+		Short: "Reads and sets where instances send notifications, and which",
+		Long: `Reads and sets an instance's webhookUrl, webhookUrlToken and webhook switches, by GREEN-API's
+getSettings and setSettings.
+
+An instance is named by its id (idInstance), and its API token (apiTokenInstance) is taken from the
+variable ` + apiTokenVariable + `. For several, --instances names a file that has an id and an API token
+on each line, and the API's URL if it is another; what follows a # is a comment. In place of a token
+may stand {env.NAME} or {file./path}. No token is ever printed.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	for _, sub := range []*cobra.Command{settingsGet(), settingsSet()} {
+		sub.SilenceErrors = true
+		cmd.AddCommand(sub)
+	}
+	return cmd
+}
+
+func settingsGet() *cobra.Command {
+	s := new(settingsFlags)
+	cmd := &cobra.Command{
+		Use:   "get [<instance>...]",
+		Short: "Prints the settings that are about notifications",
+		Long: `Prints webhookUrl, webhookUrlToken (REDACTED if there is one) and the webhook switches. With --format
+json it prints an object a line: instance, settings, and error, which is empty if there is none.
+
+Exit status: 0 if all could be read, 1 if some could not, 2 if the command was not understood.`,
+		Example: `  ` + apiTokenVariable + `=… caddy green-api settings get 1101000001
+  caddy green-api settings get --instances instances.txt --format json`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			clients, err := s.clients(cmd, args)
+			if err != nil {
+				return usageError(cmd, err)
+			}
+			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+			defer stop()
+			failed := false
+			for _, client := range clients {
+				settings, err := currentSettings(ctx, client)
+				failed = failed || err != nil
+				if err := s.printSettings(cmd, client.Instance, settings, err); err != nil {
+					return err
+				}
+			}
+			if failed {
+				return errFindings
+			}
+			return nil
+		},
+	}
+	return s.with(cmd)
+}
+
+// currentSettings are an instance's settings that are in force.
+func currentSettings(ctx context.Context, client *vendorapi.Client) (settings vendorapi.Settings, err error) {
+	err = insist(ctx, func() error {
+		settings, err = client.GetSettings(ctx)
+		return err
+	})
+	return settings, err
+}
+
+// printSettings prints what of an instance's settings is about notifications.
+func (s *settingsFlags) printSettings(cmd *cobra.Command, instance string, settings vendorapi.Settings, problem error) error {
+	shown := make(map[string]string)
+	names := aboutNotifications(settings)
+	for _, name := range names {
+		shown[name] = showable(name, settings.Text(name))
+	}
+	out := cmd.OutOrStdout()
+	switch {
+	case s.format == formatJSON:
+		return json.NewEncoder(out).Encode(settingsGot{Instance: instance, Settings: shown, Error: textOf(problem)})
+	case problem != nil:
+		return sayFailed(cmd, instance, problem)
+	}
+	fmt.Fprintln(out, instance)
+	for _, name := range names {
+		if _, err := fmt.Fprintf(out, "    %-25s  %s\n", printable(name), quoted(shown[name])); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settingsGot is get's JSON output.
+type settingsGot struct {
+	Instance string            `json:"instance"`
+	Settings map[string]string `json:"settings"`
+	Error    string            `json:"error"`
+}
+
+func textOf(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+func sayFailed(cmd *cobra.Command, instance string, problem error) error {
+	_, err := fmt.Fprintf(cmd.ErrOrStderr(), "%s: instance %s: %s\n", cmd.CommandPath(), instance, printable(problem.Error()))
+	return err
+}
+
+// aboutNotifications are the names of such settings: the URL, its token, the switches that are known,
+// and those that look like one.
+func aboutNotifications(settings vendorapi.Settings) (names []string) {
+	known := append([]string{vendorapi.WebhookURL, vendorapi.WebhookURLToken}, vendorapi.WebhookSwitches...)
+	for _, name := range known {
+		if _, there := settings[name]; there {
+			names = append(names, name)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(settings)) {
+		if strings.HasSuffix(name, "Webhook") && !slices.Contains(known, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+const notShown = "REDACTED"
+
+// showable is a setting without its secrets.
+func showable(name, value string) string {
+	switch {
+	case name == vendorapi.WebhookURLToken && value != "":
+		return notShown
+	case name == vendorapi.WebhookURL:
+		parsed, err := url.Parse(value)
+		if err != nil {
+			return notShown
+		}
+		if parsed.User != nil {
+			return parsed.Redacted()
+		}
+	}
+	return value
+}

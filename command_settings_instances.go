@@ -1,0 +1,184 @@
+package greenapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/greenapi-community/caddy-green-api/vendorapi"
+)
+
+// apiTokenVariable has the API token of an instance, so that it need not be on the command line.
+const apiTokenVariable = "GREEN_API_API_TOKEN" //nolint:gosec // a name
+
+// settingsFlags are what the settings commands have in common.
+type settingsFlags struct {
+	apiToken, apiURL string
+	file             string
+	format           string
+}
+
+// with adds the flags to a command.
+func (s *settingsFlags) with(cmd *cobra.Command) *cobra.Command {
+	flags := cmd.Flags()
+	flags.StringVar(&s.apiToken, "api-token", "", "apiTokenInstance, or {file./path}; default is the variable "+apiTokenVariable)
+	flags.StringVar(&s.apiURL, "api-url", vendorapi.DefaultURL, "apiUrl, as in the console")
+	flags.StringVar(&s.file, "instances", "", "file of instances, a line each: ID API_TOKEN [API_URL]")
+	flags.StringVar(&s.format, "format", formatText, "text or json")
+	return cmd
+}
+
+// clients are the instances that a command is about: the one that is named, or those of the file, or
+// those of it that are named.
+func (s *settingsFlags) clients(cmd *cobra.Command, ids []string) ([]*vendorapi.Client, error) {
+	if s.format != formatText && s.format != formatJSON {
+		return nil, fmt.Errorf("invalid --format %q; want text or json", s.format)
+	}
+	for i, id := range ids {
+		if !isInstanceID(id) {
+			return nil, fmt.Errorf("%q is no instance's id; want 1 to 20 digits", clip(id))
+		}
+		if slices.Contains(ids[:i], id) {
+			return nil, fmt.Errorf("instance %s is named twice", id)
+		}
+	}
+	if err := checkURL("--api-url", s.apiURL); err != nil {
+		return nil, err
+	}
+	if s.file != "" {
+		if cmd.Flags().Changed("api-token") {
+			return nil, errors.New("--api-token is of one instance; the file of --instances has a token for each")
+		}
+		return s.listed(ids)
+	}
+	if len(ids) != 1 {
+		return nil, errors.New("want the id of one instance, or a file with --instances")
+	}
+	token := s.apiToken
+	if !cmd.Flags().Changed("api-token") {
+		if token = os.Getenv(apiTokenVariable); token == "" {
+			return nil, fmt.Errorf("no API token; want it in the variable %s, by --api-token, or in a file with --instances", apiTokenVariable)
+		}
+	}
+	client, err := s.client(ids[0], token, s.apiURL)
+	if err != nil {
+		return nil, fmt.Errorf("API token: %w", err)
+	}
+	return []*vendorapi.Client{client}, nil
+}
+
+func (s *settingsFlags) client(id, token, apiURL string) (*vendorapi.Client, error) {
+	token, err := resolve(token)
+	if err != nil {
+		return nil, err
+	}
+	token = strings.TrimSpace(token) // a file ends with a line's end
+	if strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return nil, errors.New("it has spaces, or what is not ASCII, in it")
+	}
+	return &vendorapi.Client{URL: apiURL, Instance: id, Token: token}, nil
+}
+
+// listed are the instances of the file. Its errors name the line, never what is in it.
+func (s *settingsFlags) listed(only []string) (clients []*vendorapi.Client, err error) {
+	text, err := os.ReadFile(s.file)
+	if err != nil {
+		return nil, fmt.Errorf("--instances: %w", err)
+	}
+	known := make(map[string]bool)
+	number := 0
+	for line := range strings.Lines(string(text)) {
+		number++
+		fields := strings.Fields(withoutComment(line))
+		if len(fields) == 0 {
+			continue
+		}
+		problem := func(err error) error { return fmt.Errorf("--instances: %s:%d: %w", s.file, number, err) }
+		if len(fields) < 2 || len(fields) > 3 || !isInstanceID(fields[0]) {
+			return nil, problem(errors.New("want an id, its API token and, if it is another, its API's URL"))
+		}
+		id, apiURL := fields[0], s.apiURL
+		if len(fields) == 3 {
+			apiURL = fields[2]
+			if err := checkURL("apiUrl", apiURL); err != nil {
+				return nil, problem(err)
+			}
+		}
+		if known[id] {
+			return nil, problem(fmt.Errorf("instance %s is there already", id))
+		}
+		known[id] = true
+		if len(only) > 0 && !slices.Contains(only, id) {
+			continue
+		}
+		client, err := s.client(id, fields[1], apiURL)
+		if err != nil {
+			return nil, problem(fmt.Errorf("API token: %w", err))
+		}
+		clients = append(clients, client)
+	}
+	for _, id := range only {
+		if !known[id] {
+			return nil, fmt.Errorf("--instances: %s: no instance %s in it", s.file, id)
+		}
+	}
+	if len(clients) == 0 {
+		return nil, fmt.Errorf("--instances: %s: no instance in it", s.file)
+	}
+	return clients, nil
+}
+
+// checkURL wants http or https. Its error does not quote the URL, which may have a password in it.
+func checkURL(what, text string) error {
+	parsed, err := url.Parse(text)
+	if err != nil || parsed.Host == "" || parsed.Scheme != "https" && parsed.Scheme != "http" {
+		return fmt.Errorf("invalid %s; want a URL that begins with https:// (or http://) and a host", what)
+	}
+	return nil
+}
+
+const (
+	// settingsPace is the vendor's limit: one call of getSettings, and of setSettings, a second.
+	settingsPace = time.Second
+	// settingsTries is how often a call is made that is answered 429 or 5xx.
+	settingsTries = 5
+	// longestRetryAfter is how long a command waits before another try, whatever the API wishes.
+	longestRetryAfter = time.Minute
+)
+
+// insist makes a call again, later, if the API says 429 or 5xx.
+func insist(ctx context.Context, call func() error) error {
+	pause := settingsPace
+	for try := 1; ; try++ {
+		err := call()
+		var e *vendorapi.Error
+		if err == nil || try == settingsTries || !errors.As(err, &e) ||
+			e.Status != http.StatusTooManyRequests && e.Status < http.StatusInternalServerError {
+			return err
+		}
+		if !pauseFor(ctx, max(pause, min(e.RetryAfter, longestRetryAfter))) {
+			return err
+		}
+		pause *= 2
+	}
+}
+
+// pauseFor waits, and tells whether ctx is not over.
+func pauseFor(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,332 @@
+package greenapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/greenapi-community/caddy-green-api/vendorapi"
+)
+
+func settingsSet() *cobra.Command {
+	s := &settingChange{flags: new(settingsFlags)}
+	cmd := &cobra.Command{
+		Use:   "set [<instance>...]",
+		Short: "Sets the settings that are about notifications",
+		Long: `Sets webhookUrl (--url), webhookUrlToken (--token) and webhook switches (--switch, by the vendor's
+names, or --all), and prints what differs from before. Everything else stays as it is. If nothing
+differs, nothing is set: to set an instance's settings restarts it. With --url "" notifications are
+kept for the HTTP API.
+
+It can take five minutes until settings are in force. With --wait the command waits until the API
+shows them.
+
+Switches: ` + strings.Join(vendorapi.WebhookSwitches, ", ") + `.
+
+With --format json it prints an object a line: instance; outcome, one of unchanged, dry_run, saved,
+in_force and failed; changes, each with name, before and after; and error.
+
+Exit status: 0 if all are set, 1 if some are not, 2 if the command was not understood.`,
+		Example: `  caddy green-api settings set 1101000001 --url https://hooks.example.com/green-api/webhook \
+      --token {env.GREEN_API_TOKEN} --all yes --switch deviceWebhook=no --wait
+  caddy green-api settings set --instances instances.txt --url "" --dry-run`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			clients, err := s.flags.clients(cmd, args)
+			if err == nil {
+				err = s.complete(cmd)
+			}
+			if err != nil {
+				return usageError(cmd, err)
+			}
+			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+			defer stop()
+			return s.run(ctx, cmd, clients)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&s.url, "url", "", `webhookUrl; "" for none`)
+	flags.StringVar(&s.token, "token", "", `webhookUrlToken as in the console, {env.NAME} or {file./path}; "" for none`)
+	flags.StringSliceVar(&s.switches, "switch", nil, "NAME=yes or NAME=no; may be repeated")
+	flags.StringVar(&s.all, "all", "", "yes or no, for all webhook switches that the instance has, but those of --switch")
+	flags.BoolVar(&s.dryRun, "dry-run", false, "print what differs, and set nothing")
+	flags.BoolVar(&s.wait, "wait", false, "until the settings are in force")
+	flags.DurationVar(&s.waitTimeout, "wait-timeout", 10*time.Minute, "how long to wait at most")
+	return s.flags.with(cmd)
+}
+
+// settingChange is what is to be set.
+type settingChange struct {
+	flags        *settingsFlags
+	url, token   string
+	switches     []string
+	all          string
+	dryRun, wait bool
+	waitTimeout  time.Duration
+
+	named vendorapi.Settings // without those of all
+}
+
+// complete checks what is to be set.
+func (s *settingChange) complete(cmd *cobra.Command) error {
+	s.named = make(vendorapi.Settings)
+	if cmd.Flags().Changed("url") {
+		if s.url != "" {
+			if err := checkURL("--url", s.url); err != nil {
+				return err
+			}
+		}
+		s.named[vendorapi.WebhookURL] = s.url
+	}
+	if cmd.Flags().Changed("token") {
+		token, err := webhookToken(s.token)
+		if err != nil {
+			return fmt.Errorf("--token: %w", err)
+		}
+		s.named[vendorapi.WebhookURLToken] = token
+	}
+	for _, text := range s.switches {
+		name, value, _ := strings.Cut(text, "=")
+		if !slices.Contains(vendorapi.WebhookSwitches, name) {
+			return fmt.Errorf("unknown --switch %q; want one of %s", clip(name), strings.Join(vendorapi.WebhookSwitches, ", "))
+		}
+		if value != "yes" && value != "no" {
+			return fmt.Errorf("invalid --switch %s; want %s=yes or %s=no", clip(text), name, name)
+		}
+		if before, twice := s.named[name]; twice && before != value {
+			return fmt.Errorf("--switch %s is both yes and no", name)
+		}
+		s.named[name] = value
+	}
+	if s.all != "" && s.all != "yes" && s.all != "no" {
+		return fmt.Errorf("invalid --all %q; want yes or no", s.all)
+	}
+	if s.waitTimeout <= 0 {
+		return fmt.Errorf("invalid --wait-timeout %s; want a duration above 0s", s.waitTimeout)
+	}
+	if len(s.named) == 0 && s.all == "" {
+		return errors.New("nothing to set; want --url, --token, --switch or --all")
+	}
+	return nil
+}
+
+// webhookToken is a webhookUrlToken from the command line. Its errors never have a piece of it.
+func webhookToken(text string) (string, error) {
+	if text == "" {
+		return "", nil
+	}
+	if dollar.MatchString(text) {
+		return "", errDollar
+	}
+	token, err := resolve(text)
+	if err != nil {
+		return "", err
+	}
+	token = strings.TrimSpace(token)
+	if _, _, ok := splitToken(token); !ok {
+		return "", errTokenForm
+	}
+	return token, nil
+}
+
+// wanted are the settings that an instance is to have.
+func (s *settingChange) wanted(current vendorapi.Settings) vendorapi.Settings {
+	wanted := make(vendorapi.Settings)
+	if s.all != "" {
+		for _, name := range vendorapi.WebhookSwitches {
+			if _, there := current[name]; there {
+				wanted[name] = s.all
+			}
+		}
+	}
+	maps.Copy(wanted, s.named)
+	return wanted
+}
+
+// What became of an instance's settings. Programs rely on the names.
+const (
+	settingsUnchanged = "unchanged"
+	settingsDryRun    = "dry_run"
+	settingsSaved     = "saved"
+	settingsInForce   = "in_force"
+	settingsFailed    = "failed"
+)
+
+// settingsDone is set's JSON output.
+type settingsDone struct {
+	Instance string          `json:"instance"`
+	Outcome  string          `json:"outcome"`
+	Changes  []changedOption `json:"changes"`
+	Error    string          `json:"error"`
+
+	client *vendorapi.Client
+	wanted vendorapi.Settings
+}
+
+type changedOption struct {
+	Name   string `json:"name"`
+	Before string `json:"before"`
+	After  string `json:"after"`
+}
+
+// run sets the settings of all instances, and then waits for all of them.
+func (s *settingChange) run(ctx context.Context, cmd *cobra.Command, clients []*vendorapi.Client) error {
+	var waiting []*settingsDone
+	failed := false
+	for _, client := range clients {
+		done := s.change(ctx, client)
+		failed = failed || done.Outcome == settingsFailed
+		if done.Outcome == settingsSaved && s.wait {
+			waiting = append(waiting, done)
+			if s.flags.format == formatJSON {
+				continue // printed at the end
+			}
+		}
+		if err := s.print(cmd, done); err != nil {
+			return err
+		}
+	}
+	if len(waiting) > 0 {
+		ctx, cancel := context.WithTimeout(ctx, s.waitTimeout)
+		defer cancel()
+		err := s.await(ctx, waiting, func(done *settingsDone) error {
+			failed = failed || done.Outcome == settingsFailed
+			if s.flags.format != formatJSON {
+				done.Changes = nil // printed before
+			}
+			return s.print(cmd, done)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if failed {
+		return errFindings
+	}
+	return nil
+}
+
+// change sets the settings of an instance that differ.
+func (s *settingChange) change(ctx context.Context, client *vendorapi.Client) *settingsDone {
+	done := &settingsDone{Instance: client.Instance, Changes: []changedOption{}, client: client}
+	current, err := currentSettings(ctx, client)
+	if err != nil {
+		return done.fail(err)
+	}
+	wanted := s.wanted(current)
+	done.wanted = make(vendorapi.Settings)
+	for _, name := range current.Differing(wanted) {
+		done.wanted[name] = wanted[name]
+		done.Changes = append(done.Changes, changedOption{name, showable(name, current.Text(name)), showable(name, wanted.Text(name))})
+	}
+	switch {
+	case len(done.Changes) == 0:
+		done.Outcome = settingsUnchanged
+	case s.dryRun:
+		done.Outcome = settingsDryRun
+	default:
+		done.Outcome = settingsSaved
+		if err := insist(ctx, func() error { return client.SetSettings(ctx, done.wanted) }); err != nil {
+			return done.fail(err)
+		}
+	}
+	return done
+}
+
+// fail says why. The API may have said what it does not take, so the webhookUrlToken is taken out.
+func (d *settingsDone) fail(err error) *settingsDone {
+	d.Outcome, d.Error = settingsFailed, err.Error()
+	if _, token, ok := splitToken(d.wanted.Text(vendorapi.WebhookURLToken)); ok {
+		d.Error = strings.ReplaceAll(d.Error, token, notShown)
+	}
+	return d
+}
+
+// await asks for the settings of all, each at most once a second, until they are as wanted.
+func (s *settingChange) await(ctx context.Context, waiting []*settingsDone, tell func(*settingsDone) error) error {
+	problems := make(map[*settingsDone]error) // the last of each
+	for pauseFor(ctx, settingsPace) && len(waiting) > 0 {
+		var left []*settingsDone
+		for _, done := range waiting {
+			current, err := done.client.GetSettings(ctx)
+			if ctx.Err() == nil {
+				problems[done] = err
+			}
+			switch {
+			case err == nil && len(current.Differing(done.wanted)) == 0:
+				done.Outcome = settingsInForce
+			case errors.Is(err, vendorapi.ErrUnauthorized), errors.Is(err, vendorapi.ErrForbidden), errors.Is(err, vendorapi.ErrInvalid):
+				done.fail(err)
+			default:
+				left = append(left, done)
+				var e *vendorapi.Error
+				if errors.As(err, &e) && e.RetryAfter > 0 {
+					pauseFor(ctx, min(e.RetryAfter, longestRetryAfter))
+				}
+				continue
+			}
+			if err := tell(done); err != nil {
+				return err
+			}
+		}
+		if waiting = left; len(waiting) == 0 {
+			return nil
+		}
+	}
+	for _, done := range waiting {
+		err := fmt.Errorf("saved, but not in force after %s", s.waitTimeout)
+		if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			err = errors.New("saved; told to stop before they were in force")
+		}
+		if problem := problems[done]; problem != nil {
+			err = fmt.Errorf("%w: %w", err, problem)
+		}
+		if err := tell(done.fail(err)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// print prints what became of an instance's settings.
+func (s *settingChange) print(cmd *cobra.Command, done *settingsDone) error {
+	out := cmd.OutOrStdout()
+	if s.flags.format == formatJSON {
+		return json.NewEncoder(out).Encode(done)
+	}
+	for _, change := range done.Changes {
+		after := quoted(change.After)
+		if change.Before == change.After {
+			after += " (another)"
+		}
+		fmt.Fprintf(out, "%s  %s: %s -> %s\n", done.Instance, change.Name, quoted(change.Before), after)
+	}
+	if done.Outcome == settingsFailed {
+		return sayFailed(cmd, done.Instance, errors.New(done.Error))
+	}
+	_, err := io.WriteString(out, done.Instance+"  "+map[string]string{
+		settingsUnchanged: "nothing differs, so nothing is set",
+		settingsDryRun:    "dry run, so nothing is set",
+		settingsSaved:     "saved; the instance restarts, and it can take five minutes until the settings are in force",
+		settingsInForce:   "in force",
+	}[done.Outcome]+"\n")
+	return err
+}
+
+// quoted is a setting's value in a line.
+func quoted(value string) string {
+	if value == "" {
+		return `""`
+	}
+	return printable(value)
+}

@@ -1,0 +1,320 @@
+package greenapi
+
+import (
+	"encoding/json"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/greenapi-community/caddy-green-api/internal/standin"
+)
+
+const (
+	apiToken     = "demo-api-token"
+	otherAPI     = "demo-api-token-of-another"
+	webhookTok   = "demo-webhook-token"
+	oldWebhook   = "demo-old-webhook-token"
+	wholeSetting = `{"webhookUrl":"https://old.example.com","webhookUrlToken":"` + oldWebhook + `","stateWebhook":"yes"}`
+)
+
+// settingsBench runs settings commands against a stand-in of GREEN-API.
+type settingsBench struct {
+	*standin.Server
+	t   *testing.T
+	url string
+}
+
+// newSettingsBench has two instances. Settings are in force after 300 ms.
+func newSettingsBench(t *testing.T) *settingsBench {
+	t.Helper()
+	vendor := standin.New(standin.Options{Scale: 1000, NoLimits: true})
+	server := httptest.NewServer(vendor)
+	t.Cleanup(func() { vendor.Close(); server.Close() })
+	vendor.Add("1101000001", apiToken)
+	vendor.Add("1101000002", otherAPI)
+	t.Setenv(apiTokenVariable, apiToken)
+	return &settingsBench{vendor, t, server.URL}
+}
+
+// run runs a command, and fails the test if it prints a token.
+func (b *settingsBench) run(wantCode int, args ...string) (stdout, stderr string) {
+	b.t.Helper()
+	stdout, stderr, code := runCaddy(b.t, b.t.TempDir(), "", append(append([]string{"green-api", "settings"}, args...), "--api-url", b.url)...)
+	if code != wantCode {
+		b.t.Errorf("%q: exit code %d, want %d; stdout %q, stderr %q", args, code, wantCode, stdout, stderr)
+	}
+	for _, secret := range []string{apiToken, otherAPI, webhookTok, oldWebhook} {
+		if strings.Contains(stdout+stderr, secret) {
+			b.t.Errorf("%q prints %s: stdout %q, stderr %q", args, secret, stdout, stderr)
+		}
+	}
+	return stdout, stderr
+}
+
+// begin gives an instance settings that are in force.
+func (b *settingsBench) begin(settings string) {
+	b.t.Helper()
+	b.set("1101000001", apiToken, settings)
+}
+
+func (b *settingsBench) set(instance, token, settings string) {
+	b.t.Helper()
+	r := httptest.NewRequest("POST", "/waInstance"+instance+"/setSettings/"+token, strings.NewReader(settings))
+	w := httptest.NewRecorder()
+	b.ServeHTTP(w, r)
+	if w.Code != 200 {
+		b.t.Fatalf("%d %s", w.Code, w.Body)
+	}
+	b.inForce(instance)
+}
+
+// inForce waits until an instance has restarted.
+func (b *settingsBench) inForce(instance string) {
+	b.t.Helper()
+	token := map[string]string{"1101000001": apiToken, "1101000002": otherAPI}[instance]
+	eventually(b.t, "settings in force", func() bool {
+		w := httptest.NewRecorder()
+		b.ServeHTTP(w, httptest.NewRequest("GET", "/waInstance"+instance+"/getStateInstance/"+token, nil))
+		return strings.Contains(w.Body.String(), "authorized")
+	})
+}
+
+// file writes a file of instances.
+func (b *settingsBench) file(text string) string {
+	b.t.Helper()
+	path := filepath.Join(b.t.TempDir(), "instances.txt")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		b.t.Fatal(err)
+	}
+	return path
+}
+
+func wantLines(t *testing.T, got string, want ...string) {
+	t.Helper()
+	if joined := strings.Join(want, "\n") + "\n"; got != joined {
+		t.Errorf("got:\n%s\nwant:\n%s", got, joined)
+	}
+}
+
+func TestSettingsGet(t *testing.T) {
+	b := newSettingsBench(t)
+	b.begin(`{"webhookUrl":"https://user:secret@old.example.com/hook","webhookUrlToken":"` + oldWebhook + `","stateWebhook":"yes"}`)
+	stdout, stderr := b.run(0, "get", "1101000001")
+	for _, part := range []string{
+		"1101000001\n    webhookUrl                 https://user:xxxxx@old.example.com/hook\n    webhookUrlToken            REDACTED\n    incomingWebhook            no\n",
+		"    stateWebhook               yes\n",
+	} {
+		if !strings.Contains(stdout, part) {
+			t.Errorf("lacks %q:\n%s", part, stdout)
+		}
+	}
+	if stderr != "" || strings.Contains(stdout, "wid") || strings.Contains(stdout, "delay") {
+		t.Errorf("stderr %q, stdout %s", stderr, stdout)
+	}
+
+	// Several, of which one has a wrong token, and one whose API is elsewhere.
+	t.Setenv("SETTINGS_TEST_TOKEN", otherAPI)
+	file := b.file("# ID TOKEN URL\n1101000001 demo-wrong-token # ours\n\n1101000002\t{env.SETTINGS_TEST_TOKEN} " + b.url + "/v3/\n")
+	stdout, _ = b.run(1, "get", "--instances", file, "--format", "json")
+	lines := strings.Split(strings.TrimSpace(stdout), "\n")
+	if len(lines) != 2 || lines[0] != `{"instance":"1101000001","settings":{},"error":"getSettings: the API does not take the token (status 401)"}` ||
+		!strings.Contains(lines[1], `"incomingWebhook":"no"`) {
+		t.Fatalf("%q", lines)
+	}
+	var got settingsGot
+	if err := json.Unmarshal([]byte(lines[1]), &got); err != nil || got.Error != "" || got.Settings["webhookUrlToken"] != "" || len(got.Settings) != 15 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	stdout, stderr = b.run(1, "get", "--instances", file)
+	if !strings.HasPrefix(stdout, "1101000002\n") || stderr != "caddy green-api settings get: instance 1101000001: getSettings: the API does not take the token (status 401)\n" {
+		t.Errorf("stdout %q, stderr %q", stdout, stderr)
+	}
+	if stdout, _ = b.run(0, "get", "1101000002", "--instances", file); !strings.HasPrefix(stdout, "1101000002\n    webhookUrl                 \"\"\n") {
+		t.Error(stdout)
+	}
+	if stdout, _ = b.run(0, "get", "1101000002", "--api-token", "{env.SETTINGS_TEST_TOKEN}"); !strings.HasPrefix(stdout, "1101000002\n") {
+		t.Error(stdout)
+	}
+}
+
+func TestSettingsSet(t *testing.T) {
+	b := newSettingsBench(t)
+	b.begin(wholeSetting)
+	set := b.Calls("setSettings")
+	args := []string{"set", "1101000001", "--url", "https://hooks.example.com/hook", "--token", webhookTok, "--switch", "incomingWebhook=yes", "--switch", "stateWebhook=yes"}
+	changes := []string{
+		"1101000001  incomingWebhook: no -> yes", "1101000001  webhookUrl: https://old.example.com -> https://hooks.example.com/hook",
+		"1101000001  webhookUrlToken: REDACTED -> REDACTED (another)",
+	}
+	stdout, _ := b.run(0, append(args, "--dry-run", "--wait")...)
+	wantLines(t, stdout, append(changes, "1101000001  dry run, so nothing is set")...)
+	if b.Calls("setSettings") != set {
+		t.Fatal("a dry run calls setSettings")
+	}
+	stdout, _ = b.run(0, args...)
+	wantLines(t, stdout, append(changes, "1101000001  saved; the instance restarts, and it can take five minutes until the settings are in force")...)
+	b.inForce("1101000001")
+	settings := b.Settings("1101000001")
+	if settings["webhookUrl"] != "https://hooks.example.com/hook" || settings["webhookUrlToken"] != webhookTok || settings["incomingWebhook"] != "yes" ||
+		settings["outgoingWebhook"] != "no" || b.Calls("setSettings") != set+1 {
+		t.Errorf("%v, %d calls", settings, b.Calls("setSettings"))
+	}
+	stdout, _ = b.run(0, append(args, "--wait")...)
+	wantLines(t, stdout, "1101000001  nothing differs, so nothing is set")
+	if b.Calls("setSettings") != set+1 {
+		t.Error("nothing differs, and setSettings is called")
+	}
+
+	stdout, _ = b.run(0, "set", "1101000001", "--url", "", "--token", "", "--all", "yes", "--switch", "deviceWebhook=no", "--wait", "--format", "json")
+	var done settingsDone
+	if err := json.Unmarshal([]byte(stdout), &done); err != nil || done.Outcome != settingsInForce || done.Error != "" || len(done.Changes) != 12 {
+		t.Errorf("%v: %s", err, stdout)
+	}
+	settings = b.Settings("1101000001")
+	if settings["webhookUrl"] != "" || settings["webhookUrlToken"] != "" || settings["outgoingCallWebhook"] != "yes" || settings["deviceWebhook"] != "no" ||
+		settings["keepOnlineStatus"] != "no" {
+		t.Errorf("%v", settings)
+	}
+}
+
+// TestSettingsWait: the command ends when settings are in force, and says so if they are not.
+func TestSettingsWait(t *testing.T) {
+	b := newSettingsBench(t)
+	file := b.file("1101000001 " + apiToken + "\n1101000002 " + otherAPI + "\n")
+	stdout, _ := b.run(0, "set", "--instances", file, "--switch", "stateWebhook=yes", "--wait")
+	saved := "saved; the instance restarts, and it can take five minutes until the settings are in force"
+	wantLines(t, stdout, "1101000001  stateWebhook: no -> yes", "1101000001  "+saved, "1101000002  stateWebhook: no -> yes", "1101000002  "+saved,
+		"1101000001  in force", "1101000002  in force")
+
+	// Whatever the API says meanwhile, but that the token is wrong.
+	get := b.Calls("getSettings")
+	b.Fault(func(method, _ string) *standin.Fault {
+		if n := b.Calls("getSettings") - get; method == "getSettings" && n > 1 && n < 4 {
+			return &standin.Fault{Status: map[bool]int{true: 429, false: 502}[n == 2]}
+		}
+		return nil
+	})
+	if stdout, _ = b.run(0, "set", "1101000001", "--switch", "stateWebhook=no", "--wait"); !strings.HasSuffix(stdout, "1101000001  in force\n") {
+		t.Error(stdout)
+	}
+	if n := b.Calls("getSettings") - get; n != 4 {
+		t.Errorf("%d calls of getSettings", n)
+	}
+
+	// Settings that never come into force.
+	b.Fault(func(method, _ string) *standin.Fault {
+		if method == "setSettings" {
+			return &standin.Fault{Status: 200, Body: `{"saveSettings":true}`}
+		}
+		return nil
+	})
+	stdout, stderr := b.run(1, "set", "1101000001", "--switch", "stateWebhook=yes", "--wait", "--wait-timeout", "1500ms")
+	wantLines(t, stdout, "1101000001  stateWebhook: no -> yes", "1101000001  "+saved)
+	wantLines(t, stderr, "caddy green-api settings set: instance 1101000001: saved, but not in force after 1.5s")
+	stdout, _ = b.run(1, "set", "1101000001", "--switch", "stateWebhook=yes", "--wait", "--wait-timeout", "1500ms", "--format", "json")
+	wantLines(t, stdout, `{"instance":"1101000001","outcome":"failed","changes":[{"name":"stateWebhook","before":"no","after":"yes"}],"error":"saved, but not in force after 1.5s"}`)
+}
+
+// TestSettingsFailures: what fails for one instance does not keep the others from being set.
+func TestSettingsFailures(t *testing.T) {
+	b := newSettingsBench(t)
+	file := b.file("1101000003 demo-token-of-nobody\n1101000001 demo-wrong-token\n1101000002 " + otherAPI + "\n")
+	stdout, stderr := b.run(1, "set", "--instances", file, "--all", "no", "--switch", "incomingWebhook=yes")
+	wantLines(t, stderr,
+		"caddy green-api settings set: instance 1101000003: getSettings: the API does not know the instance at this address (status 403)",
+		"caddy green-api settings set: instance 1101000001: getSettings: the API does not take the token (status 401)")
+	if !strings.HasPrefix(stdout, "1101000002  incomingWebhook: no -> yes\n1101000002  saved;") {
+		t.Error(stdout)
+	}
+	stdout, _ = b.run(1, "set", "1101000001", "--api-token", "demo-wrong-token", "--all", "no", "--format", "json")
+	wantLines(t, stdout, `{"instance":"1101000001","outcome":"failed","changes":[],"error":"getSettings: the API does not take the token (status 401)"}`)
+
+	// A refusal that quotes what it refuses.
+	b.Fault(func(method, _ string) *standin.Fault {
+		if method == "setSettings" {
+			return &standin.Fault{Status: 400, Body: `{"message":"Validation failed: ` + webhookTok + `"}`}
+		}
+		return nil
+	})
+	_, stderr = b.run(1, "set", "1101000001", "--token", "Bearer "+webhookTok)
+	if strings.Count(stderr, "Validation failed: REDACTED (status 400)") != 1 {
+		t.Error(stderr)
+	}
+
+	// 429, then it is fine; and what no other try would mend is not tried again.
+	get := b.Calls("getSettings")
+	b.Fault(func(string, string) *standin.Fault {
+		if b.Calls("getSettings") == get+1 {
+			return &standin.Fault{Status: 429, RetryAfter: "1"}
+		}
+		return nil
+	})
+	if stdout, _ = b.run(0, "get", "1101000001"); !strings.HasPrefix(stdout, "1101000001\n") || b.Calls("getSettings") != get+2 {
+		t.Errorf("%d calls: %s", b.Calls("getSettings")-get, stdout)
+	}
+	b.Fault(func(string, string) *standin.Fault { return &standin.Fault{Status: 466} })
+	_, stderr = b.run(1, "get", "1101000001")
+	if b.Calls("getSettings") != get+3 || !strings.Contains(stderr, "quota") {
+		t.Errorf("%d calls: %s", b.Calls("getSettings")-get, stderr)
+	}
+}
+
+// TestSettingsRefused has what ends with exit code 2, without a call.
+func TestSettingsRefused(t *testing.T) {
+	b := newSettingsBench(t)
+	t.Setenv("SETTINGS_TEST_EMPTY", "")
+	good := b.file("1101000001 " + apiToken + "\n")
+	for _, test := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"get"}, "want the id of one instance, or a file with --instances"},
+		{[]string{"get", "1101000001", "1101000002"}, "want the id of one instance"},
+		{[]string{"get", "one"}, `"one" is no instance's id; want 1 to 20 digits`},
+		{[]string{"get", "1101000001", "--format", "yaml"}, `invalid --format "yaml"; want text or json`},
+		{[]string{"get", "1101000001", "--api-token", "{env.SETTINGS_TEST_EMPTY}"}, "API token: placeholder {env.SETTINGS_TEST_EMPTY} is not set or empty"},
+		{[]string{"get", "1101000001", "--api-token", ""}, "API token: empty value"},
+		{[]string{"get", "1101000001", "--api-token", "two words"}, "API token: it has spaces"},
+		{[]string{"get", "--instances", good, "--api-token", apiToken}, "--api-token is of one instance"},
+		{[]string{"get", "--instances", "nonexistent.txt"}, "--instances: open nonexistent.txt: no such file"},
+		{[]string{"get", "1101000002", "--instances", good}, "no instance 1101000002 in it"},
+		{[]string{"get", "1101000001", "1101000001", "--instances", good}, "instance 1101000001 is named twice"},
+		{[]string{"get", "--instances", b.file("# none\n")}, "no instance in it"},
+		{[]string{"get", "--instances", b.file("\n1101000001\n")}, ":2: want an id, its API token and"},
+		{[]string{"get", "--instances", b.file(apiToken + " 1101000001\n")}, ":1: want an id, its API token and"},
+		{[]string{"get", "--instances", b.file("1101000001 " + apiToken + "\n1101000001 " + otherAPI + "\n")}, ":2: instance 1101000001 is there already"},
+		{[]string{"get", "--instances", b.file("1101000001 " + apiToken + " api.example.com\n")}, ":1: invalid apiUrl; want a URL"},
+		{[]string{"get", "--instances", b.file("1101000001 {env.SETTINGS_TEST_EMPTY}\n")}, ":1: API token: placeholder"},
+		{[]string{"get", "1101000001", "--url", "x"}, "unknown flag: --url"},
+		{[]string{"set", "1101000001"}, "nothing to set; want --url, --token, --switch or --all"},
+		{[]string{"set", "1101000001", "--url", "hooks.example.com"}, "invalid --url; want a URL that begins with https://"},
+		{[]string{"set", "1101000001", "--url", "ftp://hooks.example.com"}, "invalid --url"},
+		{[]string{"set", "1101000001", "--token", "$GREEN_API_TOKEN"}, "--token: it begins with $"},
+		{[]string{"set", "1101000001", "--token", webhookTok + " and more"}, "--token: invalid token"},
+		{[]string{"set", "1101000001", "--token", "{env.SETTINGS_TEST_EMPTY}"}, "--token: placeholder {env.SETTINGS_TEST_EMPTY} is not set or empty"},
+		{[]string{"set", "1101000001", "--switch", "incomingWebhok=yes"}, `unknown --switch "incomingWebhok"; want one of incomingWebhook, outgoingWebhook, `},
+		{[]string{"set", "1101000001", "--switch", "stateWebhook"}, "invalid --switch stateWebhook; want stateWebhook=yes or stateWebhook=no"},
+		{[]string{"set", "1101000001", "--switch", "stateWebhook=yes,stateWebhook=no"}, "--switch stateWebhook is both yes and no"},
+		{[]string{"set", "1101000001", "--all", "on"}, `invalid --all "on"; want yes or no`},
+		{[]string{"set", "1101000001", "--all", "no", "--wait-timeout", "0s"}, "invalid --wait-timeout 0s"},
+	} {
+		stdout, stderr := b.run(2, test.args...)
+		if stdout != "" || !strings.Contains(stderr, test.want) || !strings.HasSuffix(stderr, "see 'caddy green-api settings "+test.args[0]+" --help'\n") {
+			t.Errorf("%q: stdout %q, stderr %q, want %q", test.args, stdout, stderr, test.want)
+		}
+	}
+	if _, stderr, code := runCaddy(t, t.TempDir(), "", "green-api", "settings", "get", "1101000001", "--api-url", "api.example.com"); code != 2 || !strings.Contains(stderr, "invalid --api-url") {
+		t.Errorf("exit code %d, stderr %q", code, stderr)
+	}
+	t.Setenv(apiTokenVariable, "")
+	if _, stderr := b.run(2, "get", "1101000001"); !strings.Contains(stderr, "no API token; want it in the variable "+apiTokenVariable) {
+		t.Error(stderr)
+	}
+	for _, method := range []string{"getSettings", "setSettings"} {
+		if n := b.Calls(method); n != 0 {
+			t.Errorf("%d calls of %s", n, method)
+		}
+	}
+}
