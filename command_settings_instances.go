@@ -42,13 +42,8 @@ func (s *settingsFlags) clients(cmd *cobra.Command, ids []string) ([]*vendorapi.
 	if s.format != formatText && s.format != formatJSON {
 		return nil, fmt.Errorf("invalid --format %q; want text or json", s.format)
 	}
-	for i, id := range ids {
-		if !isInstanceID(id) {
-			return nil, fmt.Errorf("%q is no instance's id; want 1 to 20 digits", clip(id))
-		}
-		if slices.Contains(ids[:i], id) {
-			return nil, fmt.Errorf("instance %s is named twice", id)
-		}
+	if err := checkIDs(ids); err != nil {
+		return nil, err
 	}
 	if err := checkURL("--api-url", s.apiURL); err != nil {
 		return nil, err
@@ -64,30 +59,44 @@ func (s *settingsFlags) clients(cmd *cobra.Command, ids []string) ([]*vendorapi.
 	}
 	token := s.apiToken
 	if !cmd.Flags().Changed("api-token") {
-		if token = os.Getenv(apiTokenVariable); token == "" {
-			return nil, fmt.Errorf("no API token; want it in the variable %s, by --api-token, or in a file with --instances", apiTokenVariable)
-		}
+		token = os.Getenv(apiTokenVariable)
+	}
+	if token == "" {
+		return nil, fmt.Errorf("no API token; want it in the variable %s, by --api-token, or in a file with --instances", apiTokenVariable)
 	}
 	client, err := s.client(ids[0], token, s.apiURL)
 	if err != nil {
-		return nil, fmt.Errorf("API token: %w", err)
+		return nil, err
 	}
 	return []*vendorapi.Client{client}, nil
+}
+
+func checkIDs(ids []string) error {
+	for i, id := range ids {
+		if !isInstanceID(id) {
+			return errors.New("an argument is no instance's id; want 1 to 20 digits")
+		}
+		if slices.Contains(ids[:i], id) {
+			return fmt.Errorf("instance %s is named twice", id)
+		}
+	}
+	return nil
 }
 
 func (s *settingsFlags) client(id, token, apiURL string) (*vendorapi.Client, error) {
 	token, err := resolve(token)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("API token: %w", err)
 	}
 	token = strings.TrimSpace(token) // a file ends with a line's end
 	if strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return nil, errors.New("it has spaces, or what is not ASCII, in it")
+		return nil, errors.New("API token: it has spaces, or what is not ASCII, in it")
 	}
 	return &vendorapi.Client{URL: apiURL, Instance: id, Token: token}, nil
 }
 
-// listed are the instances of the file. Its errors name the line, never what is in it.
+// listed are the instances of the file, or those of it that are named. Its errors name the line,
+// never what is in it.
 func (s *settingsFlags) listed(only []string) (clients []*vendorapi.Client, err error) {
 	text, err := os.ReadFile(s.file)
 	if err != nil {
@@ -101,29 +110,17 @@ func (s *settingsFlags) listed(only []string) (clients []*vendorapi.Client, err 
 		if len(fields) == 0 {
 			continue
 		}
-		problem := func(err error) error { return fmt.Errorf("--instances: %s:%d: %w", s.file, number, err) }
-		if len(fields) < 2 || len(fields) > 3 || !isInstanceID(fields[0]) {
-			return nil, problem(errors.New("want an id, its API token and, if it is another, its API's URL"))
+		client, err := s.parseLine(fields, only)
+		if err == nil && known[fields[0]] {
+			err = fmt.Errorf("instance %s is there already", fields[0])
 		}
-		id, apiURL := fields[0], s.apiURL
-		if len(fields) == 3 {
-			apiURL = fields[2]
-			if err := checkURL("apiUrl", apiURL); err != nil {
-				return nil, problem(err)
-			}
-		}
-		if known[id] {
-			return nil, problem(fmt.Errorf("instance %s is there already", id))
-		}
-		known[id] = true
-		if len(only) > 0 && !slices.Contains(only, id) {
-			continue
-		}
-		client, err := s.client(id, fields[1], apiURL)
 		if err != nil {
-			return nil, problem(fmt.Errorf("API token: %w", err))
+			return nil, fmt.Errorf("--instances: %s:%d: %w", s.file, number, err)
 		}
-		clients = append(clients, client)
+		known[fields[0]] = true
+		if client != nil {
+			clients = append(clients, client)
+		}
 	}
 	for _, id := range only {
 		if !known[id] {
@@ -134,6 +131,24 @@ func (s *settingsFlags) listed(only []string) (clients []*vendorapi.Client, err 
 		return nil, fmt.Errorf("--instances: %s: no instance in it", s.file)
 	}
 	return clients, nil
+}
+
+// parseLine is the instance of a line, or nil if others are named.
+func (s *settingsFlags) parseLine(fields, only []string) (*vendorapi.Client, error) {
+	if len(fields) < 2 || len(fields) > 3 || !isInstanceID(fields[0]) {
+		return nil, errors.New("want an id, its API token and, if it is another, its API's URL")
+	}
+	apiURL := s.apiURL
+	if len(fields) == 3 {
+		apiURL = fields[2]
+		if err := checkURL("apiUrl", apiURL); err != nil {
+			return nil, err
+		}
+	}
+	if len(only) > 0 && !slices.Contains(only, fields[0]) {
+		return nil, nil //nolint:nilnil // as the comment says
+	}
+	return s.client(fields[0], fields[1], apiURL)
 }
 
 // checkURL wants http or https. Its error does not quote the URL, which may have a password in it.

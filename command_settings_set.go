@@ -95,6 +95,22 @@ func (s *settingChange) complete(cmd *cobra.Command) error {
 		}
 		s.named[vendorapi.WebhookURLToken] = token
 	}
+	if err := s.parseSwitches(); err != nil {
+		return err
+	}
+	if s.all != "" && s.all != "yes" && s.all != "no" {
+		return fmt.Errorf("invalid --all %q; want yes or no", s.all)
+	}
+	if s.waitTimeout <= 0 {
+		return fmt.Errorf("invalid --wait-timeout %s; want a duration above 0s", s.waitTimeout)
+	}
+	if len(s.named) == 0 && s.all == "" {
+		return errors.New("nothing to set; want --url, --token, --switch or --all")
+	}
+	return nil
+}
+
+func (s *settingChange) parseSwitches() error {
 	for _, text := range s.switches {
 		name, value, _ := strings.Cut(text, "=")
 		if !slices.Contains(vendorapi.WebhookSwitches, name) {
@@ -107,15 +123,6 @@ func (s *settingChange) complete(cmd *cobra.Command) error {
 			return fmt.Errorf("--switch %s is both yes and no", name)
 		}
 		s.named[name] = value
-	}
-	if s.all != "" && s.all != "yes" && s.all != "no" {
-		return fmt.Errorf("invalid --all %q; want yes or no", s.all)
-	}
-	if s.waitTimeout <= 0 {
-		return fmt.Errorf("invalid --wait-timeout %s; want a duration above 0s", s.waitTimeout)
-	}
-	if len(s.named) == 0 && s.all == "" {
-		return errors.New("nothing to set; want --url, --token, --switch or --all")
 	}
 	return nil
 }
@@ -169,8 +176,10 @@ type settingsDone struct {
 	Changes  []changedOption `json:"changes"`
 	Error    string          `json:"error"`
 
-	client *vendorapi.Client
-	wanted vendorapi.Settings
+	client  *vendorapi.Client
+	wanted  vendorapi.Settings
+	problem error // of the last look
+	printed bool  // Changes, as text
 }
 
 type changedOption struct {
@@ -183,32 +192,26 @@ type changedOption struct {
 func (s *settingChange) run(ctx context.Context, cmd *cobra.Command, clients []*vendorapi.Client) error {
 	var waiting []*settingsDone
 	failed := false
+	tell := func(done *settingsDone) error {
+		failed = failed || done.Outcome == settingsFailed
+		return s.print(cmd, done)
+	}
 	for _, client := range clients {
 		done := s.change(ctx, client)
-		failed = failed || done.Outcome == settingsFailed
 		if done.Outcome == settingsSaved && s.wait {
 			waiting = append(waiting, done)
 			if s.flags.format == formatJSON {
-				continue // printed at the end
+				continue // told at the end
 			}
 		}
-		if err := s.print(cmd, done); err != nil {
+		if err := tell(done); err != nil {
 			return err
 		}
 	}
-	if len(waiting) > 0 {
-		ctx, cancel := context.WithTimeout(ctx, s.waitTimeout)
-		defer cancel()
-		err := s.await(ctx, waiting, func(done *settingsDone) error {
-			failed = failed || done.Outcome == settingsFailed
-			if s.flags.format != formatJSON {
-				done.Changes = nil // printed before
-			}
-			return s.print(cmd, done)
-		})
-		if err != nil {
-			return err
-		}
+	ctx, cancel := context.WithTimeout(ctx, s.waitTimeout)
+	defer cancel()
+	if err := s.await(ctx, waiting, tell); err != nil {
+		return err
 	}
 	if failed {
 		return errFindings
@@ -254,48 +257,54 @@ func (d *settingsDone) fail(err error) *settingsDone {
 
 // await asks for the settings of all, each at most once a second, until they are as wanted.
 func (s *settingChange) await(ctx context.Context, waiting []*settingsDone, tell func(*settingsDone) error) error {
-	problems := make(map[*settingsDone]error) // the last of each
-	for pauseFor(ctx, settingsPace) && len(waiting) > 0 {
+	for len(waiting) > 0 && pauseFor(ctx, settingsPace) {
 		var left []*settingsDone
 		for _, done := range waiting {
-			current, err := done.client.GetSettings(ctx)
-			if ctx.Err() == nil {
-				problems[done] = err
-			}
-			switch {
-			case err == nil && len(current.Differing(done.wanted)) == 0:
-				done.Outcome = settingsInForce
-			case errors.Is(err, vendorapi.ErrUnauthorized), errors.Is(err, vendorapi.ErrForbidden), errors.Is(err, vendorapi.ErrInvalid):
-				done.fail(err)
-			default:
+			done.look(ctx)
+			if done.Outcome == settingsSaved {
 				left = append(left, done)
-				var e *vendorapi.Error
-				if errors.As(err, &e) && e.RetryAfter > 0 {
-					pauseFor(ctx, min(e.RetryAfter, longestRetryAfter))
-				}
 				continue
 			}
 			if err := tell(done); err != nil {
 				return err
 			}
 		}
-		if waiting = left; len(waiting) == 0 {
-			return nil
-		}
+		waiting = left
 	}
 	for _, done := range waiting {
 		err := fmt.Errorf("saved, but not in force after %s", s.waitTimeout)
 		if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			err = errors.New("saved; told to stop before they were in force")
 		}
-		if problem := problems[done]; problem != nil {
-			err = fmt.Errorf("%w: %w", err, problem)
+		if done.problem != nil {
+			err = fmt.Errorf("%w: %w", err, done.problem)
 		}
 		if err := tell(done.fail(err)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// look asks whether what was saved is in force. What the API does not say now it may say later,
+// unless it does not take the call at all.
+func (d *settingsDone) look(ctx context.Context) {
+	current, err := d.client.GetSettings(ctx)
+	if ctx.Err() != nil {
+		return
+	}
+	d.problem = err
+	var e *vendorapi.Error
+	switch {
+	case err == nil:
+		if len(current.Differing(d.wanted)) == 0 {
+			d.Outcome = settingsInForce
+		}
+	case errors.Is(err, vendorapi.ErrUnauthorized), errors.Is(err, vendorapi.ErrForbidden), errors.Is(err, vendorapi.ErrInvalid):
+		d.fail(err)
+	case errors.As(err, &e) && e.RetryAfter > 0:
+		pauseFor(ctx, min(e.RetryAfter, longestRetryAfter))
+	}
 }
 
 // print prints what became of an instance's settings.
@@ -305,12 +314,16 @@ func (s *settingChange) print(cmd *cobra.Command, done *settingsDone) error {
 		return json.NewEncoder(out).Encode(done)
 	}
 	for _, change := range done.Changes {
+		if done.printed {
+			break
+		}
 		after := quoted(change.After)
 		if change.Before == change.After {
 			after += " (another)"
 		}
 		fmt.Fprintf(out, "%s  %s: %s -> %s\n", done.Instance, change.Name, quoted(change.Before), after)
 	}
+	done.printed = true
 	if done.Outcome == settingsFailed {
 		return sayFailed(cmd, done.Instance, errors.New(done.Error))
 	}

@@ -272,10 +272,10 @@ func TestSettingsRefused(t *testing.T) {
 	}{
 		{[]string{"get"}, "want the id of one instance, or a file with --instances"},
 		{[]string{"get", "1101000001", "1101000002"}, "want the id of one instance"},
-		{[]string{"get", "one"}, `"one" is no instance's id; want 1 to 20 digits`},
+		{[]string{"get", "one"}, "an argument is no instance's id; want 1 to 20 digits"},
 		{[]string{"get", "1101000001", "--format", "yaml"}, `invalid --format "yaml"; want text or json`},
 		{[]string{"get", "1101000001", "--api-token", "{env.SETTINGS_TEST_EMPTY}"}, "API token: placeholder {env.SETTINGS_TEST_EMPTY} is not set or empty"},
-		{[]string{"get", "1101000001", "--api-token", ""}, "API token: empty value"},
+		{[]string{"get", "1101000001", "--api-token", ""}, "no API token; want it in the variable"},
 		{[]string{"get", "1101000001", "--api-token", "two words"}, "API token: it has spaces"},
 		{[]string{"get", "--instances", good, "--api-token", apiToken}, "--api-token is of one instance"},
 		{[]string{"get", "--instances", "nonexistent.txt"}, "--instances: open nonexistent.txt: no such file"},

@@ -113,7 +113,7 @@ func (s *Server) receiveNotification(c *call) {
 		case head != nil:
 			c.w.Header().Set("Content-Type", "application/json")
 			// The body as it was queued: it need not be JSON.
-			fmt.Fprintf(c.w, `{"receiptId":%d,"body":%s}`, head.receipt, head.body)
+			_, _ = fmt.Fprintf(c.w, `{"receiptId":%d,"body":%s}`, head.receipt, head.body)
 			return
 		}
 		select {
