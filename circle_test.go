@@ -1,0 +1,81 @@
+package greenapi
+
+import (
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/greenapi-community/caddy-green-api/internal/standin"
+)
+
+// TestCircle goes the whole way round: an instance is pointed at the edge from the command line and
+// posts; then its URL is cleared and it is received; then it posts again. All the time new
+// notifications come. None is lost or out of order.
+func TestCircle(t *testing.T) {
+	const instance = "1101000001"
+	// 5 minutes until settings are in force are 250 ms, and 60 s of pause 50 ms.
+	v := newVendor(t, standin.Options{Scale: 1200}, instance)
+	handlers := []*upstream{newUpstream(t, 200, nil), newUpstream(t, 200, nil)}
+	e := start(t, site(loopback+"deliver {\ndeduplicate 10m\n}\n"+v.receives(instance)+
+		"reverse_proxy "+handlers[0].address+" "+handlers[1].address+" {\nlb_policy green_api chat\n}"))
+	t.Setenv(apiTokenVariable, testAPIToken)
+	set := func(args ...string) {
+		t.Helper()
+		out, problems, code := runCaddy(t, "", "", append([]string{"green-api", "settings", "set", instance, "--api-url", v.url, "--wait"}, args...)...)
+		if code != 0 || strings.Contains(out+problems, testAPIToken) || strings.Contains(out+problems, testToken) {
+			t.Fatalf("exit status %d: %s%s", code, out, problems)
+		}
+	}
+	// came is how many were delivered, by the way they came.
+	came := func() (posted, received int) {
+		for _, record := range e.logs.records(t) {
+			if record.text("outcome") != "delivered" {
+				continue
+			}
+			if record.text("via") == viaHTTPAPI {
+				received++
+			} else {
+				posted++
+			}
+		}
+		return posted, received
+	}
+
+	stop := make(chan struct{})
+	var want []string
+	var queueing sync.WaitGroup
+	queueing.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(5 * time.Millisecond):
+				body := notificationOf(instance, len(want))
+				v.Notify(instance, body)
+				want = append(want, string(body))
+			}
+		}
+	})
+	eventually(t, "some to be received", func() bool { _, received := came(); return received > 10 })
+	set("--url", e.url, "--token", testToken)
+	eventually(t, "some to be posted", func() bool { posted, _ := came(); return posted > 10 })
+	before, _ := came()
+	_, receivedBefore := came()
+	set("--url", "")
+	eventually(t, "some to be received again", func() bool { _, received := came(); return received > receivedBefore+10 })
+	set("--url", e.url)
+	eventually(t, "some to be posted again", func() bool { posted, _ := came(); return posted > before+10 })
+	close(stop)
+	queueing.Wait()
+	eventually(t, "the queue to be empty", func() bool { return v.Queued(instance) == 0 })
+
+	// All are of one chat, so that one handler has them all.
+	got := handlers[0]
+	if len(got.requests()) == 0 {
+		got = handlers[1]
+	}
+	got.wantTaken(t, want)
+	posted, received := came()
+	t.Logf("%d posted, %d received", posted, received)
+}
