@@ -272,18 +272,23 @@ func (s *settingChange) await(ctx context.Context, waiting []*settingsDone, tell
 		waiting = left
 	}
 	for _, done := range waiting {
-		err := fmt.Errorf("saved, but not in force after %s", s.waitTimeout)
-		if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			err = errors.New("saved; told to stop before they were in force")
-		}
-		if done.problem != nil {
-			err = fmt.Errorf("%w: %w", err, done.problem)
-		}
-		if err := tell(done.fail(err)); err != nil {
+		if err := tell(done.fail(s.missed(ctx, done.problem))); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// missed says that the settings are not in force, after the last problem in asking, if there was one.
+func (s *settingChange) missed(ctx context.Context, problem error) error {
+	err := fmt.Errorf("saved, but not in force after %s", s.waitTimeout)
+	if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		err = errors.New("saved; told to stop before they were in force")
+	}
+	if problem != nil {
+		err = fmt.Errorf("%w: %w", err, problem)
+	}
+	return err
 }
 
 // look asks whether what was saved is in force. What the API does not say now it may say later,

@@ -60,7 +60,7 @@ func (e *Error) Error() string {
 }
 
 // Is tells whether target is what this error is.
-func (e *Error) Is(target error) bool { return target != nil && target == e.kind() } //nolint:errorlint // that is what Is does
+func (e *Error) Is(target error) bool { return target != nil && target == e.kind() }
 
 // Unwrap returns the error of the network, if it is one.
 func (e *Error) Unwrap() error { return e.err }

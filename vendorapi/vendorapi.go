@@ -257,8 +257,7 @@ func (c *Client) call(ctx context.Context, verb, method, suffix string, body []b
 
 // unreachable is an error of the network, without the URL that *url.Error carries.
 func (c *Client) unreachable(method string, err error) error {
-	var wrapped *url.Error
-	if errors.As(err, &wrapped) {
+	if wrapped, ok := errors.AsType[*url.Error](err); ok {
 		err = wrapped.Err
 	}
 	text := c.redact(err.Error())

@@ -165,7 +165,7 @@ func wantError(t *testing.T, err, kind error, method string) {
 		return
 	}
 	for _, other := range kinds {
-		if errors.Is(err, other) != (other == kind) {
+		if errors.Is(err, other) != (other == kind) { //nolint:errorlint // the very same
 			t.Errorf("errors.Is(%v, %v): %t", err, other, errors.Is(err, other))
 		}
 	}
@@ -281,7 +281,10 @@ func TestReceived(t *testing.T) {
 		id     int64
 		body   string // "-": none
 	}{
-		{"null", 0, "-"}, {"", 0, "-"}, {" \r\n", 0, "-"}, {" null\n", 0, "-"},
+		{"null", 0, "-"},
+		{"", 0, "-"},
+		{" \r\n", 0, "-"},
+		{" null\n", 0, "-"},
 		{`{"receiptId":1234567,"body":{"a" : 1}}`, 1234567, `{"a" : 1}`},
 		{`{"body":{"a":1},"receiptId":9223372036854775807}`, 9223372036854775807, `{"a":1}`},
 		{`{"receiptId":9007199254740993,"body":{},"more":1}`, 9007199254740993, `{}`},
