@@ -153,7 +153,7 @@ var alertTexts = map[string]string{
 	reasonWebhookURLSet:      "an instance cannot be received because it has a webhookUrl",
 	reasonAPIRefused:         "the HTTP API refuses to let an instance be received",
 	reasonAPIUnavailable:     "the HTTP API is not available, an instance cannot be received",
-	reasonLock:               "Caddy's storage gives no lock, an instance is not received",
+	reasonStorage:            "Caddy's storage fails, an instance is not received",
 	reasonPanic:              "a panic on the way of a notification",
 	reasonFormatChanged:      "GREEN-API seems to have changed a format",
 }

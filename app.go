@@ -46,6 +46,8 @@ type App struct {
 	blocks    map[string]block    // by name
 	receives  map[string]*Receive // by instance
 	receiving bool                // this config's share in the receivers
+	grace     time.Duration       // for what is in hand at the end of the process
+	ctx       caddy.Context
 	drain     *drain
 }
 
@@ -89,7 +91,7 @@ func (App) CaddyModule() caddy.ModuleInfo {
 // Provision checks the settings. It touches no file: a config is also provisioned to be validated,
 // beside a server that runs.
 func (a *App) Provision(ctx caddy.Context) error {
-	a.logger = ctx.Logger()
+	a.ctx, a.logger = ctx, ctx.Logger()
 	a.blocks = make(map[string]block)
 	a.receives = make(map[string]*Receive)
 	a.drain = &drain{servers: make(map[*caddyhttp.Server]bool)}
@@ -186,6 +188,7 @@ func (a *App) Handle(_ context.Context, event caddy.Event) error {
 	case caddy.Exiting():
 		// Before any app is stopped: the app http, for one, waits for its requests.
 		stopWaiting()
+		endReceivers()
 	default:
 		a.drain.wait()
 	}
@@ -200,21 +203,31 @@ func (a *App) takeOver() {
 	a.warnOfEmpty200()
 	quarantineLimit.Store(a.Quarantine.MaxSize)
 	a.operator.alerts.configure(a.Alerts, a.logger)
+	if app, err := a.ctx.AppIfConfigured("http"); err == nil {
+		a.grace = time.Duration(app.(*caddyhttp.App).GracePeriod)
+	}
 	a.startReceivers()
 }
 
-// Stop ends what is received from the HTTP API. All else goes on: requests may still be in flight.
-func (a *App) Stop() error { return a.stopReceivers() }
+// Stop ends what is received from the HTTP API; at the end of the process it waits for what is in hand,
+// as the app http does. All else goes on: requests may still be in flight.
+func (a *App) Stop() error {
+	err := a.stopReceivers()
+	if caddy.Exiting() {
+		awaitReceivers(a.grace)
+	}
+	return err
+}
 
 // Cleanup gives the quarantine up. The last to do so closes it, which may be a request in flight.
 func (a *App) Cleanup() error {
 	if a.stop != nil {
 		a.stop()
 	}
-	var err error
+	err := a.stopReceivers() // Stop is not called if the config fails late
 	if a.held {
 		a.held = false
-		err = releaseQuarantine(a.Quarantine.Path)
+		err = errors.Join(err, releaseQuarantine(a.Quarantine.Path))
 	}
 	if a.operator != nil {
 		err = errors.Join(err, releaseOperator())

@@ -229,7 +229,7 @@ func (l *ledger) send(options sender.Options, queues []sender.Queue, meanwhile f
 	options.Pause = max(options.Pause, chaosPause)
 	options.OnAttempt = l.attempt
 	options.Token = testToken
-	ctx2, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	ctx2, cancel := context.WithTimeout(context.Background(), time.Hour)
 	defer cancel()
 	report, err := sender.Run(ctx2, options, queues...)
 	stop()

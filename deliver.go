@@ -201,7 +201,11 @@ func (h *Handler) deadLetter(v *visit, failure *verdict) *verdict {
 	if h.Deliver.DeadLetter == deadLetterOff {
 		return failure
 	}
-	failures := h.fleet.deadLetters.count(v.body, h.fleet.taken.Load())
+	pause := time.Duration(0) // the sender makes its own
+	if v.via == viaHTTPAPI {
+		pause = receiving.again
+	}
+	failures := h.fleet.deadLetters.count(v.body, h.fleet.taken.Load(), pause, time.Now())
 	failure.fields = append(failure.fields, zap.Int("failures", failures))
 	if failures < int(h.Deliver.DeadLetter) {
 		return failure

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -21,7 +20,8 @@ import (
 func init() {
 	receiving.firstPause, receiving.longestPause = 10*time.Millisecond, 200*time.Millisecond
 	receiving.soon, receiving.patience = 10*time.Millisecond, 300*time.Millisecond
-	receiving.standby = 500 * time.Millisecond
+	receiving.again = 100 * time.Millisecond
+	leasing.beat, leasing.dead, leasing.settle, leasing.look = 200*time.Millisecond, time.Second, 20*time.Millisecond, 50*time.Millisecond
 }
 
 const testAPIToken = "api-canary-d75b3a66374942c5b3c0"
@@ -290,7 +290,7 @@ func TestReceiveReload(t *testing.T) {
 		return site(text + "reverse_proxy " + handler.address)
 	}
 	e := start(t, config(0, instances...))
-	const each = 300
+	const each = 100
 	for _, id := range instances {
 		go noteAll(v, id, each)
 	}
@@ -411,69 +411,7 @@ func TestReceiveMany(t *testing.T) {
 	}
 }
 
-// TestReceiveProcesses: of two edges that share a storage one receives. When it is killed the other
-// takes over, and what was not deleted comes again; when that is told to stop it ends with the
-// notification in hand.
-func TestReceiveProcesses(t *testing.T) {
-	const instance, count = "1101000001", 40
-	v := newVendor(t, standin.Options{}, instance)
-	var slow atomic.Bool
-	began := make(chan struct{}, 100)
-	handler := newUpstream(t, 0, func(http.ResponseWriter, *http.Request) {
-		if slow.Load() {
-			began <- struct{}{}
-			time.Sleep(300 * time.Millisecond)
-		}
-	})
-	dir := t.TempDir()
-	edge := func(name string) *process {
-		e := &edge{t: t, port: freePort(t), dir: filepath.Join(dir, name)}
-		return startProcess(t, e, siteWith("storage file_system "+filepath.Join(dir, "storage"),
-			"green_api {\n"+v.receives(instance)+"reverse_proxy "+handler.address+"\n}\nrespond 404\n"))
-	}
-	first := edge("first")
-	eventually(t, "the first to receive", func() bool { return v.Calls("receiveNotification") > 0 })
-	second := edge("second")
-	polls := v.Calls("receiveNotification")
-	eventually(t, "some requests", func() bool { return v.Calls("receiveNotification") > polls+3 })
-
-	slow.Store(true)
-	want := noteAll(v, instance, count)
-	<-began
-	if err := first.Process.Kill(); err != nil { // with one in hand
-		t.Fatal(err)
-	}
-	_ = first.Wait()
-	<-began // the second has it
-	if _, most := v.Polling(instance); most != 1 {
-		t.Errorf("%d requests at once, want 1", most)
-	}
-	slow.Store(false)
-	eventually(t, "the second to receive", func() bool { return len(v.Deleted(instance)) > count/2 })
-	slow.Store(true)
-	for len(began) > 0 {
-		<-began
-	}
-	noteAll(v, instance, 2)
-	<-began
-	if err := second.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	if err := second.Wait(); err != nil {
-		t.Errorf("the second edge ended with %v", err)
-	}
-	got := handler.requests()
-	if deleted := len(v.Deleted(instance)); deleted != len(got)-1 {
-		t.Errorf("%d deleted, %d handled, want one more: that of the edge that was killed", deleted, len(got))
-	}
-	for i, body := range append([]string{want[0]}, want[:min(len(want), len(got)-1)]...) {
-		if got[i].body != body {
-			t.Fatalf("%d is %s, want %s", i, got[i].body, body)
-		}
-	}
-}
-
-// TestReceiveStorage: without a lock nothing is received; with another storage the lock is taken
+// TestReceiveStorage: without a lease nothing is received; with another storage the lease is taken
 // there.
 func TestReceiveStorage(t *testing.T) {
 	const instance = "1101000001"
@@ -490,13 +428,13 @@ func TestReceiveStorage(t *testing.T) {
 	}
 	e := start(t, with(filepath.Join(file, "storage")))
 	eventually(t, "it to be told", func() bool {
-		return strings.Contains(e.logs.all(), `"notifications of the instance cannot be received","instance":"1101000001","reason":"lock_unavailable"`)
+		return strings.Contains(e.logs.all(), `"notifications of the instance cannot be received","instance":"1101000001","reason":"storage_unavailable"`)
 	})
 	if n := v.Calls("receiveNotification"); n != 0 {
-		t.Errorf("%d calls without a lock", n)
+		t.Errorf("%d calls without a lease", n)
 	}
-	locks := func(storage string) int {
-		found, err := filepath.Glob(filepath.Join(dir, storage, "locks", "*"))
+	leases := func(storage string) int {
+		found, err := filepath.Glob(filepath.Join(dir, storage, "green_api", "receivers", "*"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -506,7 +444,7 @@ func TestReceiveStorage(t *testing.T) {
 		if err := e.load(with(filepath.Join(dir, storage))); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "the lock in storage "+storage, func() bool { return locks(storage) == 1 && locks("one")+locks("two") == 1 })
+		eventually(t, "the lease in storage "+storage, func() bool { return leases(storage) == 1 && leases("one")+leases("two") == 1 })
 		eventually(t, "all to be received", func() bool { return v.Queued(instance) == 0 })
 		if i == 0 {
 			want = append(want, noteAll(v, instance, 1)...)
@@ -516,5 +454,5 @@ func TestReceiveStorage(t *testing.T) {
 	if err := e.load(site(loopback)); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the lock to be given up", func() bool { return locks("two") == 0 })
+	eventually(t, "the lease to be given up", func() bool { return leases("two") == 0 })
 }

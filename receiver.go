@@ -3,13 +3,13 @@ package greenapi
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"math/rand/v2"
 	"net/http"
 	"runtime/debug"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -25,7 +25,7 @@ const (
 	reasonWebhookURLSet  = "webhook_url_set"
 	reasonAPIRefused     = "api_refused"
 	reasonAPIUnavailable = "api_unavailable"
-	reasonLock           = "lock_unavailable"
+	reasonStorage        = "storage_unavailable"
 	reasonPanic          = "panic"
 )
 
@@ -44,17 +44,20 @@ var receiving = struct {
 	firstPause, longestPause time.Duration
 	// How long the API may be unavailable before the operator is told.
 	patience time.Duration
-	// How long it takes until somebody else is said to have the lock.
-	standby time.Duration
+	// How long after a failure the next one counts for the dead letters, as with the sender.
+	again time.Duration
 }{
 	poll: 30 * time.Second, soon: time.Second,
 	firstPause: time.Second, longestPause: time.Minute,
-	patience: time.Minute, standby: 3 * time.Second,
+	patience: time.Minute, again: time.Minute,
 }
 
 // receivers holds the receivers of the process by instance. Each outlives the config that began it,
 // so that there is exactly one over reloads.
 var receivers = caddy.NewUsagePool()
+
+// runsOf lets one receiver of an instance work at a time: of each instance a chan struct{} with a place.
+var runsOf sync.Map
 
 // receiverRuns are the receivers that have not yet come to an end.
 var receiverRuns sync.WaitGroup
@@ -62,16 +65,27 @@ var receiverRuns sync.WaitGroup
 // A receiver polls the API for one instance.
 type receiver struct {
 	instance string
-	config   atomic.Pointer[Receive] // the newest
-	changed  chan struct{}           // there is a newer config
-	ctx      context.Context         // over when it is told to stop
+	changed  chan struct{}   // the API is to be asked in another way
+	ctx      context.Context // over when it is told to stop
 	stop     context.CancelFunc
 
-	handled int64 // receipt of the last notification that need not be received again, 0 for none
+	// The last notification that need not be delivered again, while it is not known to be deleted.
+	handled receipt
+	lead    *Receive  // in whose storage the lease was last seen
+	led     time.Time // and when
 
 	mu      sync.Mutex
+	configs []*Receive // that are in use: the last is the newest, and counts
+	last    *Receive   // that counted
 	state   receiverState
 	trouble trouble
+}
+
+// A receipt is one notification of one queue. Numbers alone come again, in another queue.
+type receipt struct {
+	url string
+	id  int64
+	sum [sha256.Size]byte
 }
 
 // receiverState is what /green_api/status shows of a receiver.
@@ -99,36 +113,69 @@ type trouble struct {
 
 // startReceivers lets the receivers of this config begin, or those that run go on with it.
 func (a *App) startReceivers() {
-	for id, c := range a.receives {
-		shared, _, _ := receivers.LoadOrNew(id, func() (caddy.Destructor, error) { // never fails
-			return newReceiver(c), nil
-		})
-		shared.(*receiver).use(c)
+	if a.receiving {
+		return
 	}
 	a.receiving = true
+	for id, c := range a.receives {
+		shared, loaded, _ := receivers.LoadOrNew(id, func() (caddy.Destructor, error) { // never fails
+			return newReceiver(c), nil
+		})
+		if loaded {
+			shared.(*receiver).use(c)
+		}
+	}
 }
 
-// stopReceivers gives them up. Those that no newer config has end with the notification in hand; the
-// end of the process waits for that.
+// stopReceivers gives them up. Those that no other config has end with the notification in hand.
 func (a *App) stopReceivers() error {
 	if !a.receiving {
 		return nil
 	}
 	a.receiving = false
 	var err error
-	for id := range a.receives {
+	for id, c := range a.receives {
+		eachReceiver(func(r *receiver) {
+			if sameInstance(r.instance) == id {
+				r.drop(c)
+			}
+		})
 		_, deleteErr := receivers.Delete(id)
 		err = errors.Join(err, deleteErr)
-	}
-	if caddy.Exiting() {
-		receiverRuns.Wait()
 	}
 	return err
 }
 
+// eachReceiver calls do with all that run.
+func eachReceiver(do func(*receiver)) {
+	receivers.Range(func(_, value any) bool {
+		do(value.(*receiver))
+		return true
+	})
+}
+
+// endReceivers lets all come to their end together with the HTTP server, at the end of the process.
+func endReceivers() { eachReceiver((*receiver).end) }
+
+// awaitReceivers waits until those that have a notification in hand are done with it, as long as the
+// HTTP server would for a request.
+func awaitReceivers(grace time.Duration) {
+	if grace == 0 {
+		grace = senderTimeout
+	}
+	ended := make(chan struct{})
+	go func() {
+		receiverRuns.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-time.After(grace):
+	}
+}
+
 func newReceiver(c *Receive) *receiver {
-	r := &receiver{instance: c.Instance, changed: make(chan struct{}, 1)}
-	r.config.Store(c)
+	r := &receiver{instance: c.Instance, changed: make(chan struct{}, 1), configs: []*Receive{c}, last: c}
 	r.ctx, r.stop = context.WithCancel(context.Background())
 	r.enter(stateStarting, "")
 	receiverRuns.Go(r.run)
@@ -136,100 +183,134 @@ func newReceiver(c *Receive) *receiver {
 }
 
 // use lets a newer config count, from the next request to the API on.
-func (r *receiver) use(c *Receive) {
-	if r.config.Swap(c) == c {
-		return
+func (r *receiver) use(c *Receive) { r.change(func() { r.configs = append(r.configs, c) }) }
+
+// drop lets a config go. If it was the newest it has failed, and the one before counts again.
+func (r *receiver) drop(c *Receive) {
+	r.change(func() { r.configs = slices.DeleteFunc(r.configs, func(used *Receive) bool { return used == c }) })
+}
+
+func (r *receiver) change(configs func()) {
+	r.mu.Lock()
+	before := r.last
+	configs()
+	if len(r.configs) > 0 { // the last one is for what is in hand
+		r.last = r.configs[len(r.configs)-1]
 	}
-	select {
-	case r.changed <- struct{}{}:
-	default:
+	other := *before.client != *r.last.client
+	r.mu.Unlock()
+	if other {
+		select {
+		case r.changed <- struct{}{}:
+		default:
+		}
 	}
 }
+
+// config is the one that counts.
+func (r *receiver) config() *Receive {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.last
+}
+
+func (r *receiver) storage() certmagic.Storage { return r.config().storage }
 
 // Destruct ends the receiver, without waiting for the notification in hand.
 func (r *receiver) Destruct() error {
-	r.stop()
+	r.end()
 	return nil
 }
 
-// run receives as long as this edge has the instance's lock, until the receiver is told to stop.
+func (r *receiver) end() { r.stop() }
+
+// run receives as long as this edge has the instance's lease, until the receiver is told to stop.
 func (r *receiver) run() {
+	busy, _ := runsOf.LoadOrStore(sameInstance(r.instance), make(chan struct{}, 1))
+	select { // one that was told to stop may have a notification in hand
+	case busy.(chan struct{}) <- struct{}{}:
+	case <-r.ctx.Done():
+		return
+	}
+	defer func() { <-busy.(chan struct{}) }()
+	holdHeart()
+	defer func() { releaseHeart(r.storage()) }()
+	defer func() { dropLease(r.storage(), sameInstance(r.instance)) }()
 	pauses := backOff{}
 	r.pause(rand.N(receiving.firstPause), r.ctx.Done()) // not all at once
 	for r.ctx.Err() == nil {
-		storage := r.config.Load().storage
-		if err := r.lock(storage); err != nil {
-			if r.ctx.Err() == nil {
-				r.fail(reasonLock, zapcore.ErrorLevel, err)
-				r.pause(pauses.next(0), r.changed)
-			}
+		if err := guarded(r.round); err != nil && r.ctx.Err() == nil {
+			r.fail(reasonStorage, zapcore.ErrorLevel, err)
+			r.pause(pauses.next(0), r.changed)
 			continue
 		}
 		pauses = backOff{}
-		r.works()
-		r.receiveWhile(storage)
-		// The process may end, or the storage have been closed with its config: whoever wants the
-		// lock gets it when it is stale.
-		_ = storage.Unlock(context.WithoutCancel(r.ctx), r.lockName())
 	}
 }
 
-func (r *receiver) lockName() string { return "green_api_receive_" + sameInstance(r.instance) }
-
-// lock waits for the instance's lock in Caddy's storage, which all edges of a cluster share. The
-// storage gives it on when its holder dies.
-func (r *receiver) lock(storage certmagic.Storage) error {
-	ctx, cancel := context.WithCancel(r.ctx)
-	defer cancel()
-	standing := time.AfterFunc(receiving.standby, func() {
-		r.enter(stateStandby, "")
-		r.logger().Info("another edge receives for the instance, this one stands by", zap.String("instance", r.instance))
-	})
-	defer standing.Stop()
-	got := make(chan error, 1)
-	go func() { got <- storage.Lock(ctx, r.lockName()) }()
-	for {
-		select {
-		case err := <-got:
-			if err == nil && ctx.Err() != nil { // in the last moment
-				_ = storage.Unlock(context.WithoutCancel(ctx), r.lockName())
-				return ctx.Err()
-			}
-			return err
-		case <-r.changed:
-			if !sameStorage(storage, r.config.Load().storage) {
-				cancel() // begin again with the new one
-			}
+// round gets the lease and receives while it is held. Its error is the storage's.
+func (r *receiver) round() error {
+	if mine, err := r.leads(); err != nil || !mine {
+		if err == nil {
+			r.standBy()
+			r.pause(leasing.look, r.ctx.Done())
 		}
+		return err
+	}
+	r.works()
+	return r.receiveWhileLeading()
+}
+
+// leads tells whether this edge has the lease, and takes it if nobody has.
+func (r *receiver) leads() (bool, error) {
+	if err := stayAlive(r.storage()); err != nil {
+		return false, err
+	}
+	return takeLease(r.ctx, r.storage(), sameInstance(r.instance))
+}
+
+// stillLeads tells whether the lease was not lost, as by standing still for long. It looks seldom: a
+// lease is not taken from whoever was alive just now.
+func (r *receiver) stillLeads() (bool, error) {
+	c := r.config()
+	if c == r.lead && passed(r.led) < leasing.look {
+		return true, nil
+	}
+	if err := stayAlive(c.storage); err != nil {
+		return false, err
+	}
+	mine, err := holdsLease(c.storage, sameInstance(r.instance))
+	if err == nil && !mine && r.lead != nil && r.lead != c { // another storage: nobody need wait for this edge in the old one
+		dropLease(r.lead.storage, sameInstance(r.instance))
+	}
+	if r.lead = nil; mine && err == nil {
+		r.lead, r.led = c, time.Now()
+	}
+	return mine, err
+}
+
+func (r *receiver) standBy() {
+	if r.enter(stateStandby, "") {
+		r.logger().Info("another edge receives for the instance, this one stands by", zap.String("instance", r.instance))
 	}
 }
 
-// sameStorage tells whether a lock in one is a lock in the other. A config has a storage of its own,
-// even if it is the same directory.
-func sameStorage(a, b certmagic.Storage) bool {
-	x, isFile := a.(*certmagic.FileStorage)
-	y, isFileToo := b.(*certmagic.FileStorage)
-	if isFile && isFileToo {
-		return x.Path == y.Path
-	}
-	return a == b
-}
-
-// receiveWhile polls the API while the lock in that storage is the right one.
-func (r *receiver) receiveWhile(storage certmagic.Storage) {
+// receiveWhileLeading polls the API as long as this edge has the lease.
+func (r *receiver) receiveWhileLeading() error {
 	pauses, idle := backOff{}, backOff{}
 	for r.ctx.Err() == nil {
-		c := r.config.Load()
-		if !sameStorage(storage, c.storage) {
-			return
+		if mine, err := r.stillLeads(); err != nil || !mine {
+			return err
 		}
+		c := r.config()
 		began := time.Now()
 		got, err := r.poll(c)
-		c = r.config.Load() // whatever came, it is for the handlers of now
 		switch {
-		case errors.Is(err, context.Canceled): // told to stop, or to go on with another config
+		case errors.Is(err, context.Canceled): // told to stop, or to ask in another way
 		case err != nil:
-			r.pause(pauses.next(r.failedToCall(err)), r.changed)
+			if wait := pauses.next(r.failedToCall(err)); *c.client == *r.config().client {
+				r.pause(wait, r.changed)
+			}
 		case got == nil:
 			r.works()
 			pauses = backOff{}
@@ -237,66 +318,100 @@ func (r *receiver) receiveWhile(storage certmagic.Storage) {
 				r.pause(idle.next(0), r.changed)
 				idle.atMost(5 * receiving.firstPause)
 			}
-		case r.take(c, got):
-			r.works()
-			pauses, idle = backOff{}, backOff{}
-		default: // it stays at the head of the queue
-			r.pause(pauses.next(0), nil)
+		default:
+			mine, err := r.stillLeads()
+			if err != nil || !mine {
+				return err
+			}
+			if r.take(c, got) {
+				r.works()
+				pauses, idle = backOff{}, backOff{}
+			} else { // it stays at the head of the queue
+				r.pause(pauses.next(0), nil)
+			}
 		}
 	}
+	return nil
 }
 
 // poll asks for a notification. The end cuts it short, and a newer config that asks in another way:
 // nothing is lost by that, what is not deleted comes again.
 func (r *receiver) poll(c *Receive) (*vendorapi.Received, error) {
 	ctx, cancel := context.WithCancel(r.ctx)
-	defer cancel()
-	go func() {
+	var watching sync.WaitGroup
+	watching.Go(func() {
 		for {
 			select {
 			case <-r.changed:
-				if newest := r.config.Load(); *newest.client != *c.client || !sameStorage(newest.storage, c.storage) {
+				if *r.config().client != *c.client {
 					cancel()
 				}
 			case <-ctx.Done():
 				return
 			}
 		}
-	}()
+	})
 	got, err := c.client.ReceiveNotification(ctx, receiving.poll)
 	if ctx.Err() != nil && err != nil {
 		err = context.Canceled
 	}
+	cancel()
+	watching.Wait()
 	return got, err
 }
 
-// take gives a notification to the handlers, and deletes it where a posted one would be answered
-// 200. It returns false if it shall be received again.
+// take gives a notification to the handlers of the newest config, and deletes it where a posted one
+// would be answered 200. It returns false if it shall be received again.
 func (r *receiver) take(c *Receive, got *vendorapi.Received) bool {
-	if got.ReceiptID != r.handled {
-		end := c.handler.receive(c, got.Body)
-		if end.status != http.StatusOK {
+	this := receipt{c.client.URL, got.ReceiptID, sha256.Sum256(got.Body)}
+	again := r.handled == this
+	if !again {
+		r.works() // the API does
+		newest := r.config()
+		if end := newest.handler.receive(newest, got.Body); end.status != http.StatusOK {
 			return false
 		}
-		r.handled = got.ReceiptID
+		r.handled = this
 	}
+	deleted, err := r.delete(c, got.ReceiptID)
+	switch {
+	case err != nil:
+		return false
+	case deleted:
+		r.handled = receipt{}
+	case again: // it says that it is not there, and hands it out
+		r.fail(reasonAPIRefused, zapcore.ErrorLevel, errNotDeleted)
+		return false
+	}
+	return true
+}
+
+var errNotDeleted = errors.New("deleteNotification: the notification is not deleted, and comes again")
+
+// lastCall is how long a deletion may take once the receiver is told to stop. Without it the
+// notification would be delivered twice.
+const lastCall = 5 * time.Second
+
+// delete takes a notification off the queue that it came from. An error is one that polling will
+// meet, too.
+func (r *receiver) delete(c *Receive, id int64) (bool, error) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(r.ctx))
+	defer cancel()
+	defer context.AfterFunc(r.ctx, func() { time.AfterFunc(lastCall, cancel) })()
 	pauses := backOff{}
 	for {
-		// The end of the process does not cut this short: it would be delivered twice.
-		_, err := r.config.Load().client.DeleteNotification(context.WithoutCancel(r.ctx), got.ReceiptID)
+		deleted, err := c.client.DeleteNotification(ctx, id)
 		if err == nil {
-			return true
+			return deleted, nil
+		}
+		if r.ctx.Err() != nil {
+			return false, err
 		}
 		after := r.failedToCall(err)
-		switch {
-		case errors.Is(err, vendorapi.ErrUnavailable), errors.Is(err, vendorapi.ErrTooManyRequests):
-			if r.ctx.Err() != nil {
-				return false
-			}
-			r.pause(pauses.next(after), nil)
-		default: // polling knows what to say of it
-			return false
+		if !errors.Is(err, vendorapi.ErrUnavailable) && !errors.Is(err, vendorapi.ErrTooManyRequests) {
+			return false, err
 		}
+		r.pause(pauses.next(after), nil)
 	}
 }
 
@@ -335,7 +450,7 @@ func (r *receiver) fail(reason string, level zapcore.Level, err error) {
 	since := r.trouble.since
 	r.mu.Unlock()
 	r.enter(stateFailing, reason)
-	c := r.config.Load()
+	c := r.config()
 	if write {
 		fields := []zap.Field{zap.String("instance", r.instance), zap.String("reason", reason), zap.String("api_url", c.client.URL), zap.Time("since", since), zap.Error(err)}
 		if level == zapcore.ErrorLevel {
@@ -362,16 +477,19 @@ func (r *receiver) works() {
 	}
 }
 
-func (r *receiver) enter(state, reason string) {
+// enter notes a state, and tells whether it is another than before.
+func (r *receiver) enter(state, reason string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.state.Instance, r.state.Name = r.instance, r.config.Load().handler.Name
-	if r.state.State != state || r.state.Reason != reason {
-		r.state.State, r.state.Reason, r.state.Since = state, reason, time.Now()
+	r.state.Instance, r.state.Name = r.instance, r.last.handler.Name
+	if r.state.State == state && r.state.Reason == reason {
+		return false
 	}
+	r.state.State, r.state.Reason, r.state.Since = state, reason, time.Now()
+	return true
 }
 
-func (r *receiver) logger() *zap.Logger { return r.config.Load().handler.logger }
+func (r *receiver) logger() *zap.Logger { return r.config().handler.logger }
 
 // pause waits; the end of the receiver, or what comes over a channel, cuts it short.
 func (r *receiver) pause(d time.Duration, cut <-chan struct{}) {
@@ -404,20 +522,25 @@ const maxWish = 15 * time.Minute
 // receive takes a notification of the HTTP API the way of one that is posted.
 func (h *Handler) receive(c *Receive, body []byte) (end *verdict) {
 	v := h.madeVisit(c.URI, "", body)
-	v.via, v.n.Instance = viaHTTPAPI, sameInstance(c.Instance) // whatever the body says, or does not
+	v.via, v.n.Instance = viaHTTPAPI, sameInstance(c.Instance) // unless the body says another
 	v.r.Header.Set("Content-Type", "application/json; charset=utf-8")
 	if token := h.Auth.headerFor(v.n.Instance); token != "" {
 		v.r.Header.Set("Authorization", token)
 	}
-	defer func() {
-		if p := recover(); p != nil {
-			h.logger.Error("panic on the way of a notification", zap.String("instance", c.Instance), zap.Any("panic", p), zap.String("stack", string(debug.Stack())))
-			end = &verdict{outcome: failed, reason: reasonPanic, status: http.StatusInternalServerError, level: zap.ErrorLevel, err: errGatePanic}
-			h.record(v, end)
-		}
-	}()
-	end = h.walk(v, h.received, noNext)
-	h.record(v, end)
+	panics := func(do func()) (panicked bool) {
+		defer func() {
+			if p := recover(); p != nil {
+				panicked = true
+				h.logger.Error("panic on the way of a notification", zap.String("instance", c.Instance), zap.Any("panic", p), zap.String("stack", string(debug.Stack())))
+			}
+		}()
+		do()
+		return false
+	}
+	if panics(func() { end = h.walk(v, h.received, noNext) }) {
+		end = &verdict{outcome: failed, reason: reasonPanic, status: http.StatusInternalServerError, level: zap.ErrorLevel, err: errGatePanic}
+	}
+	panics(func() { h.record(v, end) }) // what was delivered stays so
 	return end
 }
 
@@ -429,12 +552,10 @@ var noNext caddyhttp.Handler = caddyhttp.HandlerFunc(func(http.ResponseWriter, *
 // receiverStates are the states of all receivers, by instance.
 func receiverStates() []receiverState {
 	all := []receiverState{}
-	receivers.Range(func(_, value any) bool {
-		r := value.(*receiver)
+	eachReceiver(func(r *receiver) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		all = append(all, r.state)
-		return true
 	})
 	slices.SortFunc(all, func(a, b receiverState) int { return cmp.Compare(a.Instance, b.Instance) })
 	return all

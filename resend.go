@@ -97,20 +97,22 @@ type deadLetterCount struct {
 	key      [sha256.Size]byte
 	failures int
 	taken    uint64
+	at       time.Time
 }
 
 // count adds a failure and returns how many there are. One does not count if the handlers have
-// taken nothing since the last: it may be theirs.
-func (d *deadLetters) count(body []byte, taken uint64) int {
+// taken nothing since the last: it may be theirs. Nor does one that comes sooner than the sender's
+// pause: a short outage is no fault of the notification.
+func (d *deadLetters) count(body []byte, taken uint64, pause time.Duration, now time.Time) int {
 	key := sha256.Sum256(body)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if at, known := d.of[key]; known {
 		d.oldest.MoveToBack(at)
 		c := at.Value.(*deadLetterCount)
-		if taken > c.taken {
+		if taken > c.taken && now.Sub(c.at) >= pause {
 			c.failures++
-			c.taken = taken
+			c.taken, c.at = taken, now
 		}
 		return c.failures
 	}
@@ -120,7 +122,7 @@ func (d *deadLetters) count(body []byte, taken uint64) int {
 	if d.oldest.Len() == maxDeadLetters {
 		d.remove(d.oldest.Front())
 	}
-	d.of[key] = d.oldest.PushBack(&deadLetterCount{key, 1, taken})
+	d.of[key] = d.oldest.PushBack(&deadLetterCount{key, 1, taken, now})
 	return 1
 }
 

@@ -191,12 +191,12 @@ func TestDeadLettersBounded(t *testing.T) {
 	body := make([]byte, 8)
 	for i := range 3 * maxDeadLetters {
 		binary.BigEndian.PutUint64(body, uint64(i))
-		d.count(body, uint64(i))
+		d.count(body, uint64(i), 0, time.Now())
 	}
 	if len(d.of) != maxDeadLetters || d.oldest.Len() != maxDeadLetters {
 		t.Errorf("%d and %d remembered", len(d.of), d.oldest.Len())
 	}
-	if n := d.count(body, 1<<40); n != 2 {
+	if n := d.count(body, 1<<40, 0, time.Now()); n != 2 {
 		t.Errorf("the last one: %d failures", n)
 	}
 }

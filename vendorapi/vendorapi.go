@@ -90,10 +90,35 @@ func (c *Client) ReceiveNotification(ctx context.Context, wait time.Duration) (*
 	return received(answer)
 }
 
-// brokenReceived finds the parts of an answer that is not JSON, because the notification in it is
-// not (it happened: github.com/green-api/issues/issues/553). The order of the vendor's members varies.
-var brokenReceived = regexp.MustCompile(`(?s)^\s*\{\s*(?:"receiptId"\s*:\s*([0-9]{1,18})\s*,\s*"body"\s*:(.*)` +
-	`|"body"\s*:(.*),\s*"receiptId"\s*:\s*([0-9]{1,18})\s*)\}\s*$`)
+// The parts of an answer that is not JSON, because the notification in it is not (it happened:
+// github.com/green-api/issues/issues/553). The order of the vendor's members varies.
+var (
+	receiptFirst = regexp.MustCompile(`^\s*\{\s*"receiptId"\s*:\s*([0-9]{1,18})\s*,\s*"body"\s*:`)
+	bodyFirst    = regexp.MustCompile(`^\s*\{\s*"body"\s*:`)
+	receiptLast  = regexp.MustCompile(`,\s*"receiptId"\s*:\s*([0-9]{1,18})\s*\}\s*$`)
+)
+
+// brokenReceived takes such an answer apart. It looks at its ends only: it may be long.
+func brokenReceived(answer []byte) *Received {
+	const ends = 200
+	answer = bytes.TrimSpace(answer)
+	head, tail := answer[:min(ends, len(answer))], answer[max(0, len(answer)-ends):]
+	digits, body := []byte(nil), []byte(nil)
+	if found := receiptFirst.FindSubmatchIndex(head); found != nil && bytes.HasSuffix(answer, []byte("}")) {
+		digits, body = head[found[2]:found[3]], answer[found[1]:len(answer)-1]
+	} else if begin, end := bodyFirst.FindIndex(head), receiptLast.FindSubmatchIndex(tail); begin != nil && end != nil {
+		from, to := begin[1], len(answer)-len(tail)+end[0]
+		if from > to {
+			return nil
+		}
+		digits, body = tail[end[2]:end[3]], answer[from:to]
+	}
+	if digits == nil {
+		return nil
+	}
+	id, _ := strconv.ParseInt(string(digits), 10, 64) // as many digits fit
+	return &Received{ReceiptID: id, Body: bytes.TrimSpace(body)}
+}
 
 func received(answer []byte) (*Received, error) {
 	if trimmed := bytes.TrimSpace(answer); len(trimmed) == 0 || string(trimmed) == "null" {
@@ -106,16 +131,10 @@ func received(answer []byte) (*Received, error) {
 	if err := json.Unmarshal(answer, &envelope); err == nil && envelope.ReceiptID != nil && envelope.Body != nil {
 		return &Received{ReceiptID: *envelope.ReceiptID, Body: envelope.Body}, nil
 	}
-	parts := brokenReceived.FindSubmatch(answer)
-	if parts == nil {
-		return nil, &Error{Method: "receiveNotification", Status: http.StatusOK, Message: "the answer has no receiptId and body"}
+	if broken := brokenReceived(answer); broken != nil {
+		return broken, nil
 	}
-	digits, body := parts[1], parts[2]
-	if digits == nil {
-		digits, body = parts[4], parts[3]
-	}
-	id, _ := strconv.ParseInt(string(digits), 10, 64) // as many digits fit
-	return &Received{ReceiptID: id, Body: bytes.TrimSpace(body)}, nil
+	return nil, &Error{Method: "receiveNotification", Status: http.StatusOK, Message: "the answer has no receiptId and body"}
 }
 
 // DeleteNotification takes a notification off the queue. It returns false if it was not there.
