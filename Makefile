@@ -1,6 +1,6 @@
 GOLANGCI_VERSION = v2.15.0
 
-.PHONY: check test race chaos fuzz bench bench-stall lint run
+.PHONY: check test race chaos soak fuzz bench bench-stall lint run
 
 check: ## what CI runs
 	.ci/run
@@ -13,6 +13,9 @@ race:
 
 chaos: ## a minute of each kind of failure, ten minutes or so; prints its counts
 	GREEN_API_CHAOS=$(or $(CHAOS),1m) go test -run '^TestChaos' -v -timeout 30m .
+
+soak: ## half an hour of load while everything goes wrong in turn; SOAK=2m for less
+	GREEN_API_SOAK=$(or $(SOAK),30m) go test -run '^TestSoak$$' -v -timeout 2h .
 
 fuzz: ## a minute for each target; FUZZTIME=10m for longer
 	go test -run '^$$' -fuzz '^FuzzParse$$' -fuzztime $(or $(FUZZTIME),1m) ./notification

@@ -82,13 +82,17 @@ func (l *ledger) queues(instances, count int, end time.Time) []sender.Queue {
 
 func (l *ledger) notifications(plan sendPlan, instance string, count int, end time.Time) iter.Seq[sender.Notification] {
 	return func(yield func(sender.Notification) bool) {
+		number, err := strconv.Atoi(instance)
+		if err != nil {
+			l.t.Error(err)
+		}
 		for i := 0; i != count || count == 0; i++ {
 			if count == 0 && time.Now().After(end) {
 				return
 			}
 			mark := fmt.Sprintf("%s-%06d", instance, i)
 			body := personalize(plan.bodies[i%len(plan.bodies)].Body, instance, "CHAOS"+mark, time.Now())
-			if i%50 == 49 {
+			if (i+number-firstInstance)%50 == 49 {
 				body = []byte(`{"typeWebhook":"incomingMessageReceived","instanceData":{"idInstance":` + instance + `}}`)
 			}
 			body = append(body[:len(body)-1], `,"mark":"`+mark+`"}`...)

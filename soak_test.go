@@ -1,0 +1,254 @@
+//go:build linux
+
+package greenapi
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/greenapi-community/caddy-green-api/sender"
+)
+
+// TestSoak lets a process work for long, while one thing after the other goes wrong: reloads, handlers
+// that are killed, a disk that is full, no file descriptor left; and all the time 1,000 connections
+// whose bodies come a byte a second. GREEN_API_SOAK says how long; `make soak` sets it.
+func TestSoak(t *testing.T) {
+	length, err := time.ParseDuration(os.Getenv("GREEN_API_SOAK"))
+	if err != nil {
+		t.Skip("GREEN_API_SOAK is no duration; make soak sets it")
+	}
+	const senders, slow = 500, 1000
+	l := newLedger(t)
+	handlers := l.fleet(3)
+	s := newSoaked(t, handlers)
+	before := s.measure()
+
+	ctx, stop := context.WithCancel(t.Context())
+	var attackers sync.WaitGroup
+	var tried atomic.Int64
+	for range slow {
+		attackers.Go(func() { s.sendSlowly(ctx, &tried) })
+	}
+	faults := s.faults(handlers)
+	counts := make([]int, len(faults))
+	report := l.send(sender.Options{URL: s.edge.url, Rate: 0.3}, spread(l.queues(senders, 0, time.Now().Add(length))), func(ctx context.Context) {
+		for i := 0; pauses(ctx, time.Second); i++ {
+			fault := faults[i%len(faults)]
+			fault.begin()
+			pauses(ctx, 2*time.Second)
+			fault.end()
+			counts[i%len(faults)]++
+		}
+	})
+	stop()
+	attackers.Wait()
+	for i, fault := range faults {
+		t.Logf("%d times: %s", counts[i], fault.name)
+	}
+	t.Logf("%d connections with slow bodies", tried.Load())
+
+	after := s.settled(before)
+	t.Logf("before: %s; after: %s", before, after)
+	if after.goroutines > before.goroutines+20 {
+		t.Errorf("%d goroutines, %d at the beginning", after.goroutines, before.goroutines)
+	}
+	if after.heap > before.heap+32<<20 {
+		t.Errorf("%d bytes of heap, %d at the beginning", after.heap, before.heap)
+	}
+	if err := s.process.Process.Signal(unix.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.process.Wait(); err != nil {
+		t.Errorf("ended with %v", err)
+	}
+	l.verify(s.edge.dir, report)
+	if p99 := report.Quantile(0.99); p99 > 5*time.Second {
+		t.Errorf("p99 of good traffic %s", p99)
+	}
+}
+
+// spread lets queues begin one after the other, in three seconds.
+func spread(queues []sender.Queue) []sender.Queue {
+	for i := range queues {
+		all := queues[i].Notifications
+		queues[i].Notifications = func(yield func(sender.Notification) bool) {
+			time.Sleep(3 * time.Second * time.Duration(i) / time.Duration(len(queues)))
+			all(yield)
+		}
+	}
+	return queues
+}
+
+// soaked is an edge in a process of its own, with an admin API.
+type soaked struct {
+	t       *testing.T
+	edge    *edge
+	process *process
+	admin   *http.Client
+	config  func(n int) string
+}
+
+func newSoaked(t *testing.T, handlers []*faulty) *soaked {
+	s := &soaked{t: t, edge: &edge{t: t, port: freePort(t), dir: filepath.Join(t.TempDir(), "quarantine")}}
+	s.edge.url = "http://127.0.0.1:" + s.edge.port + "/green-api/webhook"
+	socket := filepath.Join(t.TempDir(), "admin")
+	s.config = func(n int) string {
+		return strings.NewReplacer("admin off", "admin unix/"+socket, "level DEBUG", "exclude http.handlers.green_api").Replace(
+			siteWith("servers {\ntimeouts {\nread_header 5s\nread_body 5s\nidle 30s\n}\n}",
+				"green_api /green-api/webhook* {\n"+loopback+fmt.Sprintf("deliver {\ntimeout %ds\n}\n", 100+n%20)+
+					"reverse_proxy"+addresses(handlers)+" {\nlb_policy green_api chat\n}\n}\nrespond 404\n"))
+	}
+	s.process = startProcess(t, s.edge, s.config(0))
+	t.Cleanup(func() { _ = s.process.Process.Kill() })
+	s.admin = &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
+	}}}
+	return s
+}
+
+// ask asks the admin API.
+func (s *soaked) ask(method, path, contentType, body string) string {
+	r, err := http.NewRequest(method, "http://localhost"+path, strings.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", contentType)
+	response, err := s.admin.Do(r)
+	if err != nil {
+		s.t.Errorf("%s %s: %v", method, path, err)
+		return ""
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil || response.StatusCode != http.StatusOK {
+		s.t.Errorf("%s %s: %d %v %s", method, path, response.StatusCode, err, text)
+	}
+	return string(text)
+}
+
+// measured is what the process uses.
+type measured struct{ goroutines, heap, resident, files int }
+
+func (m measured) String() string {
+	return fmt.Sprintf("%d goroutines, %d MiB of heap, %d MiB resident, %d files", m.goroutines, m.heap>>20, m.resident>>20, m.files)
+}
+
+var (
+	goroutineCount = regexp.MustCompile(`goroutine profile: total ([0-9]+)`)
+	heapAlloc      = regexp.MustCompile(`# HeapAlloc = ([0-9]+)`)
+	residentSize   = regexp.MustCompile(`VmRSS:\s*([0-9]+) kB`)
+)
+
+func (s *soaked) measure() (m measured) {
+	number := func(pattern *regexp.Regexp, text string) int {
+		found := pattern.FindStringSubmatch(text)
+		if found == nil {
+			s.t.Fatalf("no %s in %.200q", pattern, text)
+		}
+		n, err := strconv.Atoi(found[1])
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		return n
+	}
+	m.heap = number(heapAlloc, s.ask(http.MethodGet, "/debug/pprof/heap?gc=1&debug=1", "text/plain", ""))
+	m.goroutines = number(goroutineCount, s.ask(http.MethodGet, "/debug/pprof/goroutine?debug=1", "text/plain", ""))
+	status, err := os.ReadFile(s.proc("status"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	m.resident, m.files = number(residentSize, string(status))<<10, s.files()
+	return m
+}
+
+// settled measures when what has ended is gone, or after a minute.
+func (s *soaked) settled(before measured) (m measured) {
+	for range 60 {
+		if m = s.measure(); m.goroutines <= before.goroutines+20 {
+			return m
+		}
+		time.Sleep(time.Second)
+	}
+	return m
+}
+
+func (s *soaked) proc(name string) string {
+	return fmt.Sprintf("/proc/%d/%s", s.process.Process.Pid, name)
+}
+
+func (s *soaked) files() int {
+	open, err := os.ReadDir(s.proc("fd"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return len(open)
+}
+
+// limit sets a soft limit of the process.
+func (s *soaked) limit(resource int, soft uint64) {
+	var now unix.Rlimit
+	err := unix.Prlimit(s.process.Process.Pid, resource, nil, &now)
+	if err == nil {
+		now.Cur = min(soft, now.Max)
+		err = unix.Prlimit(s.process.Process.Pid, resource, &now, nil)
+	}
+	if err != nil {
+		s.t.Error(err)
+	}
+}
+
+// soakFault is what goes wrong for a while.
+type soakFault struct {
+	name       string
+	begin, end func()
+}
+
+func (s *soaked) faults(handlers []*faulty) []soakFault {
+	n := 0
+	reload := func() {
+		n++
+		config := strings.NewReplacer("PORT", s.edge.port, "DIR", s.edge.dir, "TOKEN", testToken, "output test_buffer", "output stderr").Replace(s.config(n))
+		s.ask(http.MethodPost, "/load", "text/caddyfile", config)
+	}
+	return []soakFault{
+		{"the config was reloaded, twice", reload, reload},
+		{"a handler was killed and started", func() { handlers[n%3].stop() }, func() { handlers[n%3].start() }},
+		{"the disk was full", func() {
+			// The quarantine's file has no place to grow into, nor has any other.
+			s.limit(unix.RLIMIT_FSIZE, 0)
+		}, func() { s.limit(unix.RLIMIT_FSIZE, unix.RLIM_INFINITY) }},
+		{"there was no file descriptor left", func() { s.limit(unix.RLIMIT_NOFILE, uint64(s.files())) }, func() { s.limit(unix.RLIMIT_NOFILE, unix.RLIM_INFINITY) }},
+	}
+}
+
+// sendSlowly posts a body a byte a second, with a right token, again and again.
+func (s *soaked) sendSlowly(ctx context.Context, tried *atomic.Int64) {
+	head := "POST /green-api/webhook HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer " + testToken + "\r\nContent-Length: 1000\r\n\r\n"
+	for pauses(ctx, 100*time.Millisecond) {
+		conn, err := net.Dial("tcp", "127.0.0.1:"+s.edge.port)
+		if err != nil {
+			continue
+		}
+		tried.Add(1)
+		_, err = io.Copy(conn, bytes.NewReader([]byte(head)))
+		for err == nil && pauses(ctx, time.Second) {
+			_, err = conn.Write([]byte("{"))
+		}
+		_ = conn.Close()
+	}
+}
