@@ -76,6 +76,31 @@ func TestLoadSchemasOverride(t *testing.T) {
 			t.Errorf("got %v", faults)
 		}
 	})
+	t.Run("keywords that only the library knows", func(t *testing.T) {
+		s := load(t, folder(t, map[string]string{
+			"incomingCall.json":             `{"properties":{"from":{"pattern":"^x"}}}`,
+			"messageData.orderMessage.json": `{"properties":{"typeMessage":{"maxLength":3}}}`,
+		}))
+		if faults := validate(t, s, call); len(faults) != 1 || faults[0].Keyword != "pattern" {
+			t.Errorf("got %v", faults)
+		}
+		if faults := validate(t, s, message); len(faults) != 1 || faults[0].Keyword != "maxLength" {
+			t.Errorf("got %v", faults)
+		}
+		if faults := validate(t, s, strings.Replace(call, `"from":"b"`, `"from":"x"`, 1)); faults != nil {
+			t.Errorf("got %v", faults)
+		}
+	})
+	t.Run("parsed with others", func(t *testing.T) {
+		n, err := load(t, "").Parse([]byte(call))
+		if err != nil || !n.met {
+			t.Fatalf("got %+v, %v", n, err)
+		}
+		s := load(t, folder(t, map[string]string{"incomingCall.json": `{"required":["status"]}`}))
+		if faults := s.Validate(n); len(faults) != 1 {
+			t.Errorf("got %v", faults)
+		}
+	})
 	t.Run("alias follows", func(t *testing.T) {
 		s := load(t, folder(t, map[string]string{"messageData.contactsArrayMessage.json": `{"required":["y"]}`}))
 		if faults := validate(t, s, strings.Replace(message, "orderMessage", "ContactsArrayMessage", 1)); len(faults) != 1 || faults[0].Pointer != "/messageData/y" {

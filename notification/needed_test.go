@@ -76,7 +76,7 @@ func TestNeeded(t *testing.T) {
 		want = append(want, strings.Fields(neededByType[e.Type])...)
 		for _, need := range strings.Fields(neededByMessage[e.Message]) {
 			for name := range strings.SplitSeq(need, "|") {
-				if object(n.root["messageData"])[name] != nil {
+				if object(rootOf(t, n)["messageData"])[name] != nil {
 					want = append(want, "/messageData/"+name)
 				}
 			}
@@ -85,7 +85,7 @@ func TestNeeded(t *testing.T) {
 			block := want[len(want)-1]
 			want = append(want, block+"/textMessage")
 		}
-		got := surveyOf(s, n).needed()
+		got := surveyOf(s, n, rootOf(t, n)).needed()
 		if slices.Sort(want); !slices.Equal(got, want) {
 			t.Errorf("%s needs\n%v, want\n%v", e.Name, got, want)
 		}

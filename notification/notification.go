@@ -8,7 +8,6 @@
 package notification
 
 import (
-	"encoding/json"
 	"strconv"
 	"strings"
 )
@@ -23,7 +22,10 @@ type Notification struct {
 	ID        string // idMessage, unique within one chat only
 	Timestamp int64  // Unix seconds; 0 if absent
 
-	root map[string]any // what Schemas.Validate checks, so that one parse decides all
+	status, state string   // status and stateInstance of the body, for Event
+	body          []byte   // what was parsed, so that what is decided is decided of these very bytes
+	checked       *Schemas // against which it was checked in the same pass, if it was
+	met           bool     // it is as they demand
 }
 
 // Parse reads one body: exactly one JSON object, strictly (see SyntaxError for what is refused),
@@ -31,26 +33,32 @@ type Notification struct {
 //
 // Inside string values it is lenient: lone surrogates and broken UTF-8 become U+FFFD in the
 // fields, because a phone may send them and the notification must not be lost for its text.
+//
+// The notification keeps the body, which must not change as long as it is used. What is to be
+// validated, too, is better parsed with Schemas.Parse.
 func Parse(body []byte) (*Notification, error) {
-	root, err := parseObject(body)
-	if err != nil {
-		return nil, err
-	}
-	n := &Notification{root: root}
-	if err := n.readEnvelope(body); err != nil {
-		return nil, err
-	}
+	return parse(body, nil)
+}
 
-	message := object(root["messageData"])
-	n.Message = text(message["typeMessage"])
-	n.ID = text(root["idMessage"])
-	n.Timestamp = seconds(root["timestamp"])
-	n.Chat = text(object(root["senderData"])["chatId"])
-	if n.Chat == "" {
-		n.Chat = text(root["chatId"])
+// Parse reads one body as the function Parse does, and checks it in the same pass: Validate has
+// then nothing left to do for one that is as its schemas demand.
+func (s *Schemas) Parse(body []byte) (*Notification, error) {
+	return parse(body, s)
+}
+
+func parse(body []byte, s *Schemas) (*Notification, error) {
+	known := envelopeNames
+	if s != nil {
+		known = s.names
 	}
-	if n.Chat == "" && n.Type == "incomingCall" {
-		n.Chat = text(root["from"])
+	pass := scans.Get().(*scan)
+	n := pass.notification(body, known)
+	if n != nil && s != nil {
+		n.checked, n.met = s, s.accept(pass, n.Type, n.Message)
+	}
+	pass.release()
+	if n == nil {
+		return nil, refusal(body)
 	}
 	return n, nil
 }
@@ -62,67 +70,11 @@ func (n *Notification) Event() string {
 	if n.ID == "" {
 		return ""
 	}
-	return strings.Join([]string{
-		n.Instance, n.Type, n.Chat, n.ID, text(n.root["status"]), text(n.root["stateInstance"]), n.Message,
-	}, "\x00")
-}
-
-// readEnvelope reads the two fields without which a body is no notification: what it is and whose.
-func (n *Notification) readEnvelope(body []byte) *SyntaxError {
-	typ, there := n.root["typeWebhook"]
-	if !there {
-		return semanticError(body, causeNoType, "typeWebhook")
-	}
-	if n.Type = text(typ); n.Type == "" {
-		return semanticError(body, causeBadType, "typeWebhook")
-	}
-
-	instance, there := n.root["instanceData"]
-	if !there {
-		return semanticError(body, causeNoInstanceData, "instanceData")
-	}
-	data, ok := instance.(map[string]any)
-	if !ok {
-		return semanticError(body, causeBadInstanceData, "instanceData")
-	}
-	id, there := data["idInstance"]
-	if !there {
-		return semanticError(body, causeNoInstance, "instanceData", "idInstance")
-	}
-	if n.Instance, ok = instanceID(id); !ok {
-		return semanticError(body, causeBadInstance, "instanceData", "idInstance")
-	}
-	return nil
-}
-
-// instanceID accepts an integer or, as some clients write it, a string of digits. Leading zeros of
-// a string go: a handler may read a number from it, so "07" must not pass for another instance than 7.
-func instanceID(v any) (string, bool) {
-	var digits string
-	switch v := v.(type) {
-	case json.Number:
-		digits = string(v)
-	case string:
-		digits = v
-	}
-	if len(digits) < 1 || len(digits) > 20 {
-		return "", false
-	}
-	for _, c := range []byte(digits) {
-		if c < '0' || c > '9' {
-			return "", false
-		}
-	}
-	digits = strings.TrimLeft(digits[:len(digits)-1], "0") + digits[len(digits)-1:]
-	return digits, true
+	return strings.Join([]string{n.Instance, n.Type, n.Chat, n.ID, n.status, n.state, n.Message}, "\x00")
 }
 
 // seconds reads a timestamp. JSON Schema counts 1.7e9 as an integer, so it is read as one.
-func seconds(v any) int64 {
-	number, ok := v.(json.Number)
-	if !ok {
-		return 0
-	}
+func seconds(number []byte) int64 {
 	if n, err := strconv.ParseInt(string(number), 10, 64); err == nil {
 		return n
 	}
@@ -134,14 +86,20 @@ func seconds(v any) int64 {
 	return int64(f)
 }
 
-// object and text read nothing from a value of another type: a nil map may be read, too.
-
-func object(v any) map[string]any {
-	m, _ := v.(map[string]any)
-	return m
-}
-
-func text(v any) string {
-	s, _ := v.(string)
-	return s
+// digits are those of an idInstance: an integer or, as some clients write it, a string of digits.
+// Leading zeros of a string go: a handler may read a number from it, so "07" must not pass for
+// another instance than 7.
+func digits(id string) (string, bool) {
+	if len(id) < 1 || len(id) > 20 {
+		return "", false
+	}
+	for _, c := range []byte(id) {
+		if c < '0' || c > '9' {
+			return "", false
+		}
+	}
+	for len(id) > 1 && id[0] == '0' {
+		id = id[1:]
+	}
+	return id, true
 }

@@ -25,7 +25,7 @@ func TestParseFields(t *testing.T) {
 		"message": {
 			`{"typeWebhook":"incomingMessageReceived","instanceData":{"idInstance":310011112222},"timestamp":1767225600,"idMessage":"A1",` +
 				`"senderData":{"chatId":"-5"},"chatId":"6","from":"8","messageData":{"typeMessage":"textMessage"}}`,
-			Notification{"incomingMessageReceived", "textMessage", "310011112222", "-5", "A1", 1767225600, nil},
+			Notification{Type: "incomingMessageReceived", Message: "textMessage", Instance: "310011112222", Chat: "-5", ID: "A1", Timestamp: 1767225600},
 		},
 		"status":             {`{"typeWebhook":"s","instanceData":{"idInstance":1},"chatId":"6","from":"8"}`, Notification{Type: "s", Instance: "1", Chat: "6"}},
 		"call":               {`{"typeWebhook":"incomingCall","instanceData":{"idInstance":1},"from":"8"}`, Notification{Type: "incomingCall", Instance: "1", Chat: "8"}},
@@ -35,8 +35,10 @@ func TestParseFields(t *testing.T) {
 		"instance 0":         {`{"typeWebhook":"x","instanceData":{"idInstance":0}}`, Notification{Type: "x", Instance: "0"}},
 		"instance 007":       {`{"typeWebhook":"x","instanceData":{"idInstance":"007"}}`, Notification{Type: "x", Instance: "7"}},
 		"instance 000":       {`{"typeWebhook":"x","instanceData":{"idInstance":"000"}}`, Notification{Type: "x", Instance: "0"}},
+		"long id":            {`{"typeWebhook":"x","instanceData":{"idInstance":1},"chatId":"5","idMessage":"` + strings.Repeat("A", maxShared) + `"}`, Notification{Type: "x", Instance: "1", Chat: "5", ID: strings.Repeat("A", maxShared)}},
 		"odd types":          {`{"typeWebhook":"x","instanceData":{"idInstance":1},"senderData":[],"messageData":"m","idMessage":5,"timestamp":"9","chatId":{}}`, Notification{Type: "x", Instance: "1"}},
 		"odd types within":   {`{"typeWebhook":"x","instanceData":{"idInstance":1},"senderData":{"chatId":5},"messageData":{"typeMessage":null}}`, Notification{Type: "x", Instance: "1"}},
+		"fields outside":     {`{"typeWebhook":"x","instanceData":{"idInstance":1},"typeMessage":"m"}`, Notification{Type: "x", Instance: "1"}},
 		"timestamp 1.7e9":    {`{"typeWebhook":"x","instanceData":{"idInstance":1},"timestamp":1.7e9}`, Notification{Type: "x", Instance: "1", Timestamp: 1700000000}},
 		"timestamp 1.5":      {`{"typeWebhook":"x","instanceData":{"idInstance":1},"timestamp":1.5}`, Notification{Type: "x", Instance: "1"}},
 		"timestamp 1e300":    {`{"typeWebhook":"x","instanceData":{"idInstance":1},"timestamp":1e300}`, Notification{Type: "x", Instance: "1"}},
@@ -59,7 +61,7 @@ func TestParseFields(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			n.root = nil
+			n.body = nil
 			if got, want := fmt.Sprintf("%+v", *n), fmt.Sprintf("%+v", tt.want); got != want {
 				t.Errorf("got  %s\nwant %s", got, want)
 			}
@@ -80,6 +82,7 @@ func TestParseErrors(t *testing.T) {
 		"byte-order mark":          {"\xef\xbb\xbf" + minimal, 0, "", causeByteOrderMark},
 		"UTF-16":                   {"\xff\xfe{\x00}\x00", 0, "", causeByteOrderMark},
 		"array":                    {"[" + minimal + "]", 0, "", causeNotObject},
+		"array of its parts":       {`[{"a":{"typeWebhook":1}},"x",{"b":{"instanceData":1}},{"idInstance":7}]`, 0, "", causeNotObject},
 		"string":                   {` "x"`, 1, "", causeNotObject},
 		"null":                     {"null", 0, "", causeNotObject},
 		"text":                     {"hello", 0, "", causeNotObject},
@@ -132,6 +135,7 @@ func TestParseErrors(t *testing.T) {
 		"empty type":               {`{"typeWebhook":""}`, 15, "/typeWebhook", causeBadType},
 		"type null":                {`{"a":[{}], "typeWebhook" : null}`, 27, "/typeWebhook", causeBadType},
 		"no instanceData":          {`{"typeWebhook":"x"}`, 0, "/instanceData", causeNoInstanceData},
+		"idInstance outside":       {`{"typeWebhook":"x","idInstance":7}`, 0, "/instanceData", causeNoInstanceData},
 		"instanceData an array":    {`{"typeWebhook":"x","instanceData":[]}`, 34, "/instanceData", causeBadInstanceData},
 		"no idInstance":            {`{"typeWebhook":"x","instanceData": {"wid":""}}`, 35, "/instanceData/idInstance", causeNoInstance},
 		"idInstance null":          {`{"typeWebhook":"x","instanceData":{"idInstance": null}}`, 49, "/instanceData/idInstance", causeBadInstance},

@@ -34,6 +34,9 @@ type Schemas struct {
 	types      map[string]*jsonschema.Schema
 	messages   map[string]*jsonschema.Schema
 	byLocation map[string]*jsonschema.Schema // every schema within them
+
+	names *names                       // those that the nodes have numbers of
+	nodes map[*jsonschema.Schema]*node // nil for a schema that is left to the library
 }
 
 // SchemaFiles are the built-in schemas: common.json, TYPE.json for the whole body and
@@ -70,16 +73,55 @@ func (s *Schemas) Messages() []string {
 // 100 faults, or nil. It checks the whole body by its type and then messageData by its message
 // type. A message type that is unknown is not checked, and of an unknown type nothing is.
 func (s *Schemas) Validate(n *Notification) []Fault {
+	if n.checked == s && n.met || n.checked != s && s.accepts(n) {
+		return nil
+	}
+	return s.faults(n)
+}
+
+// accepts passes over a notification that was parsed without these schemas, and reports whether it
+// is as they demand.
+func (s *Schemas) accepts(n *Notification) bool {
+	pass := scans.Get().(*scan)
+	ok := pass.read(n.body, s.names) && s.accept(pass, n.Type, n.Message)
+	pass.release()
+	return ok
+}
+
+// accept reports whether what a pass has read is as its schemas demand. If not, or if it cannot be
+// said, faults has the word.
+func (s *Schemas) accept(pass *scan, typ, message string) bool {
+	schema := s.types[typ]
+	if schema == nil {
+		return true
+	}
+	if n := s.nodes[schema]; n == nil || !pass.meets(n, 0) {
+		return false
+	}
+	schema = s.messages[message]
+	if schema == nil {
+		return true
+	}
+	n := s.nodes[schema]
+	return n != nil && pass.meets(n, pass.find(0, nameMessageData))
+}
+
+// faults is the judgement of the library.
+func (s *Schemas) faults(n *Notification) []Fault {
 	schema := s.types[n.Type]
 	if schema == nil {
 		return nil
 	}
+	root, err := parseObject(n.body)
+	if err != nil {
+		return []Fault{{Keyword: "schema", Message: "cannot be checked"}} // it has been parsed before
+	}
 	var faults []Fault
-	if err := schema.Validate(n.root); err != nil {
+	if err := schema.Validate(root); err != nil {
 		faults = s.faultsOf(err, "")
 	}
 	if message := s.messages[n.Message]; message != nil {
-		if err := message.Validate(n.root["messageData"]); err != nil {
+		if err := message.Validate(root["messageData"]); err != nil {
 			faults = append(faults, s.faultsOf(err, "/messageData")...)
 		}
 	}
@@ -156,7 +198,10 @@ func compile(docs map[string]schemaDoc) (s *Schemas, err error) {
 		types:      make(map[string]*jsonschema.Schema),
 		messages:   make(map[string]*jsonschema.Schema),
 		byLocation: make(map[string]*jsonschema.Schema),
+		names:      newNames(),
+		nodes:      make(map[*jsonschema.Schema]*node),
 	}
+	p := &programmer{known: s.names, done: s.nodes}
 	for _, name := range names {
 		current = name
 		schema, err := compiler.Compile(schemaURL + name)
@@ -164,6 +209,7 @@ func compile(docs map[string]schemaDoc) (s *Schemas, err error) {
 			return nil, compileError(docs, name, err)
 		}
 		s.index(schema)
+		p.node(schema)
 		what := strings.TrimSuffix(name, ".json")
 		if message, ok := strings.CutPrefix(what, messagePrefix); ok {
 			s.messages[message] = schema

@@ -114,6 +114,9 @@ func TestExamples(t *testing.T) {
 		if faults := s.Validate(n); faults != nil {
 			t.Errorf("%s: %v", e.Name, faults)
 		}
+		if !s.accepts(n) || s.faults(n) != nil {
+			t.Errorf("%s: accepted %v, faults %v", e.Name, s.accepts(n), s.faults(n))
+		}
 		if seen[strings.ToLower(e.Name)] {
 			t.Errorf("%s differs from another in case only", e.Name)
 		}
@@ -126,7 +129,7 @@ func TestExamples(t *testing.T) {
 		}
 		want := map[string]string{"max": "v3", "telegram": "telegram"}
 		for messenger, typeInstance := range want {
-			is := text(object(n.root["instanceData"])["typeInstance"]) == typeInstance
+			is := text(object(rootOf(t, n)["instanceData"])["typeInstance"]) == typeInstance
 			if named := strings.Contains(e.Name+".", "."+messenger+"."); is != named {
 				t.Errorf("%s: typeInstance does not fit the name", e.Name)
 			}
@@ -195,31 +198,12 @@ func TestConcurrent(t *testing.T) {
 	for range 4 {
 		group.Go(func() {
 			for _, e := range Examples() {
-				if n, err := Parse(e.Body); err != nil || s.Validate(n) != nil {
-					t.Errorf("%s: %v", e.Name, err)
+				n, err := s.Parse(e.Body)
+				if err != nil || !n.met || s.Validate(n) != nil || n.Type != e.Type || n.Message != e.Message {
+					t.Errorf("%s: %v, %+v", e.Name, err, n)
 				}
 			}
 		})
 	}
 	group.Wait()
-}
-
-// BenchmarkParseValidate has a text message of about 470 bytes.
-func BenchmarkParseValidate(b *testing.B) {
-	body := []byte(`{"typeWebhook":"incomingMessageReceived","instanceData":{"idInstance":1101000001,"wid":"79001234567@c.us","typeInstance":"whatsapp"},` +
-		`"timestamp":1767225600,"idMessage":"3EB0A1B2C3D4E5F60718","senderData":{"chatId":"79007654321@c.us","sender":"79007654321@c.us",` +
-		`"chatName":"Test Chat","senderName":"Test Sender","senderContactName":"Test Contact"},"messageData":{"typeMessage":"textMessage",` +
-		`"textMessageData":{"textMessage":"Hello, is the shop open today? I would like to come by at about five."}}}`)
-	s := load(b, "")
-	b.SetBytes(int64(len(body)))
-	b.ReportAllocs()
-	for b.Loop() {
-		n, err := Parse(body)
-		if err != nil {
-			b.Fatal(err)
-		}
-		if faults := s.Validate(n); faults != nil {
-			b.Fatal(faults)
-		}
-	}
 }

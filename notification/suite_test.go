@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -49,6 +50,9 @@ func TestGenuine(t *testing.T) {
 		}
 		if faults := schemas.Validate(n); faults != nil {
 			t.Errorf("%s: %v", filepath.Base(file), faults)
+		}
+		if !schemas.accepts(n) {
+			t.Errorf("%s is left to the library", filepath.Base(file))
 		}
 		if !schemas.KnownType(n.Type) || n.Message != "" && !schemas.KnownMessage(n.Message) {
 			t.Errorf("%s: %s %s is not known", filepath.Base(file), n.Type, n.Message)
@@ -176,7 +180,32 @@ func compact(t testing.TB, body []byte) string {
 	return b.String()
 }
 
-// FuzzParse holds Parse to encoding/json: what the one accepts the other must, and reads alike.
+// fieldsOf reads a notification from the value that the parser makes of a body.
+func fieldsOf(root map[string]any) *Notification {
+	n := &Notification{
+		Type: text(root["typeWebhook"]), Message: text(object(root["messageData"])["typeMessage"]), ID: text(root["idMessage"]),
+		status: text(root["status"]), state: text(root["stateInstance"]),
+	}
+	if timestamp, ok := root["timestamp"].(json.Number); ok {
+		n.Timestamp = seconds([]byte(timestamp))
+	}
+	id := object(root["instanceData"])["idInstance"]
+	if number, ok := id.(json.Number); ok {
+		id = string(number)
+	}
+	n.Instance, _ = digits(text(id))
+	n.Chat = text(object(root["senderData"])["chatId"])
+	if n.Chat == "" {
+		n.Chat = text(root["chatId"])
+	}
+	if n.Chat == "" && n.Type == "incomingCall" {
+		n.Chat = text(root["from"])
+	}
+	return n
+}
+
+// FuzzParse holds Parse to the parser that says what is wrong, in what it refuses and what it
+// reads, and to encoding/json: what the one accepts the other must.
 func FuzzParse(f *testing.F) {
 	for _, e := range Examples() {
 		f.Add([]byte(compact(f, e.Body)))
@@ -191,8 +220,18 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte) {
 		kept := bytes.Clone(body)
 		n, err := Parse(body)
+		both, bothErr := schemas.Parse(body)
 		if !bytes.Equal(kept, body) {
 			t.Fatal("the body has been changed")
+		}
+		root, slowErr := parseObject(body)
+		if slowErr == nil {
+			if err := envelopeError(body, root); err != nil {
+				slowErr = err
+			}
+		}
+		if !reflect.DeepEqual(err, slowErr) || !reflect.DeepEqual(bothErr, slowErr) {
+			t.Fatalf("got error %v, with schemas %v, by the parser %v", err, bothErr, slowErr)
 		}
 		var syntax *SyntaxError
 		if err != nil {
@@ -213,6 +252,15 @@ func FuzzParse(f *testing.F) {
 		}
 		if typ, _ := other["typeWebhook"].(string); typ != n.Type {
 			t.Fatalf("type %q, by encoding/json %q", n.Type, typ)
+		}
+		want := fieldsOf(root)
+		want.body = body
+		if !reflect.DeepEqual(n, want) {
+			t.Fatalf("got %+v, by the parser %+v", n, want)
+		}
+		want.checked, want.met = schemas, both.met
+		if !reflect.DeepEqual(both, want) {
+			t.Fatalf("got %+v with schemas, by the parser %+v", both, want)
 		}
 		for _, fault := range schemas.Validate(n) {
 			if fault.Keyword == "" || fault.Message == "" || fault.Message == "breaks the rule" {

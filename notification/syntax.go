@@ -2,6 +2,7 @@ package notification
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -49,6 +50,52 @@ func (e *SyntaxError) Error() string {
 		return fmt.Sprintf("byte %d: %s", e.Offset, e.Cause)
 	}
 	return fmt.Sprintf("byte %d: %s, at %s", e.Offset, e.Cause, e.Pointer)
+}
+
+// refusal says why a body is not a notification: what a scan refuses, it reads again, with a parser
+// that keeps track of where it is.
+func refusal(body []byte) error {
+	root, err := parseObject(body)
+	if err != nil {
+		return err
+	}
+	if err := envelopeError(body, root); err != nil {
+		return err
+	}
+	return &SyntaxError{Cause: causeCharacter} // the two agree, see FuzzParse; if they ever do not, the scan is right
+}
+
+// envelopeError looks for the two fields without which a body is no notification: what it is and
+// whose.
+func envelopeError(body []byte, root map[string]any) *SyntaxError {
+	typ, there := root["typeWebhook"]
+	if !there {
+		return semanticError(body, causeNoType, "typeWebhook")
+	}
+	if text, _ := typ.(string); text == "" {
+		return semanticError(body, causeBadType, "typeWebhook")
+	}
+
+	instance, there := root["instanceData"]
+	if !there {
+		return semanticError(body, causeNoInstanceData, "instanceData")
+	}
+	data, ok := instance.(map[string]any)
+	if !ok {
+		return semanticError(body, causeBadInstanceData, "instanceData")
+	}
+	id, there := data["idInstance"]
+	if !there {
+		return semanticError(body, causeNoInstance, "instanceData", "idInstance")
+	}
+	text, _ := id.(string)
+	if number, ok := id.(json.Number); ok {
+		text = string(number)
+	}
+	if _, ok := digits(text); !ok {
+		return semanticError(body, causeBadInstance, "instanceData", "idInstance")
+	}
+	return nil
 }
 
 // fail reports what was found in the value that was read last.

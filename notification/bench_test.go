@@ -1,0 +1,106 @@
+package notification
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// textMessage is a text message of about 470 bytes.
+const textMessage = `{"typeWebhook":"incomingMessageReceived","instanceData":{"idInstance":1101000001,"wid":"79001234567@c.us","typeInstance":"whatsapp"},` +
+	`"timestamp":1767225600,"idMessage":"3EB0A1B2C3D4E5F60718","senderData":{"chatId":"79007654321@c.us","sender":"79007654321@c.us",` +
+	`"chatName":"Test Chat","senderName":"Test Sender","senderContactName":"Test Contact"},"messageData":{"typeMessage":"textMessage",` +
+	`"textMessageData":{"textMessage":"Hello, is the shop open today? I would like to come by at about five."}}}`
+
+// pollUpdate is a poll's new votes, of about as many bytes.
+func pollUpdate(size int) []byte {
+	const vote = `{"optionName":"Yes","optionVoters":["79001234567@c.us","79007654321@c.us"]},`
+	votes := strings.Repeat(vote, max(1, size/len(vote)))
+	return []byte(`{"typeWebhook":"incomingMessageReceived","instanceData":{"idInstance":1101000001},"timestamp":1767225600,"idMessage":"A1",` +
+		`"senderData":{"chatId":"79007654321@c.us"},"messageData":{"typeMessage":"pollUpdateMessage","pollMessageData":{"votes":[` +
+		strings.TrimSuffix(votes, ",") + `]}}}`)
+}
+
+// eachSize runs a benchmark with the text message and with bodies that show what grows.
+func eachSize(b *testing.B, run func(b *testing.B, body []byte)) {
+	one := func(name string, body []byte) {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(int64(len(body)))
+			b.ReportAllocs()
+			run(b, body)
+		})
+	}
+	one("text", []byte(textMessage))
+	for _, kib := range []int{5, 50, 1024} {
+		one(fmt.Sprintf("%dKiB", kib), pollUpdate(kib<<10))
+	}
+}
+
+func BenchmarkParse(b *testing.B) {
+	eachSize(b, func(b *testing.B, body []byte) {
+		for b.Loop() {
+			if _, err := Parse(body); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+// BenchmarkValidate is what accepting takes, from the bytes to the verdict.
+func BenchmarkValidate(b *testing.B) {
+	s := load(b, "")
+	eachSize(b, func(b *testing.B, body []byte) {
+		n, err := Parse(body)
+		if err != nil {
+			b.Fatal(err)
+		}
+		for b.Loop() {
+			if !s.accepts(n) {
+				b.Fatal("not accepted")
+			}
+		}
+	})
+}
+
+// BenchmarkValidateLibrary is what the library takes for the same, from the bytes (which it needs
+// as a value) and from the value.
+func BenchmarkValidateLibrary(b *testing.B) {
+	s := load(b, "")
+	eachSize(b, func(b *testing.B, body []byte) {
+		n, err := Parse(body)
+		if err != nil {
+			b.Fatal(err)
+		}
+		for b.Loop() {
+			if s.faults(n) != nil {
+				b.Fatal("not accepted")
+			}
+		}
+	})
+	b.Run("text, parsed before", func(b *testing.B) {
+		n, err := Parse([]byte(textMessage))
+		if err != nil {
+			b.Fatal(err)
+		}
+		root := rootOf(b, n)
+		b.ReportAllocs()
+		for b.Loop() {
+			if s.types[n.Type].Validate(root) != nil || s.messages[n.Message].Validate(root["messageData"]) != nil {
+				b.Fatal("not accepted")
+			}
+		}
+	})
+}
+
+// BenchmarkParseAndValidate is what a good notification takes.
+func BenchmarkParseAndValidate(b *testing.B) {
+	s := load(b, "")
+	eachSize(b, func(b *testing.B, body []byte) {
+		for b.Loop() {
+			n, err := s.Parse(body)
+			if err != nil || s.Validate(n) != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
