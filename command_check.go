@@ -183,7 +183,7 @@ func (c *checker) judge(file string, body []byte) finding {
 	if int64(len(body)) > c.gate.MaxBodySize {
 		end = toQuarantine(reasonTooLarge)
 		end.faults = []notification.Fault{{Keyword: "maxLength", Message: fmt.Sprintf("%d bytes; want at most %d", len(body), c.gate.MaxBodySize)}}
-	} else if n, end = parseBody(body); end == nil {
+	} else if n, end = c.gate.parseBody(body); end == nil {
 		var remark *verdict
 		if end, remark = c.gate.judge(n); remark != nil {
 			found.Reason = remark.reason

@@ -155,7 +155,7 @@ func (h *Handler) replay(entry quarantine.Entry, recheck bool) *verdict {
 
 func (h *Handler) replayEnd(v *visit, entry quarantine.Entry, recheck bool) *verdict {
 	if recheck {
-		n, end := parseBody(entry.Body)
+		n, end := h.Validate.parseBody(entry.Body)
 		if end == nil {
 			end, _ = h.Validate.judge(n)
 		}

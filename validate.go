@@ -187,10 +187,10 @@ func readAll(r io.Reader, announced, limit int64) ([]byte, error) {
 	}
 }
 
-// parse makes a notification of the body. This is the only parse: what is decided and what is
-// delivered is what it saw.
+// parse makes a notification of the body, and checks it against its schemas in the same pass. This
+// is the only parse: what is decided and what is delivered is what it saw.
 func (va *Validate) parse(v *visit) *verdict {
-	n, end := parseBody(v.body)
+	n, end := va.parseBody(v.body)
 	if end != nil {
 		return end
 	}
@@ -199,8 +199,8 @@ func (va *Validate) parse(v *visit) *verdict {
 	return nil
 }
 
-func parseBody(body []byte) (*notification.Notification, *verdict) {
-	n, err := notification.Parse(body)
+func (va *Validate) parseBody(body []byte) (*notification.Notification, *verdict) {
+	n, err := va.schemas.Parse(body)
 	if err == nil {
 		return n, nil
 	}

@@ -112,7 +112,7 @@ func TestValidateGenuine(t *testing.T) {
 	}
 	t.Logf("%d examples and %d genuine bodies", len(bodies)-len(files), len(files))
 	for name, body := range bodies {
-		n, end := parseBody(body)
+		n, end := va.parseBody(body)
 		if end == nil {
 			var remark *verdict
 			if end, remark = va.judge(n); remark != nil {
@@ -129,7 +129,7 @@ func TestValidateGenuine(t *testing.T) {
 // would repeat it for a day, so it is kept, with what is wrong and where.
 func TestValidateVendorExample(t *testing.T) {
 	printed := strings.Replace(stateChanged, "1101000001", "000001", 1)
-	_, end := parseBody([]byte(printed))
+	_, end := new(Validate).parseBody([]byte(printed))
 	if end == nil || end.reason != reasonMalformed || end.status != 200 {
 		t.Fatalf("verdict %+v", end)
 	}
