@@ -19,6 +19,8 @@ soak: ## half an hour of load while everything goes wrong in turn; SOAK=2m for l
 
 fuzz: ## a minute for each target; FUZZTIME=10m for longer
 	go test -run '^$$' -fuzz '^FuzzParse$$' -fuzztime $(or $(FUZZTIME),1m) ./notification
+	go test -run '^$$' -fuzz '^FuzzVerdict$$' -fuzztime $(or $(FUZZTIME),1m) ./notification
+	go test -run '^$$' -fuzz '^FuzzMeets$$' -fuzztime $(or $(FUZZTIME),1m) ./notification
 	go test -run '^$$' -fuzz '^FuzzSchema$$' -fuzztime $(or $(FUZZTIME),1m) ./notification
 	go test -run '^$$' -fuzz '^FuzzEntry$$' -fuzztime $(or $(FUZZTIME),1m) ./quarantine
 	go test -run '^$$' -fuzz '^FuzzReceived$$' -fuzztime $(or $(FUZZTIME),1m) ./vendorapi
