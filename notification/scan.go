@@ -178,14 +178,14 @@ func (s *scan) readName(raw []byte, known *names) bool {
 		return true
 	}
 	if bytes.IndexByte(quoted, '\\') < 0 {
-		return utf8.Valid(quoted)
+		return utf8.Valid(quoted) && !s.isTwin(quoted)
 	}
 	name, err := jsontext.AppendUnquote(s.text[:0], raw)
 	if err != nil {
 		return false
 	}
 	s.text, s.name = name, known.number(name)
-	return true
+	return s.name != otherName || !s.isTwin(name)
 }
 
 // numberShape tells an integer from another number; 0 is one out of bounds. Digits alone, few as

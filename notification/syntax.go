@@ -20,6 +20,7 @@ const (
 	causeDataAfter       = "data after the object"
 	causeDepth           = "nested deeper than 100"
 	causeTwice           = "name twice in one object"
+	causeTwin            = "name twice but for upper case"
 	causeBadName         = "name with broken UTF-8 or a lone surrogate"
 	causeNameNotString   = "name that is not a string"
 	causeLeadingZero     = "number with a leading zero"
@@ -94,6 +95,9 @@ func envelopeError(body []byte, root map[string]any) *SyntaxError {
 	}
 	if _, ok := digits(text); !ok {
 		return semanticError(body, causeBadInstance, "instanceData", "idInstance")
+	}
+	if path := twin(root); path != nil {
+		return semanticError(body, causeTwin, path...)
 	}
 	return nil
 }

@@ -1,0 +1,60 @@
+package notification
+
+import (
+	"bytes"
+	"strings"
+)
+
+// decisive are the names that say what a notification is and whose. Some parsers, such as
+// encoding/json, take typewebhook for typeWebhook, and of two the last. What is decided here would
+// not be what such a handler reads: a token of one instance could speak for another.
+var decisive = map[string][]string{
+	"":             {"typeWebhook", "instanceData", "messageData"},
+	"instanceData": {"idInstance"},
+	"messageData":  {"typeMessage"},
+}
+
+// twin returns the path to a decisive name whose object has it in another case, too; nil if there
+// is none.
+func twin(root map[string]any) []string {
+	for parent, names := range decisive {
+		members, path := root, []string(nil)
+		if parent != "" {
+			members, path = object(root[parent]), []string{parent}
+		}
+		for member := range members {
+			for _, name := range names {
+				if member != name && strings.EqualFold(member, name) {
+					return append(path, name)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// isTwin is twin for a scan: it reports whether the name of the next member, which has no number, is
+// a decisive one but for its case.
+func (s *scan) isTwin(name []byte) bool {
+	const shortest, longest = 10, 16 // a folded letter may take more bytes
+	if len(name) < shortest || len(name) > longest || len(s.open) > 2 {
+		return false
+	}
+	parent := ""
+	if len(s.open) == 2 {
+		switch s.tokens[s.open[1]].name {
+		case nameInstanceData:
+			parent = "instanceData"
+		case nameMessageData:
+			parent = "messageData"
+		default:
+			return false
+		}
+	}
+	for _, decisive := range decisive[parent] {
+		if bytes.EqualFold(name, []byte(decisive)) {
+			return true
+		}
+	}
+	return false
+}
