@@ -158,8 +158,8 @@ func (va *Validate) read(v *visit) *verdict {
 	if encoding := v.r.Header.Values("Content-Encoding"); len(encoding) > 1 || len(encoding) == 1 && !strings.EqualFold(encoding[0], "identity") {
 		return toQuarantine(reasonEncoding)
 	}
-	if len(v.r.Header.Values("Content-Type")) > 1 {
-		return toQuarantine(reasonEncoding)
+	if types := v.r.Header.Values("Content-Type"); len(types) > 1 || len(types) == 1 && strings.Contains(types[0], ",") {
+		return toQuarantine(reasonEncoding) // a proxy before us may have made one line of two
 	}
 	return nil
 }
