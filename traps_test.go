@@ -1,0 +1,405 @@
+package greenapi
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// The traps that servers of this kind have fallen into, and the test that falls into each of them
+// if our defence is taken away:
+//
+//	trap                                      test
+//	forged X-Forwarded-For, appending proxy   TestTrapAddresses, TestIPFilterRecords; TestProvisionRefuses (not strict)
+//	other headers with an address in them     TestTrapAddresses
+//	::ffff: in the request, in the config     TestTrapAddresses, TestIPFilterAllows
+//	zones, leading zeros, odd spellings       TestTrapAddresses, TestIPFilterAllows
+//	peers of unix sockets, no address         TestIPFilterNoAddress
+//	TLS early data                            TestTrapEarlyData, TestEarlyData
+//	tokens: doubled, empty, odd               TestTrapTokens, TestAuthJudge
+//	an instance's leading zeros               TestAuthCheckInstance
+//	names twice, by escape, in another case   TestTrapBodies, TestTrapForeignInstance
+//	nesting, spaces, long and huge numbers    TestTrapBodies, TestParseBounds
+//	gzip, other encodings                     TestTrapBodies
+//	doubled Content-Type                      TestTrapBodies
+//	chunked over the limit                    TestTrapFraming
+//	wrong Content-Length, smuggled requests   TestTrapFraming, TestAborted
+//	Expect: 100-continue                      TestDeliverExpect, TestAuthRefusesAtOnce
+//	a refusal that waits for the body         TestTrapAtOnce, TestAuthRefusesAtOnce
+//	slow headers, slow bodies                 TestTrapSlow; TestTrapExampleTimeouts
+//	injection into logs and alerts            TestTrapInjection
+//	placeholders and header lines in a body   TestTrapPlaceholders
+//	an answer 200 that nobody has given       TestNoUnexplained200, TestEmpty200
+//	fails open when a file is missing         TestProvisionRefuses
+//	tokens in logs, alerts, answers           TestSecrets
+
+// witness is a handler that sees all that comes to it, be it a connection and no more.
+type witness struct {
+	*upstream
+	connections atomic.Int64
+}
+
+func newWitness(t *testing.T) *witness {
+	t.Helper()
+	w := &witness{upstream: new(upstream)}
+	w.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			body = []byte("broken: " + err.Error())
+		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.asked = append(w.asked, asked{r.URL.Path, r.Header.Clone(), r.ContentLength, r.TransferEncoding, string(body)})
+	}))
+	w.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			w.connections.Add(1)
+		}
+	}
+	w.Start()
+	w.address = w.Listener.Addr().String()
+	t.Cleanup(w.Close)
+	return w
+}
+
+// seen counts what has come: connections and requests.
+func (w *witness) seen() int64 { return w.connections.Load() + int64(len(w.requests())) }
+
+// trapEdge is an edge behind a strict proxy, which is this machine, and a witness behind it.
+func trapEdge(t *testing.T, block string) (*edge, *witness) {
+	t.Helper()
+	up := newWitness(t)
+	strict := "servers {\ntrusted_proxies static 127.0.0.0/8\ntrusted_proxies_strict\n}\n"
+	return start(t, global(strict, site(block+"\nreverse_proxy "+up.address))), up
+}
+
+// trap sends bytes and checks the answer, the reason, and that the handlers saw the request if and
+// only if it was delivered.
+func (e *edge) trap(up *witness, request string, status int, reason string) *http.Response {
+	e.t.Helper()
+	before := up.seen()
+	response := e.raw(request)
+	if response.StatusCode != status {
+		e.t.Errorf("status %d, want %d", response.StatusCode, status)
+	}
+	if reason != "" {
+		e.wantRecord("reason", reason)
+	}
+	if saw := up.seen() > before; saw != (status == 200 && reason == "") {
+		e.t.Errorf("status %d, and a handler saw something: %t", status, saw)
+	}
+	return response
+}
+
+// request is a whole request with a right token, a body of its announced length and further header
+// lines.
+func request(body string, lines ...string) string {
+	return rawHead + strings.Join(append(lines, fmt.Sprintf("Content-Length: %d", len(body))), "\r\n") + "\r\n\r\n" + body
+}
+
+func TestTrapAddresses(t *testing.T) {
+	e, up := trapEdge(t, "ip_filter {\nallow 203.0.113.7 ::ffff:198.51.100.0/120 2001:db8::/32 fe80::1\n}\nauth {\ntoken TOKEN\n}")
+	for _, test := range []struct {
+		name    string
+		lines   []string
+		allowed bool
+	}{
+		{"allowed", []string{"X-Forwarded-For: 203.0.113.7"}, true},
+		{"another", []string{"X-Forwarded-For: 203.0.113.8"}, false},
+		{"forged, the proxy appends", []string{"X-Forwarded-For: 203.0.113.7, 192.0.2.9"}, false},
+		{"forged, in a line of its own", []string{"X-Forwarded-For: 203.0.113.7", "X-Forwarded-For: 192.0.2.9"}, false},
+		{"forged, the proxy appends an IPv6 address", []string{"X-Forwarded-For: 203.0.113.7, 2001:db9::9"}, false},
+		{"forged, without a proxy", []string{"X-Forwarded-For: 203.0.113.7, 127.0.0.1, 192.0.2.9"}, false},
+		{"appended after a forgery", []string{"X-Forwarded-For: 192.0.2.9, 203.0.113.7"}, true},
+		{"mapped", []string{"X-Forwarded-For: ::ffff:203.0.113.7"}, true},
+		{"mapped, in hexadecimal", []string{"X-Forwarded-For: ::ffff:cb00:7107"}, true},
+		{"mapped, another", []string{"X-Forwarded-For: ::ffff:203.0.113.8"}, false},
+		{"mapped in the config", []string{"X-Forwarded-For: 198.51.100.9"}, true},
+		{"mapped in both", []string{"X-Forwarded-For: ::ffff:198.51.100.9"}, true},
+		{"mapped in the config, another", []string{"X-Forwarded-For: 198.51.101.9"}, false},
+		{"NAT64", []string{"X-Forwarded-For: 64:ff9b::203.0.113.7"}, false},
+		{"zone", []string{"X-Forwarded-For: fe80::1%eth0"}, true},
+		{"zone that is an address", []string{"X-Forwarded-For: fe80::2%203.0.113.7"}, false},
+		{"leading zeros", []string{"X-Forwarded-For: 203.0.113.07"}, false},
+		{"leading zeros, octal", []string{"X-Forwarded-For: 0313.0.0161.07"}, false},
+		{"hexadecimal", []string{"X-Forwarded-For: 0xcb007107"}, false},
+		{"a number", []string{"X-Forwarded-For: 3405803783"}, false},
+		{"a dot at the end", []string{"X-Forwarded-For: 203.0.113.7."}, false},
+		{"quoted", []string{`X-Forwarded-For: "203.0.113.7"`}, false},
+		{"other digits", []string{"X-Forwarded-For: ２０３.0.113.7"}, false},
+		{"with a NUL by percent", []string{"X-Forwarded-For: 203.0.113.7%00"}, true}, // a zone, which does not count
+		{"empty", []string{"X-Forwarded-For:"}, false},
+		{"none", nil, false},
+		{"X-Real-IP", []string{"X-Real-IP: 203.0.113.7"}, false},
+		{"Forwarded", []string{"Forwarded: for=203.0.113.7"}, false},
+		{"True-Client-IP", []string{"True-Client-IP: 203.0.113.7", "CF-Connecting-IP: 203.0.113.7", "X-Client-IP: 203.0.113.7"}, false},
+		{"an underscore", []string{"X_Forwarded_For: 203.0.113.7"}, false},
+		{"taken away by Connection", []string{"X-Forwarded-For: 192.0.2.9", "Connection: X-Forwarded-For"}, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			e.t = t
+			status, reason := 200, ""
+			if !test.allowed {
+				status, reason = 403, reasonUnlistedSender
+			}
+			e.trap(up, request(textMessage, test.lines...), status, reason)
+		})
+	}
+}
+
+// earlyData is a handler that makes a request one of TLS early data.
+type earlyData struct{}
+
+func init() {
+	caddy.RegisterModule(earlyData{})
+	httpcaddyfile.RegisterHandlerDirective("test_early_data", func(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+		return earlyData{}, nil
+	})
+}
+
+func (earlyData) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.handlers.test_early_data", New: func() caddy.Module { return new(earlyData) }}
+}
+
+func (earlyData) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	r.TLS = new(tls.ConnectionState)
+	return next.ServeHTTP(w, r)
+}
+
+func (earlyData) UnmarshalCaddyfile(*caddyfile.Dispenser) error { return nil }
+
+// TestTrapEarlyData: early data is refused before anything else is looked at.
+func TestTrapEarlyData(t *testing.T) {
+	up := newWitness(t)
+	e := start(t, siteWith("", "route {\ntest_early_data\ngreen_api {\n"+loopback+"reverse_proxy "+up.address+"\n}\n}\n"))
+	e.trap(up, request(textMessage), 425, reasonEarlyData)
+	e.trap(up, strings.Replace(request(textMessage), testToken, "wrong", 1), 425, reasonEarlyData)
+}
+
+func TestTrapTokens(t *testing.T) {
+	const basic = "Basic ZGVtbzpkZW1v"
+	up := newWitness(t)
+	e := start(t, site("ip_filter {\nallow 127.0.0.1\n}\nauth {\ntoken TOKEN \""+basic+"\"\n}\nreverse_proxy "+up.address))
+	right := "Authorization: Bearer " + testToken
+	for _, test := range []struct {
+		name  string
+		lines []string
+		// With a status of 400, Go's server has refused it.
+		status int
+		reason string
+	}{
+		{"Bearer", []string{right}, 200, ""},
+		{"Basic", []string{"Authorization: " + basic}, 200, ""},
+		{"in another case", []string{"aUTHORIZATION: bEARER " + testToken}, 200, ""},
+		{"none", nil, 401, reasonNoToken},
+		{"empty", []string{"Authorization:"}, 401, reasonNoToken},
+		{"of spaces", []string{"Authorization:    "}, 401, reasonNoToken},
+		{"scheme only", []string{"Authorization: Bearer"}, 401, reasonBadToken},
+		{"Basic, scheme only", []string{"Authorization: Basic "}, 401, reasonBadToken},
+		{"doubled", []string{right, right}, 401, reasonBadToken},
+		{"doubled, Basic", []string{"Authorization: " + basic, "Authorization: " + basic}, 401, reasonBadToken},
+		{"doubled, right and wrong", []string{right, "Authorization: Bearer x"}, 401, reasonBadToken},
+		{"doubled, wrong and right", []string{"Authorization: Bearer x", right}, 401, reasonBadToken},
+		{"doubled, both forms", []string{right, "Authorization: " + basic}, 401, reasonBadToken},
+		{"doubled, right and empty", []string{right, "Authorization:"}, 401, reasonBadToken},
+		{"doubled, empty both", []string{"Authorization:", "Authorization:"}, 401, reasonBadToken},
+		{"doubled by a comma", []string{right + ", Bearer " + testToken}, 401, reasonBadToken},
+		{"doubled scheme", []string{"Authorization: Bearer Bearer " + testToken}, 401, reasonBadToken},
+		{"a word more", []string{right + " x"}, 401, reasonBadToken},
+		{"a space in it", []string{"Authorization: Bearer s3cret -canary-token"}, 401, reasonBadToken},
+		{"a tab for a space", []string{"Authorization: Bearer\t" + testToken}, 401, reasonBadToken},
+		{"non-breaking space", []string{"Authorization: Bearer\u00a0" + testToken}, 401, reasonBadToken},
+		{"not ASCII", []string{"Authorization: Bearer s3crеt-canary-token"}, 401, reasonBadToken},
+		{"broken UTF-8", []string{right + "\xff"}, 401, reasonBadToken},
+		{"NUL", []string{right + "\x00"}, 400, ""},
+		{"folded", []string{right, " x"}, 401, reasonBadToken},
+		{"a space before the colon", []string{"Authorization : Bearer " + testToken}, 400, ""},
+		{"very long", []string{right + strings.Repeat("x", 8<<10)}, 401, reasonBadToken},
+		{"longer than a header may be", []string{right + strings.Repeat("x", 2<<20)}, 431, ""},
+		{"prefix", []string{right[:len(right)-1]}, 401, reasonBadToken},
+		{"in another case itself", []string{strings.ToUpper(right)}, 401, reasonBadToken},
+		{"wrong scheme", []string{"Authorization: Basic " + testToken}, 401, reasonBadToken},
+		{"wrong scheme, Basic", []string{"Authorization: Bearer ZGVtbzpkZW1v"}, 401, reasonBadToken},
+		{"unknown scheme", []string{"Authorization: Digest " + testToken}, 401, reasonBadToken},
+		{"another header", []string{"Proxy-Authorization: Bearer " + testToken, "X-Authorization: Bearer " + testToken}, 401, reasonNoToken},
+		{"an underscore", []string{"Authorization_: Bearer " + testToken}, 401, reasonNoToken},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			e.t = t
+			lines := append(test.lines, fmt.Sprintf("Content-Length: %d", len(textMessage)))
+			text := "POST /green-api/webhook?token=" + testToken + " HTTP/1.1\r\nHost: localhost\r\n" + strings.Join(lines, "\r\n") + "\r\n\r\n" + textMessage
+			before := up.seen()
+			if test.status == 431 {
+				// The server does not read to the end, and the answer may be lost with the connection.
+				conn, err := net.Dial("tcp", "127.0.0.1:"+e.port)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer conn.Close()
+				conn.SetDeadline(time.Now().Add(20 * time.Second))
+				go io.WriteString(conn, text)
+				if answer, _ := io.ReadAll(conn); strings.Contains(string(answer), " 200 ") {
+					t.Errorf("answered %q", answer)
+				}
+			} else {
+				e.trap(up, text, test.status, test.reason)
+			}
+			if saw := up.seen() > before; saw != (test.status == 200) {
+				t.Errorf("a handler saw something: %t", saw)
+			}
+		})
+	}
+}
+
+func zipped(t *testing.T, text string) string {
+	t.Helper()
+	var buffer bytes.Buffer
+	zip := gzip.NewWriter(&buffer)
+	if _, err := io.WriteString(zip, text); err != nil {
+		t.Fatal(err)
+	}
+	if err := zip.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return buffer.String()
+}
+
+// TestTrapBodies has bodies that parsers read differently, or not in a lifetime. All are kept, and
+// answered 200, for a re-send would not help.
+func TestTrapBodies(t *testing.T) {
+	up := newWitness(t)
+	e := start(t, site(loopback+"reverse_proxy "+up.address))
+	with := func(name, value string) string {
+		return strings.TrimSuffix(textMessage, "}") + `,"` + name + `":` + value + "}"
+	}
+	inside := func(old, new string) string {
+		if !strings.Contains(textMessage, old) {
+			t.Fatalf("nothing to replace: %s", old)
+		}
+		return strings.Replace(textMessage, old, new, 1)
+	}
+	json := "Content-Type: application/json"
+	for _, test := range []struct {
+		name   string
+		body   string
+		lines  []string
+		reason string // "" is delivered
+		cause  string
+	}{
+		{"genuine", textMessage, []string{json}, "", ""},
+		{"type twice", with("typeWebhook", `"deviceInfo"`), nil, reasonMalformed, "name twice in one object"},
+		{"type twice, the same", with("typeWebhook", `"incomingMessageReceived"`), nil, reasonMalformed, "name twice in one object"},
+		{"type twice, by escape", with(`\u0074ypeWebhook`, `"deviceInfo"`), nil, reasonMalformed, "name twice in one object"},
+		{"instance twice", inside(`"idInstance":`, `"idInstance":1,"idInstance":`), nil, reasonMalformed, "name twice in one object"},
+		{"deep, twice", inside(`"textMessage":"a canary sings"`, `"textMessage":"a","textMessage":"b"`), nil, reasonMalformed, "name twice in one object"},
+		{"type in another case", with("TypeWebhook", `"deviceInfo"`), nil, reasonMalformed, "name twice but for upper case"},
+		{"type in another case, by escape", with(`\u0054YPEwebhook`, `"deviceInfo"`), nil, reasonMalformed, "name twice but for upper case"},
+		{"type with a Kelvin sign", with("typeWebhoo\u212a", `"deviceInfo"`), nil, reasonMalformed, "name twice but for upper case"},
+		{"instanceData in another case", with("INSTANCEDATA", `{"idInstance":2}`), nil, reasonMalformed, "name twice but for upper case"},
+		{"instance in another case", inside(`"wid":`, `"IdInstance":2,"wid":`), nil, reasonMalformed, "name twice but for upper case"},
+		{"messageData in another case", with("messagedata", `{}`), nil, reasonMalformed, "name twice but for upper case"},
+		{"message type in another case", inside(`"typeMessage":`, `"TypeMessage":"x","typeMessage":`), nil, reasonMalformed, "name twice but for upper case"},
+		{"other names in another case", with("Brand", "1}")[:len(with("Brand", "1}"))-2] + `,"brand":2}`, nil, "", ""},
+		{"nested 200,000 deep", with("x", strings.Repeat("[", 200_000)+strings.Repeat("]", 200_000)), nil, reasonMalformed, "nested deeper than 100"},
+		{"objects nested 100,000 deep", with("x", strings.Repeat(`{"a":`, 100_000)+"1"+strings.Repeat("}", 100_000)), nil, reasonMalformed, "nested deeper than 100"},
+		{"1 MiB of spaces", strings.Repeat(" ", 1<<20), nil, reasonMalformed, "empty body"},
+		{"a number of 100,000 digits", with("x", strings.Repeat("9", 100_000)), nil, reasonMalformed, "number longer than 64 bytes"},
+		{"a timestamp of 100,000 digits", inside("1700000000", strings.Repeat("9", 100_000)), nil, reasonMalformed, "number longer than 64 bytes"},
+		{"1e999999", with("x", "1e999999"), nil, reasonMalformed, "number out of range"},
+		{"timestamp 1e999999", inside("1700000000", "1e999999"), nil, reasonMalformed, "number out of range"},
+		{"1e-999999999", with("x", "1e-999999999"), nil, reasonMalformed, "number out of range"},
+		{"data after the object", textMessage + textMessage, nil, reasonMalformed, "data after the object"},
+		{"NUL after the object", textMessage + "\x00", nil, reasonMalformed, "data after the object"},
+		{"byte-order mark", "\xef\xbb\xbf" + textMessage, nil, reasonMalformed, "byte-order mark"},
+		{"gzip", zipped(t, textMessage), []string{json, "Content-Encoding: gzip"}, reasonEncoding, ""},
+		{"gzip, and a body in the clear", textMessage, []string{json, "Content-Encoding: gzip"}, reasonEncoding, ""},
+		{"gzip, not said", zipped(t, textMessage), []string{json}, reasonMalformed, "not a JSON object"},
+		{"gzip after identity", textMessage, []string{"Content-Encoding: identity", "Content-Encoding: gzip"}, reasonEncoding, ""},
+		{"gzip after identity, by a comma", textMessage, []string{"Content-Encoding: identity, gzip"}, reasonEncoding, ""},
+		{"encoding empty", textMessage, []string{"Content-Encoding:"}, reasonEncoding, ""},
+		{"a bomb", zipped(t, strings.Repeat(" ", 16<<20)), []string{"Content-Encoding: gzip"}, reasonEncoding, ""},
+		{"Content-Type doubled", textMessage, []string{json, "Content-Type: text/plain"}, reasonEncoding, ""},
+		{"Content-Type doubled, the same", textMessage, []string{json, json}, reasonEncoding, ""},
+		{"Content-Type doubled by a comma", textMessage, []string{json + ", text/plain"}, reasonEncoding, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			e.t = t
+			began := time.Now()
+			e.trap(up, request(test.body, test.lines...), 200, test.reason)
+			if took := time.Since(began); took > 3*time.Second { // milliseconds, on an idle machine
+				t.Errorf("took %s", took)
+			}
+			if test.reason == "" {
+				e.wantRecord("outcome", "delivered")
+			} else {
+				e.wantRecord("outcome", "quarantined", "cause", test.cause)
+			}
+		})
+	}
+}
+
+// TestTrapForeignInstance: with a token of one instance, nobody speaks for another, however a
+// handler's parser reads names.
+func TestTrapForeignInstance(t *testing.T) {
+	up := newWitness(t)
+	e := start(t, site("ip_filter {\nallow 127.0.0.1\n}\nauth {\ninstance 1101000001 TOKEN\ninstance 1101000002 other-demo-token\n}\nreverse_proxy "+up.address))
+	e.trap(up, request(textMessage), 200, "")
+	for _, foreign := range []string{
+		`"idInstance":1101000002`, `"idInstance":"1101000002"`, `"idInstance":"001101000002"`,
+		`"idInstance":1101000002,"idInstance":1101000001`, `"idInstance":1101000001,"idInstance":1101000002`,
+		`"idInstance":1101000001,"IDINSTANCE":1101000002`, `"IDINSTANCE":1101000002,"idInstance":1101000001`,
+		`"idInstance":1101000001,"\u0069dInstance":1101000002`, `"idInstance":1101000001,"\u0049dInstance":1101000002`,
+		`"idInstance":1101000001,"idIn` + "\u017f" + `tance":1101000002`,
+	} {
+		status, reason := 200, reasonMalformed
+		if strings.Count(foreign, ":") == 1 {
+			status, reason = 403, reasonInstanceNotAllowed
+		}
+		e.trap(up, request(strings.Replace(textMessage, `"idInstance":1101000001`, foreign, 1)), status, reason)
+	}
+	for _, foreign := range []string{`,"InstanceData":{"idInstance":1101000002}}`, `,"instanceData":{"idInstance":1101000002}}`} {
+		e.trap(up, request(strings.TrimSuffix(textMessage, "}")+foreign), 200, reasonMalformed)
+	}
+}
+
+// answersTo sends bytes, ends the sending side, and returns all that comes back.
+func (e *edge) answersTo(text string) (statuses []int) {
+	e.t.Helper()
+	conn, err := net.Dial("tcp", "127.0.0.1:"+e.port)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	var sent sync.WaitGroup
+	sent.Go(func() { // the other side may stop to read
+		io.WriteString(conn, text)
+		conn.(*net.TCPConn).CloseWrite()
+	})
+	defer sent.Wait()
+	answers := bufio.NewReader(conn)
+	for {
+		response, err := http.ReadResponse(answers, nil)
+		if err != nil {
+			return statuses
+		}
+		io.Copy(io.Discard, response.Body)
+		statuses = append(statuses, response.StatusCode)
+	}
+}
