@@ -201,6 +201,7 @@ func (a *App) takeOver() {
 		b.handler.fleet.newest.Store(b.handler)
 	}
 	a.warnOfEmpty200()
+	a.warnOfExposed()
 	quarantineLimit.Store(a.Quarantine.MaxSize)
 	a.operator.alerts.configure(a.Alerts, a.logger)
 	if app, err := a.ctx.AppIfConfigured("http"); err == nil {

@@ -1,0 +1,103 @@
+package greenapi
+
+import (
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/greenapi-community/caddy-green-api/quarantine"
+)
+
+// TestExposedDoors has blocks that let anyone in, and tells of those that anyone can reach.
+func TestExposedDoors(t *testing.T) {
+	const open = "ip_filter off\nauth off"
+	for _, test := range []struct {
+		name, block, bind string
+		warns             bool
+	}{
+		{"both off, everywhere", open, "0.0.0.0", true},
+		{"both off, everywhere, IPv6", open, "[::]", true},
+		{"both off, here too", open, "127.0.0.1 0.0.0.0", true},
+		{"both off, here", open, "127.0.0.1", false},
+		{"both off, here, another address", open, "127.0.0.2", false},
+		{"both off, here by name", open, "localhost", false},
+		{"both off, a socket", open, "unix/SOCKET", false},
+		{"no token", "auth off", "0.0.0.0", false},
+		{"no address", "ip_filter off\nauth {\ntoken TOKEN\n}", "0.0.0.0", false},
+		{"an allowlist of all", "ip_filter {\nallow 0.0.0.0/0 ::/0\n}\nauth {\ntoken TOKEN\n}", "0.0.0.0", false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			bind := strings.Replace(test.bind, "SOCKET", filepath.Join(t.TempDir(), "s"), 1)
+			e := start(t, strings.Replace(site(test.block), "bind 127.0.0.1", "bind "+bind, 1))
+			logs := e.logs.all()
+			if got := strings.Contains(logs, `"level":"warn"`) && strings.Contains(logs, "anyone can send notifications"); got != test.warns {
+				t.Errorf("warns: %t\n%s", got, logs)
+			}
+		})
+	}
+}
+
+// TestExposedFiles: who else can read what is kept, or tokens, is told of.
+func TestExposedFiles(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("no bits for others")
+	}
+	const message = "file can be used by others, and has secrets or messages in it"
+	for _, test := range []struct {
+		name                 string
+		dir, file, instances os.FileMode
+		wants                []string // names of files
+		missing              bool
+	}{
+		{name: "as it is made", missing: true, instances: 0o600},
+		{name: "shut", dir: 0o700, file: 0o600, instances: 0o600},
+		{name: "shut, tokens for a group", dir: 0o700, file: 0o600, instances: 0o640},
+		{name: "directory", dir: 0o755, file: 0o600, instances: 0o600, wants: []string{"quarantine"}},
+		{name: "directory for a group", dir: 0o750, file: 0o600, instances: 0o600, wants: []string{"quarantine"}},
+		{name: "file", dir: 0o700, file: 0o640, instances: 0o600, wants: []string{"quarantine.db"}},
+		{name: "tokens", dir: 0o700, file: 0o600, instances: 0o644, wants: []string{"instances"}},
+		{name: "all", dir: 0o755, file: 0o644, instances: 0o604, wants: []string{"quarantine", "quarantine.db", "instances"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dir := t.TempDir()
+			instances, kept := filepath.Join(dir, "instances"), filepath.Join(dir, "quarantine")
+			t.Setenv("GREEN_API_TEST_FOLDER", dir)
+			mode := func(path string, mode os.FileMode) {
+				if err := os.Chmod(path, mode); err != nil { // the umask does not count
+					t.Fatal(err)
+				}
+			}
+			if err := os.WriteFile(instances, []byte("1101000001 "+testToken+"\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			mode(instances, test.instances)
+			if !test.missing {
+				store, err := quarantine.Open(kept)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := store.Close(); err != nil {
+					t.Fatal(err)
+				}
+				mode(kept, test.dir)
+				mode(filepath.Join(kept, quarantine.FileName), test.file)
+			}
+			config := site("auth {\ninstances {env.GREEN_API_TEST_FOLDER}/instances\n}")
+			e := start(t, strings.Replace(config, "quarantine DIR", "quarantine "+kept, 1))
+			logs := e.logs.all()
+			if got := strings.Count(logs, message); got != len(test.wants) {
+				t.Errorf("%d warnings, want %d\n%s", got, len(test.wants), logs)
+			}
+			for _, name := range test.wants {
+				if !strings.Contains(logs, `"file":"`+filepath.Join(dir, name)+`"`) && !strings.Contains(logs, `"file":"`+filepath.Join(kept, name)+`"`) {
+					t.Errorf("no warning of %s", name)
+				}
+			}
+			if strings.Contains(logs, testToken) {
+				t.Error("the log shows a token")
+			}
+		})
+	}
+}
