@@ -57,7 +57,7 @@ func (s *Store) reopen() error {
 		return s.broken
 	}
 	s.broken = nil
-	db, file, err := openFile(s.path)
+	db, file, err := openFile(s.path, !s.verified)
 	if err != nil {
 		if errors.Is(err, ErrDamaged) {
 			s.broken, s.brokenAt = err, time.Now()
@@ -67,6 +67,7 @@ func (s *Store) reopen() error {
 	s.mu.Lock()
 	s.db, s.file = db, file
 	s.mu.Unlock()
+	s.verified = true
 	s.writable = false
 	s.measure()
 	return nil
@@ -112,8 +113,8 @@ func (s *Store) view(fn func(*bolt.Tx) error) error {
 	}
 }
 
-// openFile opens or makes the file at path.
-func openFile(path string) (db *bolt.DB, file *os.File, err error) {
+// openFile opens or makes the file at path. whole says that each page is to be looked at.
+func openFile(path string, whole bool) (db *bolt.DB, file *os.File, err error) {
 	err = guard(func() (err error) {
 		db, err = bolt.Open(path, 0o600, &bolt.Options{
 			Timeout: lockTimeout,
@@ -127,7 +128,7 @@ func openFile(path string) (db *bolt.DB, file *os.File, err error) {
 			return err
 		}
 		db.AllocSize = growth
-		return check(db, file)
+		return check(db, file, whole)
 	})
 	if err == nil {
 		return db, file, nil
@@ -184,7 +185,7 @@ func writeMetaAgain(db *bolt.DB, file *os.File) error {
 }
 
 // check reports a file that is not whole, or neither new nor a store that we know.
-func check(db *bolt.DB, file *os.File) error {
+func check(db *bolt.DB, file *os.File, whole bool) error {
 	return db.View(func(tx *bolt.Tx) error {
 		info, err := file.Stat()
 		if err != nil {
@@ -192,6 +193,11 @@ func check(db *bolt.DB, file *os.File) error {
 		}
 		if info.Size() < tx.Size() {
 			return fmt.Errorf("%w: file has %d of %d bytes", ErrDamaged, info.Size(), tx.Size())
+		}
+		if whole {
+			if err := verify(tx, file); err != nil {
+				return err
+			}
 		}
 		if isNew(tx) {
 			return nil

@@ -61,6 +61,7 @@ type Store struct {
 	file *os.File // db's own
 
 	writable bool // since db was opened; the writer's
+	verified bool // all pages were looked at, and nothing broke since; the writer's
 	// The last panic or damage and its time; the writer's. The file is left alone for the time of pause then.
 	broken   error
 	brokenAt time.Time
@@ -71,7 +72,8 @@ type Store struct {
 
 // Open opens the store in dir, making the directory (mode 0700) and the file quarantine.db in it (mode 0600) when they
 // are missing. One process at a time can have it open: when another has, Open waits 3 seconds and returns ErrLocked.
-// It returns ErrDamaged when the file is not a sound store, and changes nothing in it then. Close the store in the end.
+// It looks at each page, and returns ErrDamaged when the file is not a sound store, and changes nothing in it then. Close the
+// store in the end.
 func Open(dir string) (*Store, error) {
 	if err := makeDir(dir); err != nil {
 		return nil, err

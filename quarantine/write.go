@@ -175,7 +175,7 @@ func (s *Store) update(maxSize int64, fn func(*bolt.Tx) error) error {
 	err = fmt.Errorf("%s: %w", s.path, err)
 	panicked := errors.Is(err, errPanic)
 	if panicked {
-		s.broken, s.brokenAt = err, time.Now()
+		s.broken, s.brokenAt, s.verified = err, time.Now(), false
 	}
 
 	s.mu.Lock() // waits for readers, which may still see what the next writer is to overwrite
