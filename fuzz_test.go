@@ -1,0 +1,247 @@
+package greenapi
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// fuzzHandler stands behind green_api and says what of a request should not have come so far.
+type fuzzHandler struct{}
+
+// fuzzFaults are what it has said.
+var fuzzFaults struct {
+	mu    sync.Mutex
+	said  []string
+	taken int
+}
+
+func init() {
+	caddy.RegisterModule(fuzzHandler{})
+	httpcaddyfile.RegisterHandlerDirective("test_fuzz", func(httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+		return fuzzHandler{}, nil
+	})
+}
+
+func (fuzzHandler) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.handlers.test_fuzz", New: func() caddy.Module { return new(fuzzHandler) }}
+}
+
+func (fuzzHandler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+	body, err := io.ReadAll(r.Body)
+	if err == nil {
+		err = fit(r, body)
+	}
+	fuzzFaults.mu.Lock()
+	defer fuzzFaults.mu.Unlock()
+	fuzzFaults.taken++
+	if err != nil {
+		fuzzFaults.said = append(fuzzFaults.said, fmt.Sprintf("%v: %q %q", err, r.Header, body))
+	}
+	w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+func (fuzzHandler) UnmarshalCaddyfile(*caddyfile.Dispenser) error { return nil }
+
+// fit says what is wrong with a request that a handler got, by other means than the gates'.
+func fit(r *http.Request, body []byte) error {
+	token := strings.Fields(r.Header.Get("Authorization"))
+	switch {
+	case r.Method != http.MethodPost:
+		return errors.New("no POST")
+	case len(r.Header["Authorization"]) != 1 || len(token) == 0 || token[len(token)-1] != testToken:
+		return errors.New("no token")
+	case len(r.Header["Content-Type"]) > 1 || r.Header.Get("Content-Encoding") != "" && !strings.EqualFold(r.Header.Get("Content-Encoding"), "identity"):
+		return errors.New("encoded")
+	case r.ContentLength != int64(len(body)) || len(r.TransferEncoding) > 0 || len(r.Trailer) > 0:
+		return errors.New("not whole")
+	case len(body) > 4<<10:
+		return errors.New("too large")
+	}
+	// Strict, but for broken UTF-8, which encoding/json and the gates take alike.
+	strict := jsontext.NewDecoder(bytes.NewReader(body), jsontext.AllowInvalidUTF8(true))
+	if _, err := strict.ReadValue(); err != nil {
+		return err
+	}
+	if _, err := strict.ReadToken(); err != io.EOF {
+		return errors.New("more than one value")
+	}
+	// As a handler in Go reads it, without regard to upper case, the last of two.
+	var read struct {
+		Type     string `json:"typeWebhook"`
+		Instance struct {
+			ID json.RawMessage `json:"idInstance"`
+		} `json:"instanceData"`
+		Message struct {
+			Type string `json:"typeMessage"`
+		} `json:"messageData"`
+	}
+	if err := json.Unmarshal(body, &read); err != nil {
+		return err
+	}
+	if id := strings.TrimLeft(strings.Trim(string(read.Instance.ID), `"`), "0"); read.Type == "" || id != "1101000001" {
+		return fmt.Errorf("type %q of instance %q", read.Type, id)
+	}
+	placeholder := func(name string) string {
+		text, _ := replacer(r.Context()).GetString("http.green_api." + name)
+		return text
+	}
+	if placeholder("type") != read.Type || placeholder("message") != read.Message.Type {
+		return fmt.Errorf("judged as %q %q, read as %q %q", placeholder("type"), placeholder("message"), read.Type, read.Message.Type)
+	}
+	return nil
+}
+
+// FuzzRequest sends any bytes over a connection into a whole Caddy. Only notifications reach the
+// handlers, and nothing but HTTP comes back.
+func FuzzRequest(f *testing.F) {
+	port := freePort(f)
+	newLogBuffer()
+	dir := f.TempDir()
+	block := "ip_filter {\nallow 127.0.0.1\n}\nauth {\ninstance 1101000001 TOKEN\n}\nvalidate {\nmax_body_size 4KiB\nmax_kept_body 8KiB\n}\n"
+	config := siteWith("servers {\ntimeouts {\nread_body 2s\nread_header 2s\n}\n}\n", "route {\ngreen_api {\n"+block+"}\ntest_fuzz\n}\n")
+	config = strings.NewReplacer("PORT", port, "quarantine DIR", "quarantine "+filepath.Join(dir, "q")+" {\nmax_size 1MiB\n}", "TOKEN", testToken, "level DEBUG", "level ERROR").Replace(config)
+	text, err := adapt(config)
+	if err != nil {
+		f.Fatal(err)
+	}
+	if err := caddy.Load(text, true); err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() {
+		if err := caddy.Stop(); err != nil {
+			f.Error(err)
+		}
+	})
+	chunked := rawHead + "Transfer-Encoding: chunked\r\n\r\n"
+	for _, seed := range []string{
+		request(textMessage), request(stateChanged), request(textMessage) + request(stateChanged), request(`{"typeWebhook":"x"}`),
+		chunked + chunks(textMessage, 50), chunked + chunks(textMessage, 50) + request(textMessage),
+		rawHead + "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks(textMessage, 400),
+		request(textMessage, "Content-Encoding: gzip"), request(textMessage, "Content-Type: a", "Content-Type: b"), request(textMessage, "Authorization: x"),
+		request(textMessage, "Expect: 100-continue"), request(textMessage, "Connection: Authorization"), request(textMessage, "Connection: Upgrade", "Upgrade: h2c"),
+		"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "POST http://x/ HTTP/1.0\r\n\r\n", "\x16\x03\x01\x00\x05",
+		request(strings.Replace(textMessage, `"idInstance":`, `"IdInstance":2,"idInstance":`, 1)),
+		request(strings.Replace(textMessage, `{`, `{"typewebhook":"a",`, 1)),
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		conn, err := net.Dial("tcp", "127.0.0.1:"+port)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		conn.SetDeadline(time.Now().Add(10 * time.Second))
+		go func() { // the other side may stop to read
+			conn.Write(data)
+			conn.(*net.TCPConn).CloseWrite()
+		}()
+		answers, err := io.ReadAll(conn)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("hangs: %q", answers)
+		}
+		if len(answers) > 0 && !bytes.HasPrefix(answers, []byte("HTTP/1.")) && answers[0] != 0 { // 0 begins HTTP/2
+			t.Errorf("answers %q", answers)
+		}
+		fuzzFaults.mu.Lock()
+		defer fuzzFaults.mu.Unlock()
+		for _, said := range fuzzFaults.said {
+			t.Error(said)
+		}
+		fuzzFaults.said = nil
+		for line := range strings.Lines(currentLog.all()) {
+			if strings.Contains(line, "panic") {
+				t.Error(line)
+			}
+		}
+		newLogBuffer()
+	})
+}
+
+// FuzzCaddyfile takes anything for the inside of a green_api block. What can be read loads, or does
+// not for a reason that names green_api; and no message shows the token.
+func FuzzCaddyfile(f *testing.F) {
+	goldens, err := filepath.Glob("testdata/caddyfile/*.caddyfiletest")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, golden := range goldens {
+		text, err := os.ReadFile(golden)
+		if err != nil {
+			f.Fatal(err)
+		}
+		config, _, _ := strings.Cut(string(text), goldenSeparator)
+		if _, inside, found := strings.Cut(config, "green_api {\n"); found && !strings.Contains(inside, "\n}\n\n") {
+			if end := strings.LastIndex(strings.TrimRight(inside, "}\n\t "), "\n"); end > 0 {
+				f.Add(inside[:end])
+			}
+		}
+	}
+	for _, seed := range []string{
+		"auth off", "auth {\ntoken x\n}\nip_filter {\nallow 10.0.0.1\n}", "auth {\ninstance 1 {env.HOME}\n}", "auth off\nreverse_proxy h:1 {\nlb_policy green_api chat\n}",
+		"auth off\nvalidate {\nmax_body_size 1MiB\ndrop a.b\nunknown_type pass\n}", "auth off\ndeliver {\ntimeout 1s\ndead_letter off\ndeduplicate 24h\n}",
+		"auth off\nip_filter {\nsource static 10.0.0.0/8\nunlisted pass\nreport_only\n}", "name x\nlog_body\nauth {\ntoken \"Basic x\"\nreport_only\n}", "auth off\nvalidate {\nmax_body_size 9223372036854775807\n}",
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, inside string) {
+		if escapes(inside) {
+			return
+		}
+		text, err := adapt("http://:8080 {\ngreen_api {\n" + inside + "\n}\n}\n")
+		if err != nil {
+			return
+		}
+		// Caddy's own cannot be asked to stay off the network and the disk.
+		for _, word := range []string{`"transport"`, `"dynamic_upstreams"`, `"health_checks"`, `"apps":{"tls"`, `"pki"`} {
+			if bytes.Contains(text, []byte(word)) {
+				return
+			}
+		}
+		if err := validate(text); err != nil && (!strings.Contains(err.Error(), "green_api") || strings.HasPrefix(err.Error(), "panic")) {
+			t.Errorf("%v\n%s", err, text)
+		}
+	})
+}
+
+// escapes tells whether a text leaves the block that it is put into, or reads other files.
+func escapes(inside string) bool {
+	if strings.Contains(inside, "import") || strings.Contains(inside, "{file.") || strings.Contains(inside, "<<") {
+		return true
+	}
+	tokens, err := caddyfile.Tokenize([]byte(inside), "Caddyfile")
+	if err != nil {
+		return true
+	}
+	depth := 0
+	for _, token := range tokens {
+		switch token.Text {
+		case "{":
+			depth++
+		case "}":
+			depth--
+		}
+		if depth < 0 {
+			return true
+		}
+	}
+	return depth != 0
+}
