@@ -67,7 +67,7 @@ func (h *Handler) attempt(ctx context.Context, v *visit, a *asking, next caddyht
 		if a.chosen.upstream != "" {
 			got.handler = a.chosen.upstream
 		}
-		got.text, got.retryAfter = string(w.text), retryAfter(w.header)
+		got.text, got.retryAfter = withoutToken(string(w.text), v.r.Header), retryAfter(w.header)
 		a.done(got.result)
 		v.asked(got)
 		h.watchHandler(got, time.Now())

@@ -1,0 +1,45 @@
+package greenapi
+
+import (
+	"encoding/base64"
+	"net/http"
+	"strings"
+)
+
+// redacted stands for a token.
+const redacted = "REDACTED"
+
+// withoutToken takes the token of a request out of a text: handlers show whole requests on their
+// pages of faults, and what they say is kept.
+func withoutToken(text string, header http.Header) string {
+	cut := len(text) >= maxAnswerText
+	for _, value := range header.Values("Authorization") {
+		words := strings.Fields(value)
+		if len(words) == 0 {
+			continue
+		}
+		token := words[len(words)-1]
+		text = without(text, token, cut)
+		if decoded, err := base64.StdEncoding.DecodeString(token); err == nil && strings.EqualFold(words[0], "basic") {
+			if _, password, found := strings.Cut(string(decoded), ":"); found && password != "" {
+				text = without(text, password, cut)
+			}
+		}
+	}
+	return text
+}
+
+// without takes all of a secret out of a text, and of a text that was cut also the beginning of the
+// secret at its end.
+func without(text, secret string, cut bool) string {
+	text = strings.ReplaceAll(text, secret, redacted)
+	if !cut {
+		return text
+	}
+	for n := len(secret) - 1; n > 0; n-- {
+		if kept, found := strings.CutSuffix(text, secret[:n]); found {
+			return kept + redacted
+		}
+	}
+	return text
+}
