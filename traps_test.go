@@ -45,6 +45,7 @@ import (
 //	slow headers, slow bodies                 TestTrapSlow; TestTrapExampleTimeouts
 //	injection into logs and alerts            TestTrapInjection
 //	placeholders and header lines in a body   TestTrapPlaceholders
+//	a stranger on a shared connection         TestTrapSharedConnection
 //	an answer 200 that nobody has given       TestNoUnexplained200, TestEmpty200
 //	fails open when a file is missing         TestProvisionRefuses
 //	tokens in logs, alerts, answers           TestSecrets

@@ -1,6 +1,7 @@
 package greenapi
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -385,5 +386,58 @@ func TestTrapPlaceholders(t *testing.T) {
 		if got.header.Get("X-Evil") != "" || !strings.HasPrefix(got.body, `{"typeWebhook":`) {
 			t.Errorf("a handler got %+v", got)
 		}
+	}
+}
+
+// TestTrapSharedConnection: over HTTP/2, a stranger who is refused does not take the connection from
+// others who share it, as behind a proxy.
+func TestTrapSharedConnection(t *testing.T) {
+	up := newUpstream(t, 200, nil)
+	e := start(t, global("servers {\nprotocols h1 h2c\n}\n", site(loopback+"reverse_proxy "+up.address)))
+	var protocols http.Protocols
+	protocols.SetUnencryptedHTTP2(true)
+	dials := 0
+	transport := &http.Transport{Protocols: &protocols, DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+		dials++
+		return new(net.Dialer).DialContext(ctx, network, address)
+	}}
+	defer transport.CloseIdleConnections()
+	client := &http.Client{Transport: transport, Timeout: 20 * time.Second}
+	post := func(method, token string, body io.Reader) int {
+		t.Helper()
+		r, err := http.NewRequest(method, e.url, body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+token)
+		response, err := client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		if response.ProtoMajor != 2 {
+			t.Fatalf("HTTP/%d", response.ProtoMajor)
+		}
+		return response.StatusCode
+	}
+	never, writer := io.Pipe() // a body that never comes
+	defer writer.Close()
+	for _, test := range []struct {
+		method, token string
+		body          io.Reader
+		status        int
+	}{
+		{http.MethodPost, testToken, strings.NewReader(textMessage), 200},
+		{http.MethodGet, testToken, nil, 405},
+		{http.MethodPost, "x", strings.NewReader(textMessage), 401},
+		{http.MethodPut, testToken, never, 405},
+		{http.MethodPost, testToken, strings.NewReader(textMessage), 200},
+	} {
+		if status := post(test.method, test.token, test.body); status != test.status {
+			t.Errorf("status %d, want %d", status, test.status)
+		}
+	}
+	if dials != 1 {
+		t.Errorf("%d connections, want 1", dials)
 	}
 }
