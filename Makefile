@@ -1,6 +1,7 @@
 GOLANGCI_VERSION = v2.15.0
+GOVULNCHECK_VERSION = v1.4.0
 
-.PHONY: check test race chaos soak fuzz bench bench-stall lint run
+.PHONY: check test race chaos soak fuzz fuzz-short timing h2spec licences vuln bench bench-stall lint run
 
 check: ## what CI runs
 	.ci/run
@@ -17,15 +18,32 @@ chaos: ## a minute of each kind of failure, ten minutes or so; prints its counts
 soak: ## half an hour of load while everything goes wrong in turn; SOAK=2m for less
 	GREEN_API_SOAK=$(or $(SOAK),30m) go test -run '^TestSoak$$' -v -timeout 2h .
 
-fuzz: ## a minute for each target; FUZZTIME=10m for longer
-	go test -run '^$$' -fuzz '^FuzzParse$$' -fuzztime $(or $(FUZZTIME),1m) ./notification
-	go test -run '^$$' -fuzz '^FuzzVerdict$$' -fuzztime $(or $(FUZZTIME),1m) ./notification
-	go test -run '^$$' -fuzz '^FuzzMeets$$' -fuzztime $(or $(FUZZTIME),1m) ./notification
-	go test -run '^$$' -fuzz '^FuzzSchema$$' -fuzztime $(or $(FUZZTIME),1m) ./notification
-	go test -run '^$$' -fuzz '^FuzzEntry$$' -fuzztime $(or $(FUZZTIME),1m) ./quarantine
-	go test -run '^$$' -fuzz '^FuzzReceived$$' -fuzztime $(or $(FUZZTIME),1m) ./vendorapi
-	go test -run '^$$' -fuzz '^FuzzAuthorization$$' -fuzztime $(or $(FUZZTIME),1m) .
-	go test -run '^$$' -fuzz '^FuzzClientAddress$$' -fuzztime $(or $(FUZZTIME),1m) .
+# Each target of fuzzing, PACKAGE:NAME. A whole Caddy is never twice alike, and would be minimized for ever.
+FUZZ = ./notification:FuzzParse ./notification:FuzzVerdict ./notification:FuzzMeets ./notification:FuzzSchema ./quarantine:FuzzEntry ./quarantine:FuzzFile ./vendorapi:FuzzReceived \
+	.:FuzzAuthorization .:FuzzClientAddress .:FuzzCaddyfile .:FuzzRequest
+FUZZTIME = 1m
+
+fuzz: $(addprefix fuzz-of/,$(subst :,/,$(FUZZ))) ## a minute for each target; FUZZTIME=10m for longer
+
+fuzz-short: ## the same, ten seconds for each
+	$(MAKE) fuzz FUZZTIME=$(if $(filter command line environment,$(origin FUZZTIME)),$(FUZZTIME),10s)
+
+fuzz-of/%:
+	go test -run '^$$' -fuzz '^$(notdir $*)$$' -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $(patsubst %/,%,$(dir $*))
+
+timing: ## whether the time of a look-up tells of a token; on a machine that does nothing else
+	GREEN_API_TIMING=1 go test -count=1 -run '^TestTiming$$' -v .
+
+h2spec: ## HTTP/2 conformance, beside that of plain Caddy
+	bench/h2spec/run
+
+licences: ## writes docs/licences.md
+	go run ./.ci/licences
+
+vuln: ## known vulnerabilities in what is linked; asks vuln.go.dev
+	test -x .lint/govulncheck || (mkdir -p .lint/vuln && cd .lint/vuln && (test -f go.mod || go mod init vuln) && \
+		go get golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK_VERSION) && go build -o ../govulncheck golang.org/x/vuln/cmd/govulncheck)
+	.lint/govulncheck ./...
 
 bench:
 	go test -run '^$$' -bench . -benchmem ./...

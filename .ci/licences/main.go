@@ -1,0 +1,109 @@
+// Command licences writes the list of the licences of all modules that are linked into Caddy with
+// this one, docs/licences.md, or with -check says whether it is up to date. A licence that it does
+// not know is an error.
+package main
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"log"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+const file = "docs/licences.md"
+
+// known tells licences by what is in their texts and no other's; the first that fits counts.
+var known = []struct{ name, mark string }{
+	{"Apache-2.0", "Apache License Version 2.0"},
+	{"MPL-2.0", "Mozilla Public License Version 2.0"},
+	{"MPL-2.0", "Mozilla Public License, version 2.0"},
+	{"BSD-3-Clause", "endorse or promote products derived from"},
+	{"BSD-2-Clause", "Redistributions in binary form must reproduce"},
+	{"MIT", "Permission is hereby granted, free of charge, to any person obtaining"},
+	{"ISC", "Permission to use, copy, modify, and/or distribute this software for any purpose"},
+	{"ISC", "Permission to use, copy, modify, and distribute this software for any purpose"},
+	{"Unlicense", "This is free and unencumbered software released into the public domain"},
+	{"CC0-1.0", "CC0 1.0 Universal"},
+}
+
+var space = regexp.MustCompile(`\s+`)
+
+func main() {
+	log.SetFlags(0)
+	check := flag.Bool("check", false, "compare, do not write")
+	flag.Parse()
+	list, err := render()
+	if err != nil {
+		log.Fatal(err)
+	}
+	if !*check {
+		if err := os.WriteFile(file, list, 0o644); err != nil { //nolint:gosec // a document
+			log.Fatal(err)
+		}
+		return
+	}
+	if got, err := os.ReadFile(file); err != nil || !bytes.Equal(got, list) {
+		log.Fatalf("%s is not up to date (%v); want `make licences`", file, err)
+	}
+}
+
+func render() ([]byte, error) {
+	listed := exec.Command("go", "list", "-deps", "-f", "{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}} {{.Dir}}{{end}}{{end}}", "./cmd/caddy")
+	listed.Stderr = os.Stderr
+	// What is linked differs a little between systems.
+	listed.Env = append(os.Environ(), "GOOS=linux", "GOARCH=amd64", "CGO_ENABLED=0")
+	out, err := listed.Output()
+	if err != nil {
+		return nil, err
+	}
+	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+	slices.Sort(lines)
+	var list bytes.Buffer
+	list.WriteString("# Licences\n\nOf the modules that are linked into Caddy with this one, on Linux. Written by `make licences`.\n\n| module | version | licence |\n|---|---|---|\n")
+	for _, line := range slices.Compact(lines) {
+		path, rest, _ := strings.Cut(line, " ")
+		version, dir, _ := strings.Cut(rest, " ")
+		licence, err := licenceIn(dir)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		fmt.Fprintf(&list, "| `%s` | %s | %s |\n", path, version, licence)
+	}
+	return list.Bytes(), nil
+}
+
+// licenceIn names the licences of a module; more than one if it has several files.
+func licenceIn(dir string) (string, error) {
+	var names []string
+	for _, pattern := range []string{"LICEN[CS]E*", "licen[cs]e*", "Licen[cs]e*", "COPYING*", "UNLICENSE*"} {
+		files, err := filepath.Glob(filepath.Join(dir, pattern))
+		if err != nil {
+			return "", err
+		}
+		for _, file := range files {
+			text, err := os.ReadFile(file) //nolint:gosec // of the module cache
+			if err != nil {
+				continue // a folder
+			}
+			flat := space.ReplaceAllString(string(text), " ")
+			for _, licence := range known {
+				if strings.Contains(flat, licence.mark) {
+					if !slices.Contains(names, licence.name) {
+						names = append(names, licence.name)
+					}
+					break
+				}
+			}
+		}
+	}
+	if len(names) == 0 {
+		return "", fmt.Errorf("no known licence in %s", dir)
+	}
+	return strings.Join(names, ", "), nil
+}
