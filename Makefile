@@ -1,7 +1,7 @@
 GOLANGCI_VERSION = v2.15.0
 GOVULNCHECK_VERSION = v1.4.0
 
-.PHONY: check test race chaos soak fuzz fuzz-short timing h2spec licences vuln bench bench-stall lint run
+.PHONY: check test race chaos soak fuzz fuzz-short timing h2spec licences vuln bench bench-edge bench-stall lint run
 
 check: ## what CI runs
 	.ci/run
@@ -47,6 +47,10 @@ vuln: ## known vulnerabilities in what is linked; asks vuln.go.dev
 
 bench:
 	go test -run '^$$' -bench . -benchmem ./...
+	go run ./bench/edge
+
+bench-edge: ## ten minutes; beside Caddy without it, nginx, njs and HAProxy (Debian: nginx-light, libnginx-mod-http-js, haproxy)
+	go run ./bench/edge
 
 bench-stall: ## six minutes; the same faults behind nginx (Debian: nginx-light) and behind green_api
 	go run ./bench/stall

@@ -20,7 +20,8 @@ func twin(root map[string]any) []string {
 	for parent, names := range decisive {
 		members, path := root, []string(nil)
 		if parent != "" {
-			members, path = object(root[parent]), []string{parent}
+			members, _ = root[parent].(map[string]any)
+			path = []string{parent}
 		}
 		for member := range members {
 			for _, name := range names {
