@@ -201,18 +201,29 @@ func splitToken(text string) (scheme, token string, ok bool) {
 			return "", "", false
 		}
 	}
-	scheme, token, found := strings.Cut(strings.Trim(text, " "), " ")
+	name, token, found := strings.Cut(strings.Trim(text, " "), " ")
+	scheme = schemeOf(name)
 	if !found {
-		scheme, token = "bearer", scheme
-		if strings.EqualFold(token, "bearer") || strings.EqualFold(token, "basic") {
+		if scheme != "" {
 			return "", "", false // a scheme and nothing after it
 		}
+		scheme, token = "bearer", name
 	}
-	scheme, token = strings.ToLower(scheme), strings.TrimLeft(token, " ")
-	if token == "" || strings.Contains(token, " ") || (scheme != "bearer" && scheme != "basic") {
+	token = strings.TrimLeft(token, " ")
+	if token == "" || strings.Contains(token, " ") || scheme == "" {
 		return "", "", false
 	}
 	return scheme, token, true
+}
+
+// schemeOf is the scheme of a name in lower or upper case, "" for any other.
+func schemeOf(name string) string {
+	for _, scheme := range []string{"bearer", "basic"} {
+		if strings.EqualFold(name, scheme) {
+			return scheme
+		}
+	}
+	return ""
 }
 
 func (a *grantSet) digest(scheme, token string) digest {
@@ -229,7 +240,7 @@ func (a *Auth) judge(header http.Header) tokenState {
 	if a.Off {
 		return tokenOff
 	}
-	values := header.Values("Authorization")
+	values := header["Authorization"]
 	if len(values) == 0 || len(values) == 1 && values[0] == "" {
 		return tokenNone
 	}
@@ -241,7 +252,7 @@ func (a *Auth) judge(header http.Header) tokenState {
 
 // find returns what the header's token admits, nil for nothing.
 func (a *grantSet) find(header http.Header) *grant {
-	values := header.Values("Authorization")
+	values := header["Authorization"]
 	if len(values) != 1 {
 		return nil // two of them: which one do the handlers look at?
 	}
