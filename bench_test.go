@@ -1,0 +1,153 @@
+package greenapi
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// benchHandler is the provisioned handler of a block, in a Caddy that listens on nothing but a port
+// that nobody calls.
+func benchHandler(tb testing.TB, block string) *Handler {
+	tb.Helper()
+	config := strings.NewReplacer("PORT", freePort(tb), "DIR", filepath.Join(tb.TempDir(), "quarantine"), "DEBUG", "ERROR").Replace(site(block))
+	text, err := adapt(strings.Replace(config, "output test_buffer", "output discard", 1))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if err := caddy.Load(text, true); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := caddy.Stop(); err != nil {
+			tb.Error(err)
+		}
+	})
+	f := holdFleet(defaultName)
+	defer releaseFleet(defaultName)
+	h := f.newest.Load()
+	if h == nil {
+		tb.Fatal("no handler runs")
+	}
+	return h
+}
+
+// gatesBlock is a block with n prefixes and n tokens of instances, of which the last are those of
+// benchRequest.
+func gatesBlock(n int) string {
+	var block strings.Builder
+	block.WriteString("ip_filter {\nallow")
+	for i := range n - 1 {
+		fmt.Fprintf(&block, " 10.%d.%d.0/24", i/256, i%256)
+	}
+	block.WriteString(" 203.0.113.7\n}\nauth {\n")
+	for i := range n - 1 {
+		fmt.Fprintf(&block, "instance %d demo-token-%d\n", 1101000002+i, i)
+	}
+	block.WriteString("instance 1101000001 demo-token\n}\n")
+	return block.String()
+}
+
+// benchRequest is a request that has come through Caddy's server, without a body.
+func benchRequest(w http.ResponseWriter) *http.Request {
+	r := httptest.NewRequest(http.MethodPost, "/green-api/webhook", nil)
+	r.RemoteAddr = "203.0.113.7:4711"
+	r.Header.Set("Authorization", "Bearer demo-token")
+	r.Header.Set("Content-Type", "application/json; charset=utf-8")
+	return caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, new(caddyhttp.Server))
+}
+
+// nowhere takes an answer and keeps its status.
+type nowhere struct {
+	header http.Header
+	status int
+}
+
+func (w *nowhere) Header() http.Header            { return w.header }
+func (w *nowhere) Write(text []byte) (int, error) { return len(text), nil }
+func (w *nowhere) WriteHeader(status int)         { w.status = status }
+
+// passGates is what each request costs before a byte of its body is read.
+func passGates(h *Handler, v *visit) bool {
+	v.token = h.Auth.judge(v.r.Header)
+	return h.IPFilter.check(v) == nil && h.Auth.check(v) == nil
+}
+
+// TestGatesAllocateNothing: who sends, and with which token, is found out without a single
+// allocation, however many there are to compare with.
+func TestGatesAllocateNothing(t *testing.T) {
+	if raceDetector {
+		t.Skip("the race detector allocates")
+	}
+	h := benchHandler(t, gatesBlock(1000))
+	w := &nowhere{header: make(http.Header)}
+	v := newVisit(w, benchRequest(w))
+	if !passGates(h, v) {
+		t.Fatal("refused")
+	}
+	if n := testing.AllocsPerRun(100, func() { passGates(h, v) }); n != 0 {
+		t.Errorf("%v allocations, want none", n)
+	}
+}
+
+func BenchmarkGates(b *testing.B) {
+	for _, n := range []int{1, 10_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			h := benchHandler(b, gatesBlock(n))
+			w := &nowhere{header: make(http.Header)}
+			v := newVisit(w, benchRequest(w))
+			b.ReportAllocs()
+			for b.Loop() {
+				if !passGates(h, v) {
+					b.Fatal("refused")
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkServeHTTP is our part of a notification's way: no socket, no server, no proxy.
+func BenchmarkServeHTTP(b *testing.B) {
+	taken := caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
+		_, err := io.Copy(io.Discard, r.Body)
+		w.WriteHeader(http.StatusOK)
+		return err
+	})
+	for _, test := range []struct {
+		name, more, body string
+		status           int
+	}{
+		{"delivered", "", textMessage, 200},
+		{"dropped", "validate {\ndrop incomingMessageReceived\n}\n", textMessage, 200},
+		{"refused", "ip_filter {\nallow 192.0.2.1\n}\n", textMessage, 403},
+	} {
+		b.Run(test.name, func(b *testing.B) {
+			block := "ip_filter {\nallow 203.0.113.7\n}\n"
+			if test.name == "refused" {
+				block = ""
+			}
+			h := benchHandler(b, block+"auth {\ntoken other-token demo-token\n}\n"+test.more)
+			w := &nowhere{header: make(http.Header)}
+			r := benchRequest(w)
+			if test.name == "refused" {
+				r.Header.Set("Authorization", "Bearer wrong")
+			}
+			body := strings.NewReader(test.body)
+			r.Body, r.ContentLength = io.NopCloser(body), int64(len(test.body))
+			b.ReportAllocs()
+			for b.Loop() {
+				body.Reset(test.body)
+				if err := h.ServeHTTP(w, r, taken); err != nil || w.status != test.status {
+					b.Fatal(err, w.status)
+				}
+			}
+		})
+	}
+}

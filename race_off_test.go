@@ -1,0 +1,5 @@
+//go:build !race
+
+package greenapi
+
+const raceDetector = false
