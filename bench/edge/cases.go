@@ -25,8 +25,8 @@ type benchCase struct {
 const textSize = 470
 
 var (
-	everyEdge = []string{"green_api", "caddy", "nginx", "njs", "haproxy"}
-	ours      = []string{"green_api"}
+	everyEdge = []string{"green_api", "other", "caddy", "nginx", "njs", "haproxy"}
+	ours      = []string{"green_api", "other"}
 )
 
 var cases = []benchCase{
@@ -35,7 +35,7 @@ var cases = []benchCase{
 	{name: "5KB", about: "5 KB, delivered", edges: everyEdge, size: 5_000},
 	{name: "50KB", about: "50 KB, delivered", edges: everyEdge, size: 50_000},
 	{name: "1MB", about: "1 MB, delivered", edges: everyEdge, size: 1_000_000},
-	{name: "dropped", about: "a type that is dropped; respond is a plain Caddy that answers 200 and looks at nothing", edges: []string{"green_api", "respond"}, drop: true},
+	{name: "dropped", about: "a type that is dropped; respond is a plain Caddy that answers 200 and looks at nothing", edges: []string{"green_api", "other", "respond"}, drop: true},
 	{name: "address", about: "refused for its address, without a right token", edges: everyEdge, status: anyRefusal, nothingIsAllowed: true, wrongToken: true},
 	{name: "token", about: "refused for its token", edges: everyEdge, status: anyRefusal, wrongToken: true},
 	{name: "prefixes", about: "10,000 prefixes in the config, delivered", edges: everyEdge, prefixes: 10_000},

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"text/template"
@@ -50,7 +51,7 @@ type edge struct {
 var nginxModules = []string{"/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/etc/nginx/modules", "/usr/local/lib/nginx/modules"}
 
 // findEdges builds or finds the programs.
-func findEdges(dir, modules string) ([]*edge, error) {
+func findEdges(dir, modules, other string) ([]*edge, error) {
 	const module = "github.com/greenapi-community/caddy-green-api"
 	build := func(path string) (string, error) {
 		out := filepath.Join(dir, filepath.Base(path))
@@ -73,11 +74,15 @@ func findEdges(dir, modules string) ([]*edge, error) {
 	nginx := []string{"nginx", "-c", "CONFIG", "-p", "DIR"}
 	edges := []*edge{
 		{name: "green_api", config: "green_api.Caddyfile", command: caddy(ours)},
+		{name: "other", config: "green_api.Caddyfile", command: caddy(other)},
 		{name: "caddy", config: "caddy.Caddyfile", command: caddy(stock)},
 		{name: "respond", config: "respond.Caddyfile", command: caddy(stock)},
 		{name: "nginx", config: "nginx.conf", command: nginx},
 		{name: "njs", config: "nginx.conf", command: nginx},
 		{name: "haproxy", config: "haproxy.cfg", command: []string{"haproxy", "-f", "CONFIG"}},
+	}
+	if other == "" {
+		edges = slices.DeleteFunc(edges, func(e *edge) bool { return e.name == "other" })
 	}
 	for _, e := range edges {
 		if _, err := exec.LookPath(e.command[0]); err != nil {

@@ -28,6 +28,7 @@ var (
 	only        = flag.String("only", "", "edges to run, with commas: green_api,caddy,respond,nginx,njs,haproxy")
 	onlyCases   = flag.String("cases", "", "cases to run, with commas")
 	modules     = flag.String("nginx-modules", "", "directory of nginx's modules, if it is none of the usual")
+	otherBuild  = flag.String("other", "", "another build of cmd/caddy, or a script that starts it, to run beside this one")
 	profileTo   = flag.String("profile", "", "write a CPU profile of green_api in the first case that runs into this file")
 )
 
@@ -51,7 +52,7 @@ func run() error {
 	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // for nginx's workers, who are somebody else
 		return err
 	}
-	edges, err := findEdges(dir, *modules)
+	edges, err := findEdges(dir, *modules, *otherBuild)
 	if err != nil {
 		return err
 	}
