@@ -1,6 +1,7 @@
 package greenapi
 
 import (
+	"net/http"
 	"net/netip"
 	"sync"
 	"time"
@@ -17,7 +18,7 @@ func (h *Handler) tell(v *visit, said *verdict) {
 	if v.n.Instance != "" && said.outcome != refused {
 		op.seen.add(v.n.Instance, said.outcome, v.started)
 	}
-	if extra, ok := v.r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
+	if extra := accessLogFields(v.r); extra != nil {
 		extra.Set(zap.String("green_api_outcome", string(said.outcome)))
 		text := func(key, value string) {
 			if value != "" {
@@ -39,6 +40,15 @@ func (h *Handler) tell(v *visit, said *verdict) {
 			"outcome": string(said.outcome), "reason": said.reason, "status": said.status, "handler": v.handler, "quarantine_id": v.quarantineID,
 		})
 	}
+}
+
+// accessLogFields are what an access log says beside its own; nil if the server writes none.
+func accessLogFields(r *http.Request) *caddyhttp.ExtraLogFields {
+	if server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok && server.Logs == nil {
+		return nil
+	}
+	extra, _ := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields)
+	return extra
 }
 
 // alert takes a note down for the operator.
