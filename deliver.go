@@ -225,7 +225,7 @@ func (h *Handler) deadLetter(v *visit, failure *verdict) *verdict {
 // use in asking any other, or the time is over.
 func (h *Handler) ask(v *visit, next caddyhttp.Handler) answer {
 	deadline := v.started.Add(time.Duration(h.Deliver.Timeout))
-	a := &asking{fleet: h.fleet, started: v.started}
+	a := &asking{fleet: h.fleet, started: v.started, body: v.body}
 	defer a.close()
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(v.r.Context()), deadline)
 	defer cancel()

@@ -60,6 +60,7 @@ var stopWaiting = sync.OnceFunc(func() { close(exiting) })
 type asking struct {
 	fleet   *fleet
 	started time.Time // its turn, when it stands in line
+	body    []byte
 
 	shown map[string]shown // by upstreams that were asked and did not take it
 

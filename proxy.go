@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"strings"
 	"time"
 
@@ -52,8 +54,26 @@ func (h *Handler) provisionProxy(ctx caddy.Context) error {
 	if _, ours := rp.LoadBalancing.SelectionPolicy.(*Affinity); !ours {
 		rp.LoadBalancing.SelectionPolicy = askedOnce{rp.LoadBalancing.SelectionPolicy}
 	}
+	if transport, ok := rp.Transport.(*reverseproxy.HTTPTransport); ok {
+		rp.Transport = wholeBody{transport}
+	}
 	h.proxy = rp
 	return nil
+}
+
+// wholeBody is the transport `http`, which is shown that a notification's body is in memory: net/http
+// then writes it together with the header. Behind the wrappers of reverse_proxy it cannot see that,
+// and writes the header first, in case that the body is long in coming.
+type wholeBody struct{ *reverseproxy.HTTPTransport }
+
+func (t wholeBody) RoundTrip(r *http.Request) (*http.Response, error) {
+	a := askingOf(r.Context())
+	if a == nil || r.Body == nil || r.ContentLength != int64(len(a.body)) {
+		return t.HTTPTransport.RoundTrip(r)
+	}
+	whole := r.WithContext(r.Context()) // a RoundTripper must not change the request
+	whole.Body = io.NopCloser(bytes.NewReader(a.body))
+	return t.HTTPTransport.RoundTrip(whole)
 }
 
 // proxyConfig is the JSON of rp with our defaults where rp says nothing. rp stays as the user wrote
