@@ -16,6 +16,7 @@ type benchCase struct {
 
 	size              int  // of the body
 	wrongToken        bool // in the request
+	hangsUp           bool // the sender does, after each answer
 	broken            bool // the body is
 	prefixes, tokens  int  // in the config, the right one as the last
 	nothingIsAllowed  bool
@@ -36,7 +37,7 @@ var cases = []benchCase{
 	{name: "50KB", about: "50 KB, delivered", edges: everyEdge, size: 50_000},
 	{name: "1MB", about: "1 MB, delivered", edges: everyEdge, size: 1_000_000},
 	{name: "dropped", about: "a type that is dropped; respond is a plain Caddy that answers 200 and looks at nothing", edges: []string{"green_api", "other", "respond"}, drop: true},
-	{name: "address", about: "refused for its address, without a right token", edges: everyEdge, status: anyRefusal, nothingIsAllowed: true, wrongToken: true},
+	{name: "address", about: "refused for its address, without a right token, over a connection of its own, as scanners do", edges: everyEdge, status: anyRefusal, nothingIsAllowed: true, wrongToken: true, hangsUp: true},
 	{name: "token", about: "refused for its token", edges: everyEdge, status: anyRefusal, wrongToken: true},
 	{name: "prefixes", about: "10,000 prefixes in the config, delivered", edges: everyEdge, prefixes: 10_000},
 	{name: "instance", about: "a token of one instance, delivered", edges: everyEdge, own: true},
@@ -88,12 +89,16 @@ func (c *benchCase) requests(address string, n int) [][]byte {
 	if c.wrongToken {
 		token = "wrong-" + token
 	}
+	connection := ""
+	if c.hangsUp {
+		connection = "Connection: close\r\n"
+	}
 	requests := make([][]byte, n)
 	for i := range requests {
 		body := c.body(i)
 		requests[i] = fmt.Appendf(nil, "POST /green-api/webhook HTTP/1.1\r\nHost: %s\r\nUser-Agent: bench\r\n"+
-			"Content-Type: application/json; charset=utf-8\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s",
-			address, token, len(body), body)
+			"Content-Type: application/json; charset=utf-8\r\nAuthorization: Bearer %s\r\n%sContent-Length: %d\r\n\r\n%s",
+			address, token, connection, len(body), body)
 	}
 	return requests
 }

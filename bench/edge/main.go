@@ -91,7 +91,8 @@ type result struct {
 	perSecond   float64
 	cpu         time.Duration // a request
 	full, rated load
-	failed      error // to count the CPU
+	memory      int   // KiB
+	failed      error // to count these
 }
 
 // run lets the edges of a case take turns and prints a table.
@@ -147,15 +148,15 @@ func (b *bench) measure(c *benchCase, e *edge, n int) (r result, err error) {
 			}
 		}()
 	}
-	before, cpuErr := cpuTime(e.process.Process.Pid)
+	before, usageErr := usageOf(e.process.Process.Pid)
 	full, err := send(e.Listen, requests, c.status, 0, length)
 	if err != nil {
 		return r, err
 	}
-	after, _ := cpuTime(e.process.Process.Pid)
-	r = result{perSecond: float64(full.requests) / full.took.Seconds(), full: *full, failed: cpuErr}
+	after, _ := usageOf(e.process.Process.Pid)
+	r = result{perSecond: float64(full.requests) / full.took.Seconds(), full: *full, failed: usageErr, memory: after.memory}
 	if full.requests > 0 {
-		r.cpu = (after - before) / time.Duration(full.requests)
+		r.cpu = (after.cpu - before.cpu) / time.Duration(full.requests)
 	}
 	if !c.rated || *rate == 0 {
 		return r, nil
@@ -177,7 +178,7 @@ func printTable(c *benchCase, edges []*edge, results map[string][]result, n int)
 	if !slices.ContainsFunc(edges, func(e *edge) bool { return e.name == against }) {
 		against = "respond"
 	}
-	head := "edge\treq/s\tCPU µs/req\tp50\tp99\t"
+	head := "edge\treq/s\tCPU µs/req\tMiB\tp50\tp99\t"
 	if c.rated && *rate > 0 {
 		head += fmt.Sprintf("p50 at %g/s\tp99 at %g/s\t", *rate, *rate)
 	}
@@ -191,8 +192,8 @@ func printTable(c *benchCase, edges []*edge, results map[string][]result, n int)
 		if all[0].failed != nil {
 			cpu = all[0].failed.Error()
 		}
-		row := fmt.Sprintf("%s\t%.0f\t%s\t%s\t%s\t", e.name, median(all, func(r result) float64 { return r.perSecond }), cpu,
-			quantile(all, 0.5, false), quantile(all, 0.99, false))
+		row := fmt.Sprintf("%s\t%.0f\t%s\t%d\t%s\t%s\t", e.name, median(all, func(r result) float64 { return r.perSecond }), cpu,
+			all[len(all)-1].memory>>10, quantile(all, 0.5, false), quantile(all, 0.99, false))
 		if c.rated && *rate > 0 {
 			row += quantile(all, 0.5, true) + "\t" + quantile(all, 0.99, true) + "\t"
 		}
