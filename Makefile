@@ -1,7 +1,7 @@
 GOLANGCI_VERSION = v2.15.0
 GOVULNCHECK_VERSION = v1.4.0
 
-.PHONY: check test race chaos soak fuzz fuzz-short timing h2spec licences vuln bench bench-edge bench-stall lint run
+.PHONY: check test race chaos soak fuzz fuzz-short timing h2spec licences vuln bench bench-edge bench-stall pgo lint run
 
 check: ## what CI runs
 	.ci/run
@@ -51,6 +51,10 @@ bench:
 
 bench-edge: ## ten minutes; beside Caddy without it, nginx, njs and HAProxy (Debian: nginx-light, libnginx-mod-http-js, haproxy)
 	go run ./bench/edge
+
+pgo: ## ten minutes or more; a build for this benchmark's load, as ./caddy
+	go run ./bench/edge --cases text --only green_api --rounds 1 --seconds 30 --rate 0 --profile caddy.pgo
+	go build -pgo caddy.pgo -o caddy ./cmd/caddy
 
 bench-stall: ## six minutes; the same faults behind nginx (Debian: nginx-light) and behind green_api
 	go run ./bench/stall
