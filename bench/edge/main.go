@@ -9,13 +9,16 @@
 package main
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"log"
 	"os"
+	"os/signal"
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 	"time"
 )
@@ -38,12 +41,15 @@ func main() {
 		serveUpstream()
 	}
 	flag.Parse()
-	if err := run(); err != nil {
-		log.Fatal(err)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx); err != nil {
+		log.Fatal(err) //nolint:gocritic // the process ends
 	}
 }
 
-func run() error {
+// run leaves no process behind when ctx ends early.
+func run(ctx context.Context) error {
 	dir, err := os.MkdirTemp("", "edge-")
 	if err != nil {
 		return err
@@ -70,7 +76,7 @@ func run() error {
 		if !listed(*onlyCases, c.name) {
 			continue
 		}
-		if err := b.run(c, edges); err != nil {
+		if err := b.run(ctx, c, edges); err != nil {
 			return fmt.Errorf("%s: %w", c.name, err)
 		}
 	}
@@ -96,7 +102,7 @@ type result struct {
 }
 
 // run lets the edges of a case take turns and prints a table.
-func (b *bench) run(c *benchCase, edges []*edge) error {
+func (b *bench) run(ctx context.Context, c *benchCase, edges []*edge) error {
 	edges = slices.DeleteFunc(slices.Clone(edges), func(e *edge) bool {
 		return e.missing != "" || !listed(*only, e.name) || !slices.Contains(c.edges, e.name)
 	})
@@ -108,6 +114,9 @@ func (b *bench) run(c *benchCase, edges []*edge) error {
 		n = *connections
 	}
 	for _, e := range edges {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		if err := e.start(b.dir, b.upstream, c.setting()); err != nil {
 			return fmt.Errorf("%s: %w", e.name, err)
 		}
@@ -120,6 +129,9 @@ func (b *bench) run(c *benchCase, edges []*edge) error {
 	results := make(map[string][]result)
 	for range *rounds {
 		for _, e := range edges {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
 			r, err := b.measure(c, e, n)
 			if err != nil {
 				return fmt.Errorf("%s: %w\n%s", e.name, err, e.output.String())
