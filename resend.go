@@ -129,11 +129,15 @@ func (d *deadLetters) count(body []byte, taken uint64, pause time.Duration, now 
 // forget takes a notification out that was delivered or kept.
 func (d *deadLetters) forget(body []byte) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	if len(d.of) == 0 {
+	none := len(d.of) == 0
+	d.mu.Unlock()
+	if none {
 		return
 	}
-	if at, known := d.of[sha256.Sum256(body)]; known {
+	key := sha256.Sum256(body) // nobody waits for it
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if at, known := d.of[key]; known {
 		d.remove(at)
 	}
 }
