@@ -125,6 +125,8 @@ func (c *client) once() error {
 		return fmt.Errorf("answered %d, want %d", status, c.status)
 	}
 	if !stays {
+		// A reset: closed connections that linger would use up the ports within seconds.
+		_ = c.conn.(*net.TCPConn).SetLinger(0)
 		c.conn.Close()
 		c.conn = nil
 	}
