@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
-	"io"
 	"net"
 	"slices"
 	"strconv"
@@ -164,9 +163,6 @@ func readAnswer(r *bufio.Reader) (status int, stays bool, err error) {
 		switch {
 		case len(line) <= 2:
 			_, err = r.Discard(length)
-			if err == io.EOF {
-				err = io.ErrUnexpectedEOF
-			}
 			return status, stays, err
 		case is(line, lengthName):
 			length, err = strconv.Atoi(string(bytes.TrimSpace(line[len(lengthName):])))

@@ -67,23 +67,9 @@ func take(conn net.Conn) {
 	answer := []byte("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 	lines := textproto.NewReader(r)
 	for {
-		length := -1
-		for {
-			line, err := lines.ReadLine()
-			if err != nil {
-				return
-			}
-			if line == "" {
-				break
-			}
-			if name, value, _ := strings.Cut(line, ":"); len(name) == len("Content-Length") && strings.EqualFold(name, "Content-Length") {
-				if length, err = strconv.Atoi(strings.TrimSpace(value)); err != nil {
-					log.Fatal(err)
-				}
-			}
-		}
-		if length < 0 {
-			log.Fatal("upstream: a request without Content-Length")
+		length, err := readHeader(lines)
+		if err != nil {
+			return
 		}
 		if _, err := r.Discard(length); err != nil {
 			return
@@ -92,4 +78,27 @@ func take(conn net.Conn) {
 			return
 		}
 	}
+}
+
+// readHeader returns the length of the body.
+func readHeader(lines *textproto.Reader) (length int, err error) {
+	length = -1
+	for {
+		line, err := lines.ReadLine()
+		if err != nil {
+			return 0, err
+		}
+		if line == "" {
+			break
+		}
+		if name, value, _ := strings.Cut(line, ":"); len(name) == len("Content-Length") && strings.EqualFold(name, "Content-Length") {
+			if length, err = strconv.Atoi(strings.TrimSpace(value)); err != nil {
+				log.Fatal(err)
+			}
+		}
+	}
+	if length < 0 {
+		log.Fatal("upstream: a request without Content-Length")
+	}
+	return length, nil
 }
