@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -106,12 +105,8 @@ func findEdges(dir, modules, other string) ([]*edge, error) {
 
 // printVersions says what is compared.
 func printVersions(edges []*edge) {
-	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, dep := range info.Deps {
-			if dep.Path == "github.com/caddyserver/caddy/v2" {
-				fmt.Printf("Caddy %s; ", dep.Version)
-			}
-		}
+	if out, err := exec.Command("go", "list", "-m", "-f", "{{.Version}}", "github.com/caddyserver/caddy/v2").Output(); err == nil {
+		fmt.Printf("Caddy %s; ", bytes.TrimSpace(out))
 	}
 	if out, err := exec.Command("git", "describe", "--always", "--dirty").Output(); err == nil {
 		fmt.Printf("green_api %s; ", bytes.TrimSpace(out))
