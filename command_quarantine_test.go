@@ -35,7 +35,7 @@ func TestQuarantineCommands(t *testing.T) {
 	}
 	run := func(wantCode int, args ...string) (string, string) {
 		t.Helper()
-		stdout, stderr, code := runCaddy(t, t.TempDir(), "", append(append([]string{"green-api", "quarantine"}, args...), "--address", admin)...)
+		stdout, stderr, code := runCommand(t, "", "", append(append([]string{"green-api", "quarantine"}, args...), "--address", admin)...)
 		if code != wantCode {
 			t.Fatalf("%v: exit code %d, want %d; stdout %q, stderr %q", args, code, wantCode, stdout, stderr)
 		}
@@ -91,7 +91,7 @@ func TestQuarantineCommands(t *testing.T) {
 	if !ok || len(entries) != 4 || string(entries[0].body()) != broken("ONE") || string(entries[3].body()) != odd {
 		t.Errorf("exported %q", exported)
 	}
-	checked, _, code := runCaddy(t, t.TempDir(), "", "green-api", "check", "--format", "json", file)
+	checked, _, code := runCommand(t, "", "", "green-api", "check", "--format", "json", file)
 	if code != 1 || strings.Count(checked, `"reason":"schema"`) != 3 || strings.Count(checked, `"reason":"malformed"`) != 1 {
 		t.Errorf("check: exit code %d, %s", code, checked)
 	}
@@ -329,12 +329,12 @@ func TestAddressesCommand(t *testing.T) {
 	for format, want := range map[string]string{
 		"text": "\n51.250.84.44\n", "json": `"date":"2026-07-15"`, "nft": "\t\t51.250.84.44,\n", "ufw": "ufw allow proto tcp from 51.250.84.44 to any port 443 ", "nginx": "allow 51.250.84.44;\n",
 	} {
-		stdout, stderr, code := runCaddy(t, t.TempDir(), "", "green-api", "addresses", "--format", format)
+		stdout, stderr, code := runCommand(t, "", "", "green-api", "addresses", "--format", format)
 		if code != 0 || stderr != "" || !strings.Contains(stdout, want) || !strings.Contains(stdout, vendorListDate) {
 			t.Errorf("%s: exit code %d, %q, %q", format, code, stdout, stderr)
 		}
 	}
-	if _, stderr, code := runCaddy(t, t.TempDir(), "", "green-api", "addresses", "--format", "iptables"); code != 2 || !strings.Contains(stderr, "want text, json, nft, ufw or nginx") {
+	if _, stderr, code := runCommand(t, "", "", "green-api", "addresses", "--format", "iptables"); code != 2 || !strings.Contains(stderr, "want text, json, nft, ufw or nginx") {
 		t.Errorf("exit code %d, %q", code, stderr)
 	}
 }

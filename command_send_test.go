@@ -109,7 +109,7 @@ func TestSendOptions(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			up := newUpstream(t, test.status, nil)
 			args := append([]string{"green-api", "send", up.URL, "--format", "json"}, test.args...)
-			stdout, stderr, code := runCaddy(t, dir, "", args...)
+			stdout, stderr, code := runCommand(t, dir, "", args...)
 			if code != test.code || (stderr == "") != (code == 0) {
 				t.Errorf("exit code %d, want %d; stderr %q", code, test.code, stderr)
 			}
@@ -168,7 +168,7 @@ func TestSendRefuses(t *testing.T) {
 		{"http://127.0.0.1:1 --format xml", `invalid --format "xml"; want text or json`},
 		{"http://127.0.0.1:1 --retries 3", "unknown flag: --retries"},
 	} {
-		stdout, stderr, code := runCaddy(t, dir, "", append([]string{"green-api", "send"}, strings.Fields(test.args)...)...)
+		stdout, stderr, code := runCommand(t, dir, "", append([]string{"green-api", "send"}, strings.Fields(test.args)...)...)
 		if code != 2 || stdout != "" || !strings.Contains(stderr, test.want) {
 			t.Errorf("%q: exit code %d, want 2; stdout %q, stderr %q, want %q", test.args, code, stdout, stderr, test.want)
 		}
@@ -226,7 +226,7 @@ func TestListen(t *testing.T) {
 		{"--forward handler:8080", `invalid --forward "handler:8080"; want a URL`},
 		{"--address nowhere", "--address: "},
 	} {
-		if _, stderr, code := runCaddy(t, t.TempDir(), "", append([]string{"green-api", "listen"}, strings.Fields(test.args)...)...); code != 2 || !strings.Contains(stderr, test.want) {
+		if _, stderr, code := runCommand(t, "", "", append([]string{"green-api", "listen"}, strings.Fields(test.args)...)...); code != 2 || !strings.Contains(stderr, test.want) {
 			t.Errorf("%s: exit code %d, stderr %q", test.args, code, stderr)
 		}
 	}

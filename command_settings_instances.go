@@ -160,9 +160,10 @@ func checkURL(what, text string) error {
 	return nil
 }
 
+// settingsPace is the vendor's limit: one call of getSettings, and of setSettings, a second.
+var settingsPace = time.Second // shorter in tests
+
 const (
-	// settingsPace is the vendor's limit: one call of getSettings, and of setSettings, a second.
-	settingsPace = time.Second
 	// settingsTries is how often a call is made that is answered 429 or 5xx.
 	settingsTries = 5
 	// longestRetryAfter is how long a command waits before another try, whatever the API wishes.

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/greenapi-community/caddy-green-api/internal/standin"
 )
@@ -26,22 +27,26 @@ type settingsBench struct {
 	url string
 }
 
-// newSettingsBench has two instances. Settings are in force after 300 ms.
+// newSettingsBench has two instances. Settings are in force after 100 ms, and commands in this process
+// ask for them each 200 ms.
 func newSettingsBench(t *testing.T) *settingsBench {
 	t.Helper()
-	vendor := standin.New(standin.Options{Scale: 1000, NoLimits: true})
+	vendor := standin.New(standin.Options{Scale: 3000, NoLimits: true})
 	server := httptest.NewServer(vendor)
 	t.Cleanup(func() { vendor.Close(); server.Close() })
 	vendor.Add("1101000001", apiToken)
 	vendor.Add("1101000002", otherAPI)
 	t.Setenv(apiTokenVariable, apiToken)
+	pace := settingsPace
+	settingsPace = 200 * time.Millisecond
+	t.Cleanup(func() { settingsPace = pace })
 	return &settingsBench{vendor, t, server.URL}
 }
 
 // run runs a command, and fails the test if it prints a token.
 func (b *settingsBench) run(wantCode int, args ...string) (stdout, stderr string) {
 	b.t.Helper()
-	stdout, stderr, code := runCaddy(b.t, b.t.TempDir(), "", append(append([]string{"green-api", "settings"}, args...), "--api-url", b.url)...)
+	stdout, stderr, code := runCommand(b.t, "", "", append(append([]string{"green-api", "settings"}, args...), "--api-url", b.url)...)
 	if code != wantCode {
 		b.t.Errorf("%q: exit code %d, want %d; stdout %q, stderr %q", args, code, wantCode, stdout, stderr)
 	}
@@ -210,11 +215,11 @@ func TestSettingsWait(t *testing.T) {
 		}
 		return nil
 	})
-	stdout, stderr := b.run(1, "set", "1101000001", "--switch", "stateWebhook=yes", "--wait", "--wait-timeout", "1500ms")
+	stdout, stderr := b.run(1, "set", "1101000001", "--switch", "stateWebhook=yes", "--wait", "--wait-timeout", "500ms")
 	wantLines(t, stdout, "1101000001  stateWebhook: no -> yes", "1101000001  "+saved)
-	wantLines(t, stderr, "caddy green-api settings set: instance 1101000001: saved, but not in force after 1.5s")
-	stdout, _ = b.run(1, "set", "1101000001", "--switch", "stateWebhook=yes", "--wait", "--wait-timeout", "1500ms", "--format", "json")
-	wantLines(t, stdout, `{"instance":"1101000001","outcome":"failed","changes":[{"name":"stateWebhook","before":"no","after":"yes"}],"error":"saved, but not in force after 1.5s"}`)
+	wantLines(t, stderr, "caddy green-api settings set: instance 1101000001: saved, but not in force after 500ms")
+	stdout, _ = b.run(1, "set", "1101000001", "--switch", "stateWebhook=yes", "--wait", "--wait-timeout", "500ms", "--format", "json")
+	wantLines(t, stdout, `{"instance":"1101000001","outcome":"failed","changes":[{"name":"stateWebhook","before":"no","after":"yes"}],"error":"saved, but not in force after 500ms"}`)
 }
 
 // TestSettingsFailures: what fails for one instance does not keep the others from being set.
@@ -305,7 +310,7 @@ func TestSettingsRefused(t *testing.T) {
 			t.Errorf("%q: stdout %q, stderr %q, want %q", test.args, stdout, stderr, test.want)
 		}
 	}
-	if _, stderr, code := runCaddy(t, t.TempDir(), "", "green-api", "settings", "get", "1101000001", "--api-url", "api.example.com"); code != 2 || !strings.Contains(stderr, "invalid --api-url") {
+	if _, stderr, code := runCommand(t, "", "", "green-api", "settings", "get", "1101000001", "--api-url", "api.example.com"); code != 2 || !strings.Contains(stderr, "invalid --api-url") {
 		t.Errorf("exit code %d, stderr %q", code, stderr)
 	}
 	t.Setenv(apiTokenVariable, "")

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"maps"
 	"os"
@@ -12,6 +13,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/spf13/cobra"
 
 	"github.com/greenapi-community/caddy-green-api/notification"
 )
@@ -28,6 +32,80 @@ func runCaddy(t *testing.T, dir, stdin string, args ...string) (stdout, stderr s
 		t.Fatal(err)
 	}
 	return out.String(), problems.String(), cmd.ProcessState.ExitCode()
+}
+
+// runCommand runs one of green_api's commands in this process, in a directory if one is named. It is as
+// runCaddy, but for what only a process has; TestCommandProcesses has that they are the same.
+func runCommand(t *testing.T, dir, stdin string, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	if dir != "" {
+		before, err := os.Getwd()
+		if err == nil {
+			err = os.Chdir(dir)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer os.Chdir(before)
+	}
+	registered := caddycmd.Commands()["green-api"]
+	command := &cobra.Command{Use: registered.Name + " " + registered.Usage, Short: registered.Short, Long: registered.Long}
+	registered.CobraFunc(command)
+	root := &cobra.Command{Use: "caddy", SilenceUsage: true}
+	root.AddCommand(command)
+	var out, problems bytes.Buffer
+	root.SetArgs(args)
+	root.SetIn(strings.NewReader(stdin))
+	root.SetOut(&out)
+	root.SetErr(&problems)
+	if err := root.Execute(); err != nil {
+		code = 1
+		fmt.Sscanf(err.Error(), "exiting with status %d", &code)
+	}
+	return out.String(), problems.String(), code
+}
+
+// TestCommandProcesses: a process prints what a command prints, and ends with its exit code.
+func TestCommandProcesses(t *testing.T) {
+	dir := bodies(t)
+	b := newSettingsBench(t)
+	up := newUpstream(t, 200, nil)
+	config, admin := withAdmin(t, site(loopback))
+	e := start(t, config)
+	e.post(broken("ONE"))
+	for _, test := range []struct {
+		args  string
+		stdin string
+		code  int
+	}{
+		{"check - good schema.json", stateChanged, 1},
+		{"check --format json state.json", "", 0},
+		{"check --format yaml state.json", "", 2},
+		{"schemas", "", 0},
+		{"schemas a b", "", 2},
+		{"addresses --format nft", "", 0},
+		{"send " + up.URL + " --type incomingCall --count 2 --rate", "", 2},
+		{"settings get 1101000001 --api-url " + b.url, "", 0},
+		{"settings get 1101000001 --api-token demo-wrong-token --api-url " + b.url, "", 1},
+		{"settings set 1101000001 --all yes --dry-run --api-url " + b.url, "", 0},
+		{"settings set 1101000001 --all on --api-url " + b.url, "", 2},
+		{"quarantine list --format json --address " + admin, "", 0},
+		{"quarantine delete --address " + admin, "", 2},
+		{"chekc", "", 2},
+		{"settings set --help", "", 0},
+	} {
+		args := append([]string{"green-api"}, strings.Fields(test.args)...)
+		stdout, stderr, code := runCaddy(t, dir, test.stdin, args...)
+		if test.code != code {
+			t.Errorf("%s: exit code %d, want %d; stdout %q, stderr %q", test.args, code, test.code, stdout, stderr)
+		}
+		gotOut, gotErr, gotCode := runCommand(t, dir, test.stdin, args...)
+		stdout, _, _ = strings.Cut(stdout, "\nFull documentation is available at:") // Caddy's, after its help
+		if gotOut != stdout || gotErr != stderr || gotCode != code {
+			t.Errorf("%s: in this process stdout %q, stderr %q, exit code %d; in one of its own %q, %q, %d",
+				test.args, gotOut, gotErr, gotCode, stdout, stderr, code)
+		}
+	}
 }
 
 // printedForm is the vendor's documentation, which prints an id with leading zeros.
@@ -138,7 +216,7 @@ func TestCheckText(t *testing.T) {
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			stdout, stderr, code := runCaddy(t, dir, test.stdin, append([]string{"green-api", "check"}, test.args...)...)
+			stdout, stderr, code := runCommand(t, dir, test.stdin, append([]string{"green-api", "check"}, test.args...)...)
 			if stdout != test.want {
 				t.Errorf("got:\n%s\nwant:\n%s", stdout, test.want)
 			}
@@ -183,7 +261,7 @@ func TestCheckJSON(t *testing.T) {
 		}, 2},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			stdout, _, code := runCaddy(t, dir, "", append([]string{"green-api", "check", "--format", "json"}, test.args...)...)
+			stdout, _, code := runCommand(t, dir, "", append([]string{"green-api", "check", "--format", "json"}, test.args...)...)
 			if code != test.code {
 				t.Errorf("exit code %d, want %d", code, test.code)
 			}
@@ -241,7 +319,7 @@ func TestCheckRefuses(t *testing.T) {
 		{"directory without bodies", []string{"no-json"}, []string{"caddy green-api check: no-json: no *.json file in it"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			stdout, stderr, code := runCaddy(t, dir, "", append([]string{"green-api", "check"}, test.args...)...)
+			stdout, stderr, code := runCommand(t, dir, "", append([]string{"green-api", "check"}, test.args...)...)
 			if code != 2 || stdout != "" {
 				t.Errorf("exit code %d, want 2; stdout %q", code, stdout)
 			}
@@ -253,7 +331,7 @@ func TestCheckRefuses(t *testing.T) {
 		})
 	}
 	t.Run("others are checked all the same", func(t *testing.T) {
-		stdout, stderr, code := runCaddy(t, dir, "", "green-api", "check", "partly", "nonexistent.json", "schema.json")
+		stdout, stderr, code := runCommand(t, dir, "", "green-api", "check", "partly", "nonexistent.json", "schema.json")
 		if code != 2 {
 			t.Errorf("exit code %d, want 2", code)
 		}
@@ -277,12 +355,12 @@ func TestSchemasCommand(t *testing.T) {
 		t.Fatalf("no schemas: %v", err)
 	}
 
-	stdout, stderr, code := runCaddy(t, dir, "", "green-api", "schemas")
+	stdout, stderr, code := runCommand(t, dir, "", "green-api", "schemas")
 	if want := strings.Join(names, "\n") + "\n"; stdout != want || stderr != "" || code != 0 {
 		t.Errorf("names: exit code %d, stderr %q, stdout:\n%s", code, stderr, stdout)
 	}
 
-	stdout, stderr, code = runCaddy(t, dir, "", "green-api", "schemas", "written/schemas")
+	stdout, stderr, code = runCommand(t, dir, "", "green-api", "schemas", "written/schemas")
 	if !strings.HasSuffix(stdout, " schemas to written/schemas\n") || stderr != "" || code != 0 {
 		t.Errorf("write: exit code %d, stdout %q, stderr %q", code, stdout, stderr)
 	}
@@ -307,7 +385,7 @@ func TestSchemasCommand(t *testing.T) {
 		}
 	}
 
-	stdout, stderr, code = runCaddy(t, dir, "", "green-api", "check", "--schemas", "written/schemas", "message.json", "state.json")
+	stdout, stderr, code = runCommand(t, dir, "", "green-api", "check", "--schemas", "written/schemas", "message.json", "state.json")
 	if strings.Count(stdout, "pass ") != 2 || code != 0 {
 		t.Errorf("what was written does not load: exit code %d, stdout %q, stderr %q", code, stdout, stderr)
 	}
@@ -316,7 +394,7 @@ func TestSchemasCommand(t *testing.T) {
 	if err := os.WriteFile(changed, []byte(`{}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	stdout, stderr, code = runCaddy(t, dir, "", "green-api", "schemas", "written/schemas")
+	stdout, stderr, code = runCommand(t, dir, "", "green-api", "schemas", "written/schemas")
 	if code != 2 || stdout != "" || !strings.Contains(stderr, names[0]+" is there already") {
 		t.Errorf("again: exit code %d, want 2; stdout %q, stderr %q", code, stdout, stderr)
 	}
@@ -333,7 +411,7 @@ func TestSchemasCommand(t *testing.T) {
 		{"no directory", []string{"state.json/schemas"}, "caddy green-api schemas: mkdir state.json: not a directory\n"},
 		{"unknown flag", []string{"--dir", "a"}, "caddy green-api schemas: unknown flag: --dir\n"},
 	} {
-		stdout, stderr, code := runCaddy(t, dir, "", append([]string{"green-api", "schemas"}, test.args...)...)
+		stdout, stderr, code := runCommand(t, dir, "", append([]string{"green-api", "schemas"}, test.args...)...)
 		if want := test.want + "see 'caddy green-api schemas --help'\n"; code != 2 || stdout != "" || stderr != want {
 			t.Errorf("%s: exit code %d, want 2; stdout %q, stderr %q", test.name, code, stdout, stderr)
 		}
@@ -368,7 +446,7 @@ func TestCommandHelp(t *testing.T) {
 		}},
 		{"schemas", []string{"schemas", "--help"}, []string{"Examples:\n  caddy green-api schemas\n"}},
 	} {
-		stdout, stderr, code := runCaddy(t, dir, "", append([]string{"green-api"}, test.args...)...)
+		stdout, stderr, code := runCommand(t, dir, "", append([]string{"green-api"}, test.args...)...)
 		if code != 0 || stderr != "" {
 			t.Errorf("%s: exit code %d, stderr %q", test.name, code, stderr)
 		}
@@ -379,7 +457,7 @@ func TestCommandHelp(t *testing.T) {
 		}
 	}
 	for _, arg := range []string{"chekc", "--verbose"} {
-		stdout, stderr, code := runCaddy(t, dir, "", "green-api", arg)
+		stdout, stderr, code := runCommand(t, dir, "", "green-api", arg)
 		if code != 2 || stdout != "" || !strings.HasPrefix(stderr, "caddy green-api: unknown ") || !strings.Contains(stderr, arg) {
 			t.Errorf("%s: exit code %d, want 2; stdout %q, stderr %q", arg, code, stdout, stderr)
 		}
