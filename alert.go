@@ -21,7 +21,10 @@ const (
 
 	defaultAlertEvery = 5 * time.Minute
 	alertTimeout      = 10 * time.Second
+)
 
+// Times of alerts. They are shorter in tests.
+var (
 	// alertGather is how long the first alert of its kind waits for others of it.
 	alertGather = 2 * time.Second
 
