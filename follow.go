@@ -15,7 +15,7 @@ const reasonBadFile = "bad_file"
 
 // followEvery is how often a file is looked at. It is not watched by the kernel: that misses files
 // that are replaced by a link, as Kubernetes does, and what lies on a network.
-const followEvery = time.Second
+var followEvery = time.Second // shorter in tests
 
 // A followed file is read at load and again whenever it changes. A bad one keeps the last good copy
 // in force.

@@ -10,6 +10,11 @@ import (
 	"time"
 )
 
+// The tests' files are looked at more often.
+func init() {
+	followEvery = 100 * time.Millisecond
+}
+
 // TestInstancesFile: a change is in force within seconds and without a reload, and a bad file
 // leaves the last good copy in force and tells the operator.
 func TestInstancesFile(t *testing.T) {
@@ -135,7 +140,7 @@ func TestFollowLeaksNothing(t *testing.T) {
 		return runtime.NumGoroutine()
 	}
 	before := settle()
-	const reloads = 1000
+	const reloads = 200 // each follows two files
 	for i := range reloads {
 		if err := e.load(config(i % 2)); err != nil {
 			t.Fatal(err)
