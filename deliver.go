@@ -42,13 +42,13 @@ const (
 	firstPause   = 50 * time.Millisecond
 	longestPause = time.Second
 
-	// warnAfter is how long a notification waits for a handler before the operator hears of it.
-	warnAfter = 5 * time.Second
-
 	// graceAfterFault is how long a notification that one handler could not process waits for
 	// others that cannot be reached: one that is being restarted is back by then.
 	graceAfterFault = 5 * time.Second
 )
+
+// warnAfter is how long a notification waits for a handler before the operator hears of it.
+var warnAfter = 5 * time.Second // shorter in tests
 
 // Deliver says how a notification gets to a handler.
 //

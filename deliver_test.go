@@ -156,7 +156,11 @@ func TestDeliverAnswers(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			up := newUpstream(t, 0, test.answer)
-			e := start(t, site(loopback+"deliver {\ntimeout 900ms\nattempt_timeout 300ms\nsecond_opinion 0\n}\nreverse_proxy "+up.address+" {\nheader_down X-Handler yes\n}"))
+			timeout := "900ms" // longer than an attempt
+			if test.reason == "not_now" {
+				timeout = "400ms" // all of it is waited
+			}
+			e := start(t, site(loopback+"deliver {\ntimeout "+timeout+"\nattempt_timeout 300ms\nsecond_opinion 0\n}\nreverse_proxy "+up.address+" {\nheader_down X-Handler yes\n}"))
 			response := e.send(http.MethodPost, e.url, strings.NewReader(textMessage))
 			if response.StatusCode != test.status {
 				t.Errorf("status %d, want %d", response.StatusCode, test.status)

@@ -21,6 +21,11 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 )
 
+// The tests' operator hears sooner of a notification that waits.
+func init() {
+	warnAfter = time.Second
+}
+
 // numbered is a valid notification of its own.
 func numbered(id string) string {
 	return strings.Replace(textMessage, "3EB0C767D097B7C7C030", id, 1)
@@ -472,7 +477,7 @@ func TestLoopReload(t *testing.T) {
 
 // TestLoopWarns: the operator hears of a notification that waits, once.
 func TestLoopWarns(t *testing.T) {
-	e := start(t, site(loopback+"deliver {\ntimeout 7s\n}\nreverse_proxy 127.0.0.1:"+freePort(t)))
+	e := start(t, site(loopback+"deliver {\ntimeout 2s\n}\nreverse_proxy 127.0.0.1:"+freePort(t)))
 	if status := e.post(textMessage); status != 503 {
 		t.Errorf("status %d", status)
 	}
