@@ -20,9 +20,12 @@ func TestCircle(t *testing.T) {
 	e := start(t, site(loopback+"deliver {\ndeduplicate 10m\n}\n"+v.receives(instance)+
 		"reverse_proxy "+handlers[0].address+" "+handlers[1].address+" {\nlb_policy green_api chat\n}"))
 	t.Setenv(apiTokenVariable, testAPIToken)
+	pace := settingsPace
+	settingsPace = 200 * time.Millisecond
+	t.Cleanup(func() { settingsPace = pace })
 	set := func(args ...string) {
 		t.Helper()
-		out, problems, code := runCaddy(t, "", "", append([]string{"green-api", "settings", "set", instance, "--api-url", v.url, "--wait"}, args...)...)
+		out, problems, code := runCommand(t, "", "", append([]string{"green-api", "settings", "set", instance, "--api-url", v.url, "--wait"}, args...)...)
 		if code != 0 || strings.Contains(out+problems, testAPIToken) || strings.Contains(out+problems, testToken) {
 			t.Fatalf("exit status %d: %s%s", code, out, problems)
 		}

@@ -158,7 +158,7 @@ func (h *Handler) deliver(v *visit, next caddyhttp.Handler) (end *verdict) {
 	if deduplicate > 0 && h.fleet.duplicates.has(v.eventKey(), v.started) {
 		return duplicate
 	}
-	mine, other := h.fleet.flights.board(v.r.Context(), v.body)
+	mine, other := h.fleet.flights.board(v.r.Context(), v.via, v.body)
 	if other != nil {
 		return other.join(v)
 	}

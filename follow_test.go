@@ -140,7 +140,7 @@ func TestFollowLeaksNothing(t *testing.T) {
 		return runtime.NumGoroutine()
 	}
 	before := settle()
-	const reloads = 200 // each follows two files
+	const reloads = 1000 // each follows two files
 	for i := range reloads {
 		if err := e.load(config(i % 2)); err != nil {
 			t.Fatal(err)

@@ -41,6 +41,7 @@ func TestMain(m *testing.M) {
 	}
 	os.Setenv("XDG_DATA_HOME", filepath.Join(dir, "data"))
 	os.Setenv("XDG_CONFIG_HOME", filepath.Join(dir, "config"))
+	caddy.DefaultStorage.Path = filepath.Join(dir, "data", "caddy") // it was set before
 	caddy.RegisterModule(logBuffer{})
 	code := m.Run()
 	os.RemoveAll(dir)

@@ -101,7 +101,7 @@ func TestMetricsBounded(t *testing.T) {
 	var group sync.WaitGroup
 	for worker := range 4 {
 		group.Go(func() {
-			for i := range 500 {
+			for i := range 2500 {
 				e.post(strings.Replace(strings.Replace(textMessage, "incomingMessageReceived", fmt.Sprintf("type%d-%d", worker, i), 1), "1101000001", fmt.Sprint(i), 1))
 			}
 		})
@@ -110,7 +110,7 @@ func TestMetricsBounded(t *testing.T) {
 	if after := testutil.CollectAndCount(metrics.notifications); after != before {
 		t.Errorf("%d series, %d before", after, before)
 	}
-	if got := testutil.ToFloat64(metrics.notifications.WithLabelValues(typeOther, "dropped", "unknown_type")); got != 2001 {
+	if got := testutil.ToFloat64(metrics.notifications.WithLabelValues(typeOther, "dropped", "unknown_type")); got != 10_001 {
 		t.Errorf("%g counted", got)
 	}
 }

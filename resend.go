@@ -28,6 +28,7 @@ type flight struct {
 	hash   uint64
 	body   []byte
 	sender context.Context // of the request; over when the sender has hung up
+	via    string          // the way it came
 	done   chan struct{}
 
 	// When done is closed.
@@ -37,13 +38,14 @@ type flight struct {
 }
 
 // board enters a notification, or returns the flight that it is on already although its sender has
-// given up. While the sender waits, the same bytes are another notification.
-func (f *flights) board(sender context.Context, body []byte) (mine, other *flight) {
+// given up, or because an instance is just being switched between webhook and HTTP API and it comes
+// both ways. While the sender waits, the same bytes are another notification.
+func (f *flights) board(sender context.Context, via string, body []byte) (mine, other *flight) {
 	hash := xxhash.Sum64(body)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if running := f.of[hash]; running != nil {
-		if running.sender.Err() != nil && bytes.Equal(running.body, body) {
+		if (running.sender.Err() != nil || running.via != via) && bytes.Equal(running.body, body) {
 			running.sender = sender // who joins waits for it
 			return nil, running
 		}
@@ -52,7 +54,7 @@ func (f *flights) board(sender context.Context, body []byte) (mine, other *fligh
 	if f.of == nil {
 		f.of = make(map[uint64]*flight)
 	}
-	mine = &flight{hash: hash, body: body, sender: sender, done: make(chan struct{})}
+	mine = &flight{hash: hash, body: body, sender: sender, via: via, done: make(chan struct{})}
 	f.of[hash] = mine
 	return mine, nil
 }

@@ -306,3 +306,21 @@ func TestExit(t *testing.T) {
 		t.Errorf("%v\n%s", err, p.output)
 	}
 }
+
+// TestFlightsBothWays: what comes by webhook and HTTP API at once, as while an instance is switched,
+// is one notification; twice by the same way it is two.
+func TestFlightsBothWays(t *testing.T) {
+	for _, test := range []struct {
+		first, second string
+		joins         bool
+	}{{"", viaHTTPAPI, true}, {viaHTTPAPI, "", true}, {"", "", false}, {viaHTTPAPI, viaHTTPAPI, false}} {
+		var f flights
+		mine, _ := f.board(t.Context(), test.first, []byte(textMessage))
+		if mine == nil {
+			t.Fatal("the first does not board")
+		}
+		if _, other := f.board(t.Context(), test.second, []byte(textMessage)); (other != nil) != test.joins {
+			t.Errorf("via %q, then %q: joins %t, want %t", test.first, test.second, other != nil, test.joins)
+		}
+	}
+}
