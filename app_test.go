@@ -5,18 +5,20 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/greenapi-community/caddy-green-api/notification"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
 )
 
@@ -245,55 +247,87 @@ func startProcess(t *testing.T, e *edge, config string) *process {
 	return p
 }
 
-// TestQuarantineKill9: what was answered 200 is there when the process is killed right after.
-func TestQuarantineKill9(t *testing.T) {
+// TestKill9: whenever the process is killed, it starts again, and what was answered 200 is in the
+// quarantine or with a handler. `make crash` kills it a hundred times.
+func TestKill9(t *testing.T) {
+	rounds := 3
+	if text := os.Getenv("GREEN_API_CRASHES"); text != "" {
+		var err error
+		if rounds, err = strconv.Atoi(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var mu sync.Mutex
+	acknowledged, taken := make(map[string]bool), make(map[string]bool)
+	handler := newUpstream(t, 200, nil)
 	e := &edge{t: t, port: freePort(t), dir: filepath.Join(t.TempDir(), "quarantine")}
 	e.url = "http://127.0.0.1:" + e.port + "/green-api/webhook"
-	var mu sync.Mutex
-	acknowledged := make(map[string]bool)
-	for round := range 3 {
-		p := startProcess(t, e, site(loopback))
+	config := site(loopback + "reverse_proxy " + handler.address)
+	send := func(mark, body string) bool {
+		r, err := http.NewRequest(http.MethodPost, e.url, strings.NewReader(body))
+		if err != nil {
+			t.Error(err)
+			return false
+		}
+		r.Header.Set("Authorization", "Bearer "+testToken)
+		response, err := testClient.Do(r)
+		if err != nil {
+			return false // killed
+		}
+		response.Body.Close()
+		mu.Lock()
+		defer mu.Unlock()
+		acknowledged[mark] = response.StatusCode == 200
+		return true
+	}
+	for round := range rounds {
+		p := startProcess(t, e, config)
+		moment := rand.N(200 * time.Millisecond)
+		time.AfterFunc(moment, func() { p.Process.Kill() })
 		var workers sync.WaitGroup
 		for worker := range 4 {
 			workers.Go(func() {
-				for n := 0; ; n++ {
+				for n, goesOn := 0, true; goesOn; n++ {
 					mark := fmt.Sprintf("R%d-W%d-%d", round, worker, n)
-					r, err := http.NewRequest(http.MethodPost, e.url, strings.NewReader(broken(mark)))
-					if err != nil {
-						t.Error(err)
-						return
+					body := broken(mark)
+					if n%2 == 0 {
+						body = strings.Replace(textMessage, "3EB0C767D097B7C7C030", mark, 1)
 					}
-					r.Header.Set("Authorization", "Bearer "+testToken)
-					response, err := testClient.Do(r)
-					if err != nil {
-						return // killed
-					}
-					response.Body.Close()
-					mu.Lock()
-					acknowledged[mark] = response.StatusCode == 200
-					count := len(acknowledged)
-					mu.Unlock()
-					if count == (round+1)*30 {
-						p.Process.Signal(syscall.SIGKILL)
-					}
+					goesOn = send(mark, body)
 				}
 			})
 		}
 		workers.Wait()
 		p.Wait()
+		// And while it starts.
+		starting := caddyProcess(t, "run", "--config", p.file)
+		if err := starting.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(rand.N(300 * time.Millisecond))
+		starting.Process.Kill()
+		starting.Wait()
 	}
 	kept := make(map[string]bool)
-	for _, entry := range readQuarantine(t, e.dir) {
+	for _, entry := range readQuarantineWhole(t, e.dir) {
 		kept[entry.NotificationID] = true
 	}
-	if len(acknowledged) < 90 {
+	for _, got := range handler.requests() {
+		n, err := notification.Parse([]byte(got.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		taken[n.ID] = true
+	}
+	if len(acknowledged) < 10*rounds {
 		t.Fatalf("only %d acknowledged", len(acknowledged))
 	}
 	for mark, ok := range acknowledged {
-		if !ok || !kept[mark] {
-			t.Errorf("%s: answered 200: %t, kept: %t", mark, ok, kept[mark])
+		if !ok || !kept[mark] && !taken[mark] {
+			t.Errorf("%s: answered 200: %t, kept: %t, taken: %t", mark, ok, kept[mark], taken[mark])
 		}
 	}
+	t.Logf("killed %d times under load and %d times at its start; %d acknowledged, %d kept, %d taken", rounds, rounds, len(acknowledged), len(kept), len(taken))
 }
 
 // TestValidateBesideServer: `caddy validate` with the same quarantine does not hang on its lock.
