@@ -32,7 +32,7 @@ fuzz-short: ## the same, ten seconds for each
 	$(MAKE) fuzz FUZZTIME=$(if $(filter command line environment,$(origin FUZZTIME)),$(FUZZTIME),10s)
 
 fuzz-of/%:
-	go test -run '^$$' -fuzz '^$(notdir $*)$$' -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $(patsubst %/,%,$(dir $*))
+	go test -run '^$$' -fuzz '^$(notdir $*)$$' -fuzztime $(FUZZTIME) $(FUZZFLAGS) -fuzzminimizetime 10x $(patsubst %/,%,$(dir $*))
 
 timing: ## whether the time of a look-up tells of a token; on a machine that does nothing else
 	GREEN_API_TIMING=1 go test -count=1 -run '^TestTiming$$' -v .
