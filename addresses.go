@@ -136,7 +136,7 @@ func (f *AddressFile) Provision(ctx caddy.Context) error {
 		number := 0
 		for line := range strings.Lines(string(text)) {
 			number++
-			for _, field := range strings.Fields(withoutComment(line)) {
+			for field := range strings.FieldsSeq(withoutComment(line)) {
 				prefix, err := parsePrefix(field)
 				if err != nil {
 					return fmt.Errorf("line %d: no address; want one such as 203.0.113.7 or 203.0.113.0/24 a line", number)

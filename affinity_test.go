@@ -82,7 +82,8 @@ func TestAffinityThroughCaddy(t *testing.T) {
 			used++
 		}
 		for _, request := range up.requests() {
-			chat := strings.SplitN(strings.SplitN(request.body, `"chatId":"`, 2)[1], `"`, 2)[0]
+			_, chat, _ := strings.Cut(request.body, `"chatId":"`)
+			chat, _, _ = strings.Cut(chat, `"`)
 			if homes[chat] == nil {
 				homes[chat] = make(map[string]bool)
 			}

@@ -125,7 +125,7 @@ func (g *alertGroup) text(host, instances string) string {
 }
 
 // alertTexts say in a sentence what a reason means to the operator.
-var alertTexts = map[string]string{
+var alertTexts = map[string]string{ //nolint:gosec // sentences, no credentials
 	reasonUnlistedSender:     "a right token came from an address that is not allowed, queues may stand still",
 	reasonNoToken:            "an allowed address sends without a token, its queue stands still",
 	reasonBadToken:           "an allowed address sends a wrong token, its queue stands still",
@@ -376,8 +376,7 @@ func (e *alertEndpoint) post(ctx context.Context, g *alertGroup) error {
 	r.Header = e.alert.header.Clone()
 	response, err := e.client.Do(r)
 	if err != nil {
-		var wrapped *url.Error
-		if errors.As(err, &wrapped) {
+		if wrapped, ok := errors.AsType[*url.Error](err); ok {
 			err = wrapped.Err // without the URL
 		}
 		return err

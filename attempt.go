@@ -120,8 +120,7 @@ func classify(ctx context.Context, status int, err error, asked bool) answer {
 		}
 		return answer{result: byStatus(status), status: status}
 	}
-	var notConnected reverseproxy.DialError
-	if errors.As(err, &notConnected) {
+	if _, notConnected := errors.AsType[reverseproxy.DialError](err); notConnected {
 		return answer{result: notNow, err: errNotConnected}
 	}
 	if errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
@@ -225,7 +224,7 @@ func retryAfter(header http.Header) time.Duration {
 		return 0
 	}
 	if seconds, err := strconv.ParseUint(text, 10, 31); err == nil {
-		return time.Duration(seconds) * time.Second //nolint:gosec // 31 bits
+		return time.Duration(seconds) * time.Second
 	}
 	if date, err := http.ParseTime(text); err == nil {
 		return max(0, time.Until(date))

@@ -58,8 +58,12 @@ func (q *quarantineFlags) with(cmd *cobra.Command, filters bool) *cobra.Command 
 	}
 	q.filter = make(map[string]*[]string)
 	for _, f := range []struct{ name, help string }{
-		{"reason", "why it is kept, as schema or malformed"}, {"type", "typeWebhook"}, {"message", "typeMessage"},
-		{"instance", "idInstance"}, {"chat", "chat id"}, {"name", "of the green_api block"},
+		{"reason", "why it is kept, as schema or malformed"},
+		{"type", "typeWebhook"},
+		{"message", "typeMessage"},
+		{"instance", "idInstance"},
+		{"chat", "chat id"},
+		{"name", "of the green_api block"},
 	} {
 		q.filter[f.name] = flags.StringSlice(f.name, nil, f.help)
 	}

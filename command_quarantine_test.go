@@ -62,10 +62,17 @@ func TestQuarantineCommands(t *testing.T) {
 		args []string
 		want int
 	}{
-		{[]string{"--reason", "schema"}, 3}, {[]string{"--instance", "1101000002"}, 1}, {[]string{"--instance", "1101000002", "--instance", "1101000001"}, 3},
-		{[]string{"--reason", "malformed", "--instance", "1101000001"}, 0}, {[]string{"--type", "incomingMessageReceived", "--message", "textMessage"}, 3},
-		{[]string{"--chat", "79001234568@c.us"}, 3}, {[]string{"--name", "sales"}, 4}, {[]string{"--since", "1h"}, 4}, {[]string{"--until", "1h"}, 0},
-		{[]string{"--limit", "2"}, 2}, {[]string{"--limit", "2", "--after", all[2].ID}, 1},
+		{[]string{"--reason", "schema"}, 3},
+		{[]string{"--instance", "1101000002"}, 1},
+		{[]string{"--instance", "1101000002", "--instance", "1101000001"}, 3},
+		{[]string{"--reason", "malformed", "--instance", "1101000001"}, 0},
+		{[]string{"--type", "incomingMessageReceived", "--message", "textMessage"}, 3},
+		{[]string{"--chat", "79001234568@c.us"}, 3},
+		{[]string{"--name", "sales"}, 4},
+		{[]string{"--since", "1h"}, 4},
+		{[]string{"--until", "1h"}, 0},
+		{[]string{"--limit", "2"}, 2},
+		{[]string{"--limit", "2", "--after", all[2].ID}, 1},
 	} {
 		if got := len(list(test.args...)); got != test.want {
 			t.Errorf("%v: %d entries, want %d", test.args, got, test.want)

@@ -184,7 +184,7 @@ func (p *sendPlan) loadFiles() error {
 			return fmt.Errorf("--body: %w", err)
 		}
 		for _, path := range paths {
-			body, err := os.ReadFile(path)
+			body, err := os.ReadFile(path) //nolint:gosec // the user names it
 			if err != nil {
 				return fmt.Errorf("--body: %w", err)
 			}

@@ -146,7 +146,7 @@ func (s *settingsFlags) parseLine(fields, only []string) (*vendorapi.Client, err
 		}
 	}
 	if len(only) > 0 && !slices.Contains(only, fields[0]) {
-		return nil, nil //nolint:nilnil // as the comment says
+		return nil, nil // as the comment says
 	}
 	return s.client(fields[0], fields[1], apiURL)
 }

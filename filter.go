@@ -106,7 +106,7 @@ func (f *filter) matches(e quarantine.Entry) bool {
 			return false
 		}
 	}
-	if e.Received.IsZero() && !(f.since.IsZero() && f.until.IsZero()) {
+	if e.Received.IsZero() && (!f.since.IsZero() || !f.until.IsZero()) {
 		return false // it cannot be read
 	}
 	return (f.since.IsZero() || !e.Received.Before(f.since)) && (f.until.IsZero() || e.Received.Before(f.until))

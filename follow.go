@@ -115,8 +115,7 @@ func withoutComment(line string) string {
 
 // complain tells of a file that cannot be used, once for each thing that is wrong with it.
 func (f *followed) complain(err error) {
-	var path *os.PathError
-	if errors.As(err, &path) {
+	if path, ok := errors.AsType[*os.PathError](err); ok {
 		err = path.Err
 	}
 	if f.bad == err.Error() {

@@ -80,7 +80,7 @@ func fit(r *http.Request, body []byte) error {
 	if _, err := strict.ReadValue(); err != nil {
 		return err
 	}
-	if _, err := strict.ReadToken(); err != io.EOF {
+	if _, err := strict.ReadToken(); !errors.Is(err, io.EOF) {
 		return errors.New("more than one value")
 	}
 	// As a handler in Go reads it, without regard to upper case, the last of two.

@@ -165,11 +165,12 @@ func (e *edge) send(method, url string, body io.Reader, headers ...string) *http
 	r.Header.Set("Authorization", "Bearer "+testToken)
 	r.Header.Set("Content-Type", "application/json; charset=utf-8")
 	for i := 0; i < len(headers); i += 2 {
-		if headers[i] == "Host" {
+		switch {
+		case headers[i] == "Host":
 			r.Host = headers[i+1]
-		} else if headers[i+1] == "" {
+		case headers[i+1] == "":
 			r.Header.Del(headers[i])
-		} else {
+		default:
 			r.Header.Set(headers[i], headers[i+1])
 		}
 	}

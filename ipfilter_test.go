@@ -1,6 +1,7 @@
 package greenapi
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -221,7 +222,7 @@ func TestIPFilterNoAddress(t *testing.T) {
 	defer os.Remove(socket)
 	e := start(t, strings.Replace(site("ip_filter {\nallow 0.0.0.0/0 ::/0\n}\nauth {\ntoken TOKEN\n}\nreverse_proxy "+up.address),
 		"bind 127.0.0.1", "bind unix/"+socket, 1))
-	client := &http.Client{Transport: &http.Transport{Dial: func(string, string) (net.Conn, error) { return net.Dial("unix", socket) }}}
+	client := &http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return net.Dial("unix", socket) }}}
 	r, err := http.NewRequest(http.MethodPost, "http://localhost/green-api/webhook", strings.NewReader(textMessage))
 	if err != nil {
 		t.Fatal(err)

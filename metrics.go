@@ -2,6 +2,7 @@ package greenapi
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -91,7 +92,7 @@ func newMetricSet() *metricSet {
 func (m *metricSet) register(registry *prometheus.Registry, perInstance bool) error {
 	collectors := m.all
 	if perInstance {
-		collectors = append(collectors[:len(collectors):len(collectors)], m.perInstance...)
+		collectors = append(slices.Clip(collectors), m.perInstance...)
 	}
 	for _, collector := range collectors {
 		var already prometheus.AlreadyRegisteredError

@@ -3,6 +3,7 @@ package greenapi
 import (
 	"cmp"
 	"container/list"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -102,9 +103,7 @@ func (s *seenInstances) list() []seenInstance {
 	for at := s.oldest.Front(); at != nil; at = at.Next() {
 		one := *at.Value.(*seenInstance)
 		counts := make(map[outcome]int, len(one.Outcomes))
-		for end, n := range one.Outcomes {
-			counts[end] = n
-		}
+		maps.Copy(counts, one.Outcomes)
 		one.Outcomes = counts
 		all = append(all, one)
 	}

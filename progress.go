@@ -58,7 +58,7 @@ func newProgress(out io.Writer, total int, pause time.Duration) *progress {
 // terminalOf tells whether what is written to is a terminal.
 func terminalOf(out io.Writer) (io.Writer, bool) {
 	file, isFile := out.(*os.File)
-	return out, isFile && term.IsTerminal(int(file.Fd())) //nolint:gosec // a file descriptor fits
+	return out, isFile && term.IsTerminal(int(file.Fd()))
 }
 
 func (p *progress) attempt(a sender.Attempt) {
@@ -105,7 +105,7 @@ func (p *progress) show() {
 	}
 	width := 79
 	if file, ok := p.out.(*os.File); ok {
-		if columns, _, err := term.GetSize(int(file.Fd())); err == nil && columns > 1 { //nolint:gosec // as above
+		if columns, _, err := term.GetSize(int(file.Fd())); err == nil && columns > 1 {
 			width = columns - 1
 		}
 	}

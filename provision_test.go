@@ -117,8 +117,10 @@ func TestProvisionRefuses(t *testing.T) {
 		{"received token as nginx has it", receive("# TOKEN\nreceive 1101000001 $API_KEY"), []string{"receive: instance 1101000001: token: it begins with $"}},
 		{"received token with a slash", receive("receive 1101000001 TOKEN/a"), []string{"receive: instance 1101000001: token: invalid; want apiTokenInstance as in the console"}},
 		{"received twice", receive("receive 1101000001 TOKEN\nreceive 01101000001 TOKEN"), []string{"receive: instance 01101000001 is already specified; want it once"}},
-		{"received in two blocks", receive("receive 1101000001 TOKEN\n}\ngreen_api /other* {\nname other\nreceive 1101000001 TOKEN\nreverse_proxy 127.0.0.1:9001"),
-			[]string{"receive: instance 1101000001 is received in the green_api blocks", `"other"`, `"default"`}},
+		{
+			"received in two blocks", receive("receive 1101000001 TOKEN\n}\ngreen_api /other* {\nname other\nreceive 1101000001 TOKEN\nreverse_proxy 127.0.0.1:9001"),
+			[]string{"receive: instance 1101000001 is received in the green_api blocks", `"other"`, `"default"`},
+		},
 		{"api_url without scheme", receive("receive 1101000001 TOKEN {\napi_url api.green-api.com\n}"), []string{"receive: instance 1101000001: api_url: invalid; want apiUrl as in the console, such as https://api.green-api.com"}},
 		{"api_url with a query", receive("receive 1101000001 TOKEN {\napi_url https://api.green-api.com?a=TOKEN\n}"), []string{"api_url: invalid"}},
 		{"api_url unset", receive("receive 1101000001 TOKEN {\napi_url {env.GREEN_API_TEST_UNSET}\n}"), []string{"api_url: placeholder {env.GREEN_API_TEST_UNSET} is not set or empty"}},

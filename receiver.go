@@ -237,7 +237,7 @@ func (r *receiver) run() {
 	defer func() { releaseHeart(r.storage()) }()
 	defer func() { dropLease(r.storage(), sameInstance(r.instance)) }()
 	pauses := backOff{}
-	r.pause(rand.N(receiving.firstPause), r.ctx.Done()) // not all at once
+	r.pause(rand.N(receiving.firstPause), r.ctx.Done()) //nolint:gosec // not all at once
 	for r.ctx.Err() == nil {
 		if err := guarded(r.round); err != nil && r.ctx.Err() == nil {
 			r.fail(reasonStorage, zapcore.ErrorLevel, err)

@@ -72,9 +72,15 @@ func TestSecrets(t *testing.T) {
 			{strings.Replace(textMessage, "3EB0", "REFUSE", 1), "Basic " + secrets["BASIC"], "REFUSE"},
 			{strings.Replace(of("1101000002"), "3EB0", "OWN", 1), "Bearer " + secrets["OWN"], "REFUSE"},
 			{strings.Replace(of("1101000003"), "3EB0", "LISTED", 1), secrets["LISTED"], "REPEAT"},
-			{textMessage, "Bearer " + secrets["WRONG"], ""}, {textMessage, "Digest " + secrets["SHARED"], ""}, {textMessage, "Bearer " + secrets["SHARED"] + " x", ""},
-			{textMessage, "Bearer " + secrets["OWN"], ""}, {of("1101000002"), "Bearer " + secrets["SHARED"], ""}, {of("1101000003"), "Bearer " + secrets["OWN"], ""},
-			{broken("SCHEMA"), "Bearer " + secrets["SHARED"], ""}, {"{", "Basic " + secrets["BASIC"], ""}, {strings.Replace(textMessage, "incomingMessageReceived", "brandNew", 1), secrets["SHARED"], ""},
+			{textMessage, "Bearer " + secrets["WRONG"], ""},
+			{textMessage, "Digest " + secrets["SHARED"], ""},
+			{textMessage, "Bearer " + secrets["SHARED"] + " x", ""},
+			{textMessage, "Bearer " + secrets["OWN"], ""},
+			{of("1101000002"), "Bearer " + secrets["SHARED"], ""},
+			{of("1101000003"), "Bearer " + secrets["OWN"], ""},
+			{broken("SCHEMA"), "Bearer " + secrets["SHARED"], ""},
+			{"{", "Basic " + secrets["BASIC"], ""},
+			{strings.Replace(textMessage, "incomingMessageReceived", "brandNew", 1), secrets["SHARED"], ""},
 		} {
 			outcomes[e.post(test.body, "Authorization", test.authorization, "X-Do", test.do)]++
 		}
@@ -132,9 +138,14 @@ func TestSecrets(t *testing.T) {
 	}
 	bad := strings.NewReplacer("PORT", e.port, "DIR", e.dir).Replace(config)
 	for _, slip := range []struct{ old, new string }{
-		{"token {env.GREEN_API_TEST_SHARED}", "token Bearer " + secrets["SHARED"]}, {"token {env.GREEN_API_TEST_SHARED}", "tokn " + secrets["SHARED"]},
-		{"token {env.GREEN_API_TEST_SHARED}", secrets["SHARED"]}, {"instance 1101000002", "instance " + secrets["OWN"]}, {"instance 1101000002 {env.GREEN_API_TEST_OWN}", "instance " + secrets["OWN"]},
-		{"{env.GREEN_API_TEST_USED} {", secrets["USED"] + " " + secrets["USED"] + " {"}, {in.URL, "ftp://" + secrets["USED"]}, {"header Authorization", "header " + secrets["ALERT"] + " x"},
+		{"token {env.GREEN_API_TEST_SHARED}", "token Bearer " + secrets["SHARED"]},
+		{"token {env.GREEN_API_TEST_SHARED}", "tokn " + secrets["SHARED"]},
+		{"token {env.GREEN_API_TEST_SHARED}", secrets["SHARED"]},
+		{"instance 1101000002", "instance " + secrets["OWN"]},
+		{"instance 1101000002 {env.GREEN_API_TEST_OWN}", "instance " + secrets["OWN"]},
+		{"{env.GREEN_API_TEST_USED} {", secrets["USED"] + " " + secrets["USED"] + " {"},
+		{in.URL, "ftp://" + secrets["USED"]},
+		{"header Authorization", "header " + secrets["ALERT"] + " x"},
 	} {
 		if !strings.Contains(bad, slip.old) {
 			t.Fatalf("no %q", slip.old)

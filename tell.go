@@ -3,6 +3,8 @@ package greenapi
 import (
 	"net/http"
 	"net/netip"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -67,18 +69,14 @@ func (h *Handler) alert(v *visit, reason string, said *verdict) {
 
 // lineToPaste is the line of the config that lets an address in, with all that is allowed now.
 func (h *Handler) lineToPaste(client string) string {
-	line := "To let it in, say in ip_filter: allow"
-	allow := h.IPFilter.Allow
+	allow := slices.Clone(h.IPFilter.Allow)
 	if len(allow) == 0 {
 		allow = []string{vendorList}
 	}
-	for _, item := range allow {
-		line += " " + item
-	}
 	if addr, err := netip.ParseAddr(client); err == nil {
-		line += " " + foldAddr(addr).String()
+		allow = append(allow, foldAddr(addr).String())
 	}
-	return line + "."
+	return "To let it in, say in ip_filter: allow " + strings.Join(allow, " ") + "."
 }
 
 // instance is the one that a request is of, or says it is of.

@@ -46,7 +46,7 @@ func (s *survey) walk(schema *jsonschema.Schema, v any, path []string) {
 	if p := s.places[pointerOf(path)]; p != nil && schema.Types != nil {
 		types := schema.Types.ToStrings()
 		for name := range samples {
-			if !slices.Contains(types, name) && !(name == "integer" && slices.Contains(types, "number")) {
+			if !slices.Contains(types, name) && (name != "integer" || !slices.Contains(types, "number")) {
 				p.allowed[name] = false
 			}
 		}
@@ -183,8 +183,7 @@ func (m *mutator) caught(what string, root any, pointer, keyword string) {
 		m.Fatal(err)
 	}
 	n, err := Parse(body)
-	var syntax *SyntaxError
-	if errors.As(err, &syntax) {
+	if syntax, ok := errors.AsType[*SyntaxError](err); ok {
 		if syntax.Pointer != pointer {
 			m.Errorf("%s: %s %s: got %v", what, keyword, pointer, err)
 		}

@@ -74,7 +74,7 @@ func TestNeeded(t *testing.T) {
 		var want []string
 		want = append(want, "/typeWebhook", "/instanceData", "/instanceData/idInstance")
 		want = append(want, strings.Fields(neededByType[e.Type])...)
-		for _, need := range strings.Fields(neededByMessage[e.Message]) {
+		for need := range strings.FieldsSeq(neededByMessage[e.Message]) {
 			for name := range strings.SplitSeq(need, "|") {
 				if object(rootOf(t, n)["messageData"])[name] != nil {
 					want = append(want, "/messageData/"+name)

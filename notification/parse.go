@@ -3,6 +3,7 @@ package notification
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"strconv"
 	"unicode/utf8"
@@ -59,7 +60,7 @@ func parseValue(body []byte, names map[string]string) (any, error) {
 		return nil, err
 	}
 	end := p.decoder.InputOffset()
-	if _, err := p.decoder.ReadToken(); err != io.EOF {
+	if _, err := p.decoder.ReadToken(); !errors.Is(err, io.EOF) {
 		rest := bytes.TrimLeft(body[end:], " \t\r\n")
 		return nil, &SyntaxError{Offset: int64(len(body) - len(rest)), Cause: causeDataAfter}
 	}

@@ -201,14 +201,14 @@ func seek(d *jsontext.Decoder, name string) bool {
 // (a quote in a text that is not escaped) what looks like a name may be the text of a message.
 func vendorPointer(pointer jsontext.Pointer) string {
 	names := vendorNames()
-	kept := ""
+	var kept strings.Builder
 	for token := range pointer.Tokens() {
 		if _, ok := names[token]; !ok && !isIndex(token) {
 			break
 		}
-		kept += "/" + token // the vendor's names need no escape
+		kept.WriteString("/" + token) // the vendor's names need no escape
 	}
-	return kept
+	return kept.String()
 }
 
 // isIndex reports whether the token can be an array index; longer digits may be a phone number.

@@ -133,7 +133,7 @@ func decodeHead(record []byte) (e Entry, rest []byte, err error) {
 		return Entry{}, nil, fmt.Errorf("%w: record of %d bytes", ErrDamaged, len(record))
 	}
 	headLen := uint64(binary.BigEndian.Uint32(record[5:]))
-	if headLen > uint64(len(record)-prefixLen) {
+	if headLen > uint64(len(record)-prefixLen) { //nolint:gosec // not below 0
 		return Entry{}, nil, fmt.Errorf("%w: record of %d bytes with a head of %d", ErrDamaged, len(record), headLen)
 	}
 	end := prefixLen + int(headLen) //nolint:gosec // not above len(record)

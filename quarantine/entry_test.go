@@ -27,7 +27,7 @@ func testEntry(body []byte) Entry {
 // testBody returns n bytes that do not repeat and are not UTF-8.
 func testBody(n int) []byte {
 	body := make([]byte, n)
-	x := uint32(n + 1) //nolint:gosec // any number
+	x := uint32(n + 1)
 	for i := range body {
 		x = x*1664525 + 1013904223
 		body[i] = byte(x >> 24)
@@ -110,7 +110,7 @@ func TestNewID(t *testing.T) {
 		testTime.Add(-time.Hour).In(time.FixedZone("", 3600)), testTime, testTime,
 		testTime.Add(time.Millisecond), testTime.Add(24 * time.Hour),
 	} {
-		id := newID(at, uint64(i+9)) //nolint:gosec // small
+		id := newID(at, uint64(i+9))
 		if id <= prev || !safe.MatchString(id) {
 			t.Errorf("got ID %q after %q", id, prev)
 		}

@@ -40,7 +40,7 @@ func TestFull(t *testing.T) {
 		t.Run(fmt.Sprintf("%d of %d", c.body, c.maxSize), func(t *testing.T) {
 			t.Parallel()
 			s := openStore(t, t.TempDir())
-			rnd := rand.New(rand.NewPCG(1, uint64(c.body))) //nolint:gosec // repeatable
+			rnd := rand.New(rand.NewPCG(1, uint64(c.body)))
 			bodies := map[string][]byte{}
 			slack := c.maxSize/256 + 1<<20
 			if runtime.GOOS == "windows" {

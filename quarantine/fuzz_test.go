@@ -51,9 +51,9 @@ func newDamaged(t testing.TB) damaged {
 func (d damaged) try(t *testing.T, at uint32, patch []byte, cut uint32) {
 	t.Helper()
 	data := bytes.Clone(d.whole)
-	at %= uint32(len(data)) //nolint:gosec // half a megabyte
+	at %= uint32(len(data))
 	copy(data[at:], patch)
-	data = data[:len(data)-int(cut%uint32(len(data)))] //nolint:gosec // half a megabyte
+	data = data[:len(data)-int(cut%uint32(len(data)))]
 	dir := t.TempDir()
 	path := filepath.Join(dir, FileName)
 	if err := os.WriteFile(path, data, 0o600); err != nil {
@@ -116,7 +116,7 @@ func (d damaged) complete(t *testing.T, s *Store) bool {
 }
 
 func place(page, offset int) uint32 {
-	return uint32(page*os.Getpagesize() + offset) //nolint:gosec // small
+	return uint32(page*os.Getpagesize() + offset)
 }
 
 // FuzzFile changes bytes of a store's file: it is opened without loss, or refused, or what is lost
@@ -145,7 +145,7 @@ func TestDamagedPages(t *testing.T) {
 	pages := 0
 	for page := firstDataPage; page < len(d.whole)/os.Getpagesize(); page++ {
 		data := d.whole[place(page, 0):]
-		if kind := order.Uint16(data[8:]); order.Uint64(data) != uint64(page) || kind != flagBranch && kind != flagLeaf { //nolint:gosec // above 0
+		if kind := order.Uint16(data[8:]); order.Uint64(data) != uint64(page) || kind != flagBranch && kind != flagLeaf {
 			continue
 		}
 		pages++
@@ -163,8 +163,8 @@ func TestDamagedPages(t *testing.T) {
 func TestDamagedCycle(t *testing.T) {
 	d := newDamaged(t)
 	for page := firstDataPage; page < len(d.whole)/os.Getpagesize(); page++ {
-		if data := d.whole[place(page, 0):]; order.Uint64(data) == uint64(page) && order.Uint16(data[8:]) == flagBranch { //nolint:gosec // above 0
-			d.try(t, place(page, pageHeaderLen+8), order.AppendUint64(nil, uint64(page)), 0) //nolint:gosec // above 0
+		if data := d.whole[place(page, 0):]; order.Uint64(data) == uint64(page) && order.Uint16(data[8:]) == flagBranch {
+			d.try(t, place(page, pageHeaderLen+8), order.AppendUint64(nil, uint64(page)), 0)
 			return
 		}
 	}

@@ -9,5 +9,5 @@ import (
 
 // unlock releases the lock on file. Closing alone does not while the file is still mapped to memory.
 func unlock(file *os.File) {
-	_ = syscall.Flock(int(file.Fd()), syscall.LOCK_UN) //nolint:gosec // a file descriptor is small
+	_ = syscall.Flock(int(file.Fd()), syscall.LOCK_UN)
 }

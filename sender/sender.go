@@ -281,8 +281,7 @@ func (s *sender) post(ctx context.Context, body []byte) (status int, err error) 
 	}
 	response, err := s.client.Do(r)
 	if err != nil {
-		var wrapped *url.Error
-		if errors.As(err, &wrapped) {
+		if wrapped, ok := errors.AsType[*url.Error](err); ok {
 			err = wrapped.Err // without the URL, which may have a password in it
 		}
 		return 0, err

@@ -269,8 +269,15 @@ func TestStop(t *testing.T) {
 
 func TestOptionsRefused(t *testing.T) {
 	for _, options := range []Options{
-		{}, {URL: "hooks.example.com"}, {URL: "ftp://hooks.example.com"}, {URL: "http://"}, {URL: "http://x", Pause: -1},
-		{URL: "http://x", Rate: -1}, {URL: "http://x", InFlight: -1}, {URL: "http://x", Attempts: -1}, {URL: "http://x", Scale: -1},
+		{},
+		{URL: "hooks.example.com"},
+		{URL: "ftp://hooks.example.com"},
+		{URL: "http://"},
+		{URL: "http://x", Pause: -1},
+		{URL: "http://x", Rate: -1},
+		{URL: "http://x", InFlight: -1},
+		{URL: "http://x", Attempts: -1},
+		{URL: "http://x", Scale: -1},
 	} {
 		if _, err := Run(t.Context(), options); err == nil {
 			t.Errorf("%+v: no error", options)

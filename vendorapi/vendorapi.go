@@ -122,7 +122,7 @@ func brokenReceived(answer []byte) *Received {
 
 func received(answer []byte) (*Received, error) {
 	if trimmed := bytes.TrimSpace(answer); len(trimmed) == 0 || string(trimmed) == "null" {
-		return nil, nil //nolint:nilnil // an empty queue is neither
+		return nil, nil // an empty queue is neither
 	}
 	var envelope struct {
 		ReceiptID *int64          `json:"receiptId"`

@@ -55,7 +55,7 @@ func run(ctx context.Context) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // for nginx's workers, who are somebody else
+	if err := os.Chmod(dir, 0o755); err != nil { // for nginx's workers, who are somebody else
 		return err
 	}
 	edges, err := findEdges(dir, *modules, *otherBuild)

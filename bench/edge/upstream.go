@@ -36,7 +36,7 @@ func startUpstream() (address string, stop func(), err error) {
 		return "", nil, fmt.Errorf("upstream: %w", err)
 	}
 	return address, func() {
-		in.Close()
+		_ = in.Close()
 		_ = cmd.Wait()
 	}, nil
 }

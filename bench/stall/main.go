@@ -56,14 +56,21 @@ var (
 func main() {
 	flag.Parse()
 	log.SetFlags(0)
+	if err := compare(); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// compare lets each edge go through each fault, and prints a table.
+func compare() error {
 	dir, err := os.MkdirTemp("", "stall-")
 	if err != nil {
-		log.Fatal(err)
+		return err
 	}
 	defer os.RemoveAll(dir)
 	caddy := filepath.Join(dir, "caddy")
 	if out, err := exec.Command("go", "build", "-o", caddy, "github.com/greenapi-community/caddy-green-api/cmd/caddy").CombinedOutput(); err != nil {
-		log.Fatalf("building: %v\n%s", err, out)
+		return fmt.Errorf("building: %w\n%s", err, out)
 	}
 	edges := []edge{
 		{name: "nginx", config: nginxPlain, command: []string{"nginx", "-c", "CONFIG", "-p", "DIR"}, reload: []string{"nginx", "-c", "CONFIG", "-p", "DIR", "-s", "reload"}},
@@ -87,7 +94,7 @@ func main() {
 		for i := range edges {
 			r, err := run(&edges[i], fault, dir)
 			if err != nil {
-				log.Fatalf("%s, %s: %v", fault.name, edges[i].name, err)
+				return fmt.Errorf("%s, %s: %w", fault.name, edges[i].name, err)
 			}
 			fmt.Fprintf(table, "%s\t%s\t%d of %d\t%d\t%d\t%.0f\t%s\t%s\t\n", fault.name, edges[i].name, r.acknowledged, r.sent, r.resent, r.twice,
 				r.waited.Seconds(), round(r.p50), round(r.p99))
@@ -95,6 +102,7 @@ func main() {
 		}
 	}
 	table.Flush()
+	return nil
 }
 
 func printVersions() {
@@ -287,8 +295,8 @@ func (e *edge) doReload() error {
 }
 
 func (e *edge) stop() {
-	e.process.Process.Signal(os.Interrupt)
-	e.process.Wait()
+	_ = e.process.Process.Signal(os.Interrupt) // it may have ended
+	_ = e.process.Wait()
 }
 
 // handler takes notifications as its mode says.
@@ -319,7 +327,7 @@ func (h *handler) start() {
 func (h *handler) stop() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.server.Close()
+	_ = h.server.Close()
 }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
