@@ -225,67 +225,79 @@ func (h *Handler) deadLetter(v *visit, failure *verdict) *verdict {
 // use in asking any other, or the time is over.
 func (h *Handler) ask(v *visit, next caddyhttp.Handler) answer {
 	deadline := v.started.Add(time.Duration(h.Deliver.Timeout))
-	a := &asking{fleet: h.fleet, started: v.started, body: v.body}
+	a := &asking{
+		fleet: h.fleet, started: v.started, body: v.body,
+		opinions: *h.Deliver.SecondOpinion,
+		last:     answer{result: notNow, err: errNoneAvailable},
+	}
 	defer a.close()
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(v.r.Context()), deadline)
 	defer cancel()
 	ctx = context.WithValue(ctx, askingKey{}, a)
 
-	last := answer{result: notNow, err: errNoneAvailable} // what is told if no other handler knows better
-	opinions := *h.Deliver.SecondOpinion
 	patience := waiting{handler: h, pause: firstPause, deadline: deadline}
 	for {
 		got := h.attempt(ctx, v, a, next)
-		now := time.Now()
-		switch got.result {
-		case taken, refusedByIt, nobody: // no other handler would say otherwise
+		if final := a.learn(got, patience.pause); final {
 			return got
-
-		case notNow: // other handlers first, then the same again at a growing interval
-			state := saidLater
-			if errors.Is(got.err, errNotConnected) {
-				state = unreached
-			}
-			a.mark(got.handler, state, now.Add(max(patience.pause, got.retryAfter)))
-			if last.result == notNow {
-				last = got
-			}
-			if !a.policy {
-				a.retryAt = now.Add(got.retryAfter)
-			}
-
-		case handlerError, misrouted: // each other handler once
-			if a.shown[got.handler].state == spent || !a.policy && got.handler == "" {
-				return got // no policy of ours: the same one was asked again
-			}
-			a.mark(got.handler, spent, now)
-			last = got
-
-		case brokenOff, timedOut: // a second opinion
-			if opinions--; opinions < 0 {
-				return got
-			}
-			state := spent // it may still be at work
-			if got.result == brokenOff {
-				state = brokeItOff
-			}
-			a.mark(got.handler, state, now.Add(patience.pause))
-			last = got
 		}
 		if ctx.Err() != nil {
-			return last
+			return a.last
 		}
 		if a.policy && got.result != noneFree {
 			continue // with another handler
 		}
-		if a.hopeless(last.result, patience.since, deadline) || !patience.wait(ctx, v, a) {
-			return last
+		if a.hopeless(patience.since, deadline) || !patience.wait(ctx, v, a) {
+			return a.last
 		}
 	}
 }
 
+// learn writes down what an attempt has shown: whom to ask again, and not before when. It tells
+// whether the answer is final, because there is no use in asking any other handler.
+func (a *asking) learn(got answer, pause time.Duration) (final bool) {
+	now := time.Now()
+	switch got.result {
+	case taken, refusedByIt, nobody: // no other handler would say otherwise
+		return true
+
+	case notNow: // other handlers first, then the same again at a growing interval
+		state := saidLater
+		if errors.Is(got.err, errNotConnected) {
+			state = unreached
+		}
+		a.mark(got.handler, state, now.Add(max(pause, got.retryAfter)))
+		if a.last.result == notNow {
+			a.last = got
+		}
+		if !a.policy {
+			a.retryAt = now.Add(got.retryAfter)
+		}
+
+	case handlerError, misrouted: // each other handler once
+		if a.shown[got.handler].state == spent || !a.policy && got.handler == "" {
+			return true // no policy of ours: the same one was asked again
+		}
+		a.mark(got.handler, spent, now)
+		a.last = got
+
+	case brokenOff, timedOut: // a second opinion
+		if a.opinions--; a.opinions < 0 {
+			return true
+		}
+		state := spent // it may still be at work
+		if got.result == brokenOff {
+			state = brokeItOff
+		}
+		a.mark(got.handler, state, now.Add(pause))
+		a.last = got
+	}
+	return false
+}
+
 // hopeless tells whether waiting is of no use, when there is nobody to ask now.
-func (a *asking) hopeless(last result, waitingSince, deadline time.Time) bool {
+func (a *asking) hopeless(waitingSince, deadline time.Time) bool {
+	last := a.last.result
 	if !a.policy { // nothing is known of other handlers
 		return last == timedOut || a.retryAt.After(deadline)
 	}

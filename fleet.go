@@ -62,7 +62,9 @@ type asking struct {
 	started time.Time // its turn, when it stands in line
 	body    []byte
 
-	shown map[string]shown // by upstreams that were asked and did not take it
+	shown    map[string]shown // by upstreams that were asked and did not take it
+	opinions int              // second ones that may still be asked for
+	last     answer           // what is told if no other handler knows better
 
 	chosen place // of the attempt that runs
 

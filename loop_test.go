@@ -300,7 +300,8 @@ func TestLoopHopeless(t *testing.T) {
 		{"asked for too much time", asking{policy: true, left: 2, retryAt: deadline.Add(1)}, notNow, short, true},
 		{"asked for too much time, another is full", asking{policy: true, left: 2, full: 1, retryAt: deadline.Add(1)}, notNow, short, false},
 	} {
-		if got := test.a.hopeless(test.last, test.since, deadline); got != test.want {
+		test.a.last.result = test.last
+		if got := test.a.hopeless(test.since, deadline); got != test.want {
 			t.Errorf("%s: %t", test.name, got)
 		}
 	}
