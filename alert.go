@@ -88,6 +88,13 @@ func (a *Alert) provision() error {
 	if a.Every < 0 || a.Silence < 0 {
 		return errors.New("every, silence: want a duration above 0s")
 	}
+	if err := a.provisionHeader(); err != nil {
+		return err
+	}
+	return a.provisionBody()
+}
+
+func (a *Alert) provisionHeader() error {
 	a.header = http.Header{"Content-Type": {"application/json"}, "User-Agent": {"caddy-green-api"}}
 	for name, values := range a.Header {
 		a.header.Del(name)
@@ -100,30 +107,41 @@ func (a *Alert) provision() error {
 		}
 	}
 	a.json = strings.Contains(a.header.Get("Content-Type"), "json")
+	return nil
+}
+
+func (a *Alert) provisionBody() error {
 	if a.Body == "" {
 		a.Body = defaultAlertBody
 	}
+	var fault error
 	a.body = alertPlaceholder.ReplaceAllStringFunc(a.Body, func(placeholder string) string {
-		if strings.HasPrefix(placeholder, "{alert.") {
-			if _, known := new(alertGroup).values()[placeholder]; !known {
-				err = fmt.Errorf("body: unknown placeholder %s; want one of %s", placeholder,
-					strings.Join(slices.Sorted(maps.Keys(new(alertGroup).values())), ", "))
-			}
-			return placeholder
+		filled, err := a.fillIn(placeholder)
+		if err != nil {
+			fault = fmt.Errorf("body: %w", err)
 		}
-		resolved, resolveErr := resolve(placeholder)
-		if resolveErr != nil {
-			err = fmt.Errorf("body: %w", resolveErr)
-		}
-		return a.escape(resolved)
+		return filled
 	})
-	if err != nil {
-		return err
+	if fault != nil {
+		return fault
 	}
 	if a.json && !json.Valid(a.render(new(alertGroup))) {
 		return errors.New(`body: no JSON; want it such as {"text": "{alert.text}"}, or a header Content-Type of another kind`)
 	}
 	return nil
+}
+
+// fillIn resolves a placeholder of the body at load. Those of the alert itself stay as they are.
+func (a *Alert) fillIn(placeholder string) (string, error) {
+	if !strings.HasPrefix(placeholder, "{alert.") {
+		resolved, err := resolve(placeholder)
+		return a.escape(resolved), err
+	}
+	values := new(alertGroup).values()
+	if _, known := values[placeholder]; !known {
+		return "", fmt.Errorf("unknown placeholder %s; want one of %s", placeholder, strings.Join(slices.Sorted(maps.Keys(values)), ", "))
+	}
+	return placeholder, nil
 }
 
 // escape makes a value a part of a JSON string; of another body it takes the control characters.
