@@ -154,12 +154,7 @@ func (a *App) perInstance() bool { return a.Metrics != nil && a.Metrics.PerInsta
 
 // watchSilence tells of configured instances of which nothing has come for long.
 func (a *App) watchSilence(ctx context.Context) {
-	silence := time.Duration(0)
-	for _, alert := range a.Alerts {
-		if s := time.Duration(alert.Silence); s > 0 && (silence == 0 || s < silence) {
-			silence = s
-		}
-	}
+	silence := a.shortestSilence()
 	if silence == 0 {
 		return
 	}
@@ -170,12 +165,26 @@ func (a *App) watchSilence(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case now := <-ticker.C:
-			for _, b := range a.blocks {
-				for _, instance := range a.operator.silent.watch(b.handler.configuredInstances(), &a.operator.seen, silence, now) {
-					a.logger.Warn("nothing has come from an instance for long", zap.String("instance", instance), zap.Duration("silence", silence))
-					a.operator.alerts.tell(note{reason: reasonSilence, typ: typeNone, level: zap.WarnLevel, instance: instance, at: now})
-				}
-			}
+			a.tellOfSilent(silence, now)
+		}
+	}
+}
+
+// shortestSilence is what the alert says that wants to hear first; 0 if none does.
+func (a *App) shortestSilence() (shortest time.Duration) {
+	for _, alert := range a.Alerts {
+		if s := time.Duration(alert.Silence); s > 0 && (shortest == 0 || s < shortest) {
+			shortest = s
+		}
+	}
+	return shortest
+}
+
+func (a *App) tellOfSilent(silence time.Duration, now time.Time) {
+	for _, b := range a.blocks {
+		for _, instance := range a.operator.silent.watch(b.handler.configuredInstances(), &a.operator.seen, silence, now) {
+			a.logger.Warn("nothing has come from an instance for long", zap.String("instance", instance), zap.Duration("silence", silence))
+			a.operator.alerts.tell(note{reason: reasonSilence, typ: typeNone, level: zap.WarnLevel, instance: instance, at: now})
 		}
 	}
 }
