@@ -118,17 +118,7 @@ func eachOption(d *caddyfile.Dispenser, block string, options []option) error {
 		name := d.Val()
 		at := slices.IndexFunc(options, func(o option) bool { return o.name == name })
 		if at < 0 {
-			names := make([]string, len(options))
-			for i, o := range options {
-				names[i] = o.name
-			}
-			if block == "green_api" && slices.Contains([]string{"quarantine", "alert", "metrics"}, name) {
-				return d.Errf("%s is a global option; want it in 'green_api' in the block at the top of the file", name)
-			}
-			if block == "auth" && !optionLike.MatchString(name) { // it may be a token
-				return d.Errf("unrecognized auth option; want %s", anyOf(names))
-			}
-			return d.Errf("unrecognized %s option '%s'; want %s", block, name, anyOf(names))
+			return unrecognized(d, block, options)
 		}
 		if said[name] && !options[at].repeats {
 			return d.Errf("%s is already specified; want it once", name)
@@ -139,6 +129,22 @@ func eachOption(d *caddyfile.Dispenser, block string, options []option) error {
 		}
 	}
 	return nil
+}
+
+// unrecognized says of the name that d is on what the block has instead.
+func unrecognized(d *caddyfile.Dispenser, block string, options []option) error {
+	name := d.Val()
+	names := make([]string, len(options))
+	for i, o := range options {
+		names[i] = o.name
+	}
+	if block == "green_api" && slices.Contains([]string{"quarantine", "alert", "metrics"}, name) {
+		return d.Errf("%s is a global option; want it in 'green_api' in the block at the top of the file", name)
+	}
+	if block == "auth" && !optionLike.MatchString(name) { // it may be a token
+		return d.Errf("unrecognized auth option; want %s", anyOf(names))
+	}
+	return d.Errf("unrecognized %s option '%s'; want %s", block, name, anyOf(names))
 }
 
 // optionLike is what a misspelt option looks like, and a token hardly ever.
