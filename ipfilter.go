@@ -189,25 +189,34 @@ func parseAllow(allow []string) ([]netip.Prefix, error) {
 		if err != nil {
 			return nil, fmt.Errorf("allow: %w", err)
 		}
-		for _, item := range strings.Fields(resolved) {
-			switch item {
-			case vendorList:
-				list = append(list, vendorAddresses()...)
-			case "private_ranges":
-				for _, text := range caddyhttp.PrivateRangesCIDR() { // one of them is an address
-					prefix, err := parsePrefix(text)
-					if err != nil {
-						return nil, err
-					}
-					list = append(list, prefix)
-				}
-			default:
-				prefix, err := parsePrefix(item)
-				if err != nil {
-					return nil, err
-				}
-				list = append(list, prefix)
+		for item := range strings.FieldsSeq(resolved) {
+			prefixes, err := parseItem(item)
+			if err != nil {
+				return nil, err
 			}
+			list = append(list, prefixes...)
+		}
+	}
+	return list, nil
+}
+
+// parseItem reads an address, or the name of a list of them.
+func parseItem(item string) ([]netip.Prefix, error) {
+	switch item {
+	case vendorList:
+		return vendorAddresses(), nil
+	case "private_ranges":
+		return parsePrefixes(caddyhttp.PrivateRangesCIDR()) // one of them is an address
+	}
+	return parsePrefixes([]string{item})
+}
+
+func parsePrefixes(texts []string) ([]netip.Prefix, error) {
+	list := make([]netip.Prefix, len(texts))
+	for i, text := range texts {
+		var err error
+		if list[i], err = parsePrefix(text); err != nil {
+			return nil, err
 		}
 	}
 	return list, nil
