@@ -1,6 +1,7 @@
 package greenapi
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -44,26 +45,13 @@ func (c *Receive) provision(ctx caddy.Context, h *Handler) error {
 	if !isInstanceID(c.Instance) {
 		return errReceiveID // without the id: it may be a token in the wrong place
 	}
-	if dollar.MatchString(c.Token) {
-		return fmt.Errorf("instance %s: token: %w", c.Instance, errDollar)
-	}
-	token, err := resolve(c.Token)
+	token, err := c.resolveToken()
 	if err != nil {
 		return fmt.Errorf("instance %s: token: %w", c.Instance, err)
 	}
-	if strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune("/?#%", r) }) {
-		return fmt.Errorf("instance %s: token: invalid; want apiTokenInstance as in the console", c.Instance)
-	}
-	address := c.APIURL
-	if address == "" {
-		address = vendorapi.DefaultURL
-	}
-	if address, err = resolve(address); err != nil {
+	address, api, err := c.resolveAPI()
+	if err != nil {
 		return fmt.Errorf("instance %s: api_url: %w", c.Instance, err)
-	}
-	api, err := url.Parse(address)
-	if err != nil || api.Host == "" || api.Scheme != "https" && api.Scheme != "http" || api.User != nil || api.RawQuery != "" {
-		return fmt.Errorf("instance %s: api_url: invalid; want apiUrl as in the console, such as %s", c.Instance, vendorapi.DefaultURL)
 	}
 	if api.Scheme == "http" && !isLocal(api.Hostname()) {
 		ctx.Logger().Warn("api_url is not https, the API's token can be read on the way", zap.String("instance", c.Instance))
@@ -77,6 +65,32 @@ func (c *Receive) provision(ctx caddy.Context, h *Handler) error {
 	c.client = &vendorapi.Client{URL: address, Instance: c.Instance, Token: token}
 	c.storage, c.handler = ctx.Storage(), h
 	return nil
+}
+
+func (c *Receive) resolveToken() (string, error) {
+	if dollar.MatchString(c.Token) {
+		return "", errDollar
+	}
+	token, err := resolve(c.Token)
+	if err != nil {
+		return "", err
+	}
+	if strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune("/?#%", r) }) {
+		return "", errors.New("invalid; want apiTokenInstance as in the console")
+	}
+	return token, nil
+}
+
+// resolveAPI returns the API's address, as it is written and in its parts.
+func (c *Receive) resolveAPI() (address string, api *url.URL, err error) {
+	if address, err = resolve(cmp.Or(c.APIURL, vendorapi.DefaultURL)); err != nil {
+		return "", nil, err
+	}
+	api, err = url.Parse(address)
+	if err != nil || api.Host == "" || api.Scheme != "https" && api.Scheme != "http" || api.User != nil || api.RawQuery != "" {
+		return "", nil, fmt.Errorf("invalid; want apiUrl as in the console, such as %s", vendorapi.DefaultURL)
+	}
+	return address, api, nil
 }
 
 var errReceiveID = errors.New("the id is not 1 to 20 digits; want an instance and its apiTokenInstance, as in 'receive 1101000001 {env.API_TOKEN}'")
