@@ -308,30 +308,39 @@ func (r *receiver) receiveWhileLeading() error {
 		switch {
 		case errors.Is(err, context.Canceled): // told to stop, or to ask in another way
 		case err != nil:
-			if wait := pauses.next(r.failedToCall(err)); *c.client == *r.config().client {
-				r.pause(wait, r.changed)
-			}
+			r.pauseAs(c, pauses.next(r.failedToCall(err)))
 		case got == nil:
 			r.works()
 			pauses = backOff{}
-			if time.Since(began) < receiving.soon {
-				r.pause(idle.next(0), r.changed)
-				idle.atMost(5 * receiving.firstPause)
-			}
+			r.rest(&idle, time.Since(began))
 		default:
-			mine, err := r.stillLeads()
-			if err != nil || !mine {
+			if mine, err := r.stillLeads(); err != nil || !mine {
 				return err
 			}
-			if r.take(c, got) {
-				r.works()
-				pauses, idle = backOff{}, backOff{}
-			} else { // it stays at the head of the queue
+			if !r.take(c, got) { // it stays at the head of the queue
 				r.pause(pauses.next(0), nil)
+				continue
 			}
+			r.works()
+			pauses, idle = backOff{}, backOff{}
 		}
 	}
 	return nil
+}
+
+// pauseAs pauses unless there is a newer config, which asks in another way.
+func (r *receiver) pauseAs(c *Receive, wait time.Duration) {
+	if *c.client == *r.config().client {
+		r.pause(wait, r.changed)
+	}
+}
+
+// rest pauses after a poll that brought nothing, and did not wait for anything to come.
+func (r *receiver) rest(idle *backOff, polled time.Duration) {
+	if polled < receiving.soon {
+		r.pause(idle.next(0), r.changed)
+		idle.atMost(5 * receiving.firstPause)
+	}
 }
 
 // poll asks for a notification. The end cuts it short, and a newer config that asks in another way:
@@ -510,7 +519,7 @@ type backOff struct{ last time.Duration }
 func (b *backOff) next(wish time.Duration) time.Duration {
 	b.last = min(max(2*b.last, receiving.firstPause), receiving.longestPause)
 	wish = min(wish, maxWish)
-	return max(b.last/2+rand.N(b.last/2+1), wish+rand.N(wish/10+1))
+	return max(b.last/2+rand.N(b.last/2+1), wish+rand.N(wish/10+1)) //nolint:gosec // not all at once
 }
 
 // atMost bounds the next pause.
