@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/url"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -50,52 +49,57 @@ func (a *App) adminReplay(w http.ResponseWriter, r *http.Request) error {
 	recheck := f.says("recheck")
 
 	var mu sync.Mutex
-	var took atomic.Int64
+	took := 0
 	write := lines(w)
 	flusher := http.NewResponseController(w)
-	tell := func(result replayed) {
+	err = inOrder(r.Context(), &f, store, func(entry quarantine.Entry) {
+		result, ours := a.replay(store, entry.ID, recheck)
+		if !ours {
+			return
+		}
 		mu.Lock()
 		defer mu.Unlock()
 		_ = write(result) // who asked may be gone; what was begun goes on
 		_ = flusher.Flush()
+		if result.Outcome == string(delivered) {
+			took++
+		}
+	})
+	if took > 0 {
+		err = errors.Join(err, store.Scrub())
 	}
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
 
+// inOrder calls do with each entry that the filter means, several at once, but those of one
+// instance one after the other. It returns when all that was begun is done.
+func inOrder(ctx context.Context, f *filter, store *quarantine.Store, do func(quarantine.Entry)) error {
 	var queues [replayers]chan quarantine.Entry
 	var working sync.WaitGroup
 	for i := range queues {
 		queues[i] = make(chan quarantine.Entry)
 		working.Go(func() {
 			for entry := range queues[i] {
-				result, ours := a.replay(store, entry.ID, recheck)
-				if !ours {
-					continue
-				}
-				tell(result)
-				if result.Outcome == string(delivered) {
-					took.Add(1)
-				}
+				do(entry)
 			}
 		})
 	}
 	seed := maphash.MakeSeed()
-	err = f.each(store, func(e quarantine.Entry) error {
+	err := f.each(store, func(e quarantine.Entry) error {
 		select {
 		case queues[maphash.String(seed, e.Instance)%replayers] <- e:
 			return nil
-		case <-r.Context().Done():
-			return r.Context().Err()
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	})
 	for _, queue := range queues {
 		close(queue)
 	}
 	working.Wait()
-	if took.Load() > 0 {
-		err = errors.Join(err, store.Scrub())
-	}
-	if errors.Is(err, context.Canceled) {
-		return nil
-	}
 	return err
 }
 
