@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -251,57 +252,84 @@ Exit status: 0 if all were delivered, 1 if some were not, 2 if the server could 
 			if recheck {
 				query.Set("recheck", "true")
 			}
-			var delivered, failed, kept int
-			began := time.Now()
-			progress, terminal := terminalOf(cmd.ErrOrStderr())
+			tally := newReplayTally(cmd)
 			err := q.ask(cmd, http.MethodPost, "quarantine/replay", query, func(line []byte) error {
 				var r replayed
 				if err := json.Unmarshal(line, &r); err != nil {
 					return fmt.Errorf("the admin API says %q", line)
 				}
-				switch r.Outcome {
-				case "delivered":
-					delivered++
-				case outcomeKept:
-					kept++
-				default:
-					failed++
-				}
+				tally.count(r.Outcome)
 				if q.format == formatJSON {
-					_, err := cmd.OutOrStdout().Write(line)
+					_, err := tally.out.Write(line)
 					return err
 				}
-				if terminal && time.Since(began) > time.Second { // a line each would be too many
-					fmt.Fprintf(progress, "\r\x1b[K%d delivered, %d failed, %d still at fault", delivered, failed, kept)
-					if r.Outcome == "delivered" {
-						return nil
-					}
-					fmt.Fprint(progress, "\r\x1b[K")
-				}
-				text := fmt.Sprintf("%-9s  %s", r.Outcome, r.ID)
-				for _, word := range []string{r.Type, r.Instance, r.Reason, r.Error} {
-					if word != "" {
-						text += "  " + word
-					}
-				}
-				_, err := fmt.Fprintln(cmd.OutOrStdout(), printable(text))
-				return err
+				return tally.print(r)
 			})
 			if err != nil {
 				return err
 			}
-			if terminal {
-				fmt.Fprint(progress, "\r\x1b[K")
-			}
-			fmt.Fprintf(cmd.ErrOrStderr(), "%d delivered, %d failed, %d still at fault in %s\n", delivered, failed, kept, round(time.Since(began)))
-			if failed+kept > 0 {
-				return errFindings
-			}
-			return nil
+			return tally.close()
 		},
 	}
 	cmd.Flags().BoolVar(&recheck, "recheck", false, "validate first, and keep what still fails")
 	return q.with(cmd, true)
+}
+
+// replayTally counts what became of the entries, and prints it.
+type replayTally struct {
+	out, progress           io.Writer
+	terminal                bool // that the progress is shown on
+	began                   time.Time
+	delivered, failed, kept int
+}
+
+func newReplayTally(cmd *cobra.Command) *replayTally {
+	t := &replayTally{out: cmd.OutOrStdout(), began: time.Now()}
+	t.progress, t.terminal = terminalOf(cmd.ErrOrStderr())
+	return t
+}
+
+func (t *replayTally) count(end string) {
+	switch end {
+	case string(delivered):
+		t.delivered++
+	case outcomeKept:
+		t.kept++
+	default:
+		t.failed++
+	}
+}
+
+func (t *replayTally) String() string {
+	return fmt.Sprintf("%d delivered, %d failed, %d still at fault", t.delivered, t.failed, t.kept)
+}
+
+// print prints a line about one entry. On a terminal, of those that are delivered it shows only how
+// many they are, once that takes long.
+func (t *replayTally) print(r replayed) error {
+	if t.terminal && time.Since(t.began) > time.Second { // a line each would be too many
+		fmt.Fprintf(t.progress, "\r\x1b[K%s", t)
+		if r.Outcome == string(delivered) {
+			return nil
+		}
+		fmt.Fprint(t.progress, "\r\x1b[K")
+	}
+	words := []string{fmt.Sprintf("%-9s", r.Outcome), r.ID, r.Type, r.Instance, r.Reason, r.Error}
+	words = slices.DeleteFunc(words, func(word string) bool { return word == "" })
+	_, err := fmt.Fprintln(t.out, printable(strings.Join(words, "  ")))
+	return err
+}
+
+// close prints the sum.
+func (t *replayTally) close() error {
+	if t.terminal {
+		fmt.Fprint(t.progress, "\r\x1b[K")
+	}
+	fmt.Fprintf(t.progress, "%s in %s\n", t, round(time.Since(t.began)))
+	if t.failed+t.kept > 0 {
+		return errFindings
+	}
+	return nil
 }
 
 func quarantineDelete() *cobra.Command {
