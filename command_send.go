@@ -28,9 +28,7 @@ import (
 const firstInstance = 1101000001
 
 func sendCommand() *cobra.Command {
-	var options sender.Options
-	var plan sendPlan
-	var format string
+	s := new(sendFlags)
 	cmd := &cobra.Command{
 		Use:   "send <url>",
 		Short: "Sends notifications as GREEN-API does",
@@ -54,55 +52,79 @@ Ctrl-C it stops and says how far it came.`,
 			}
 			return nil
 		},
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if format != formatText && format != formatJSON {
-				return usageError(cmd, fmt.Errorf("invalid --format %q; want text or json", format))
-			}
-			queues, err := plan.queues()
-			if err != nil {
-				return usageError(cmd, err)
-			}
-			for flag, value := range map[string]time.Duration{"--pause": options.Pause, "--timeout": options.Timeout} {
-				if value <= 0 {
-					return usageError(cmd, fmt.Errorf("invalid %s %s; want a duration above 0s", flag, value))
-				}
-			}
-			if options.InFlight < 1 {
-				return usageError(cmd, fmt.Errorf("invalid --in-flight %d; want 1 or more", options.InFlight))
-			}
-			watch := newProgress(cmd.ErrOrStderr(), plan.total(), options.Pause)
-			options.URL, options.OnAttempt = args[0], watch.attempt
-			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
-			defer stop()
-			report, err := sender.Run(ctx, options, queues...)
-			watch.close()
-			if err != nil {
-				return usageError(cmd, err)
-			}
-			if err := printReport(cmd.OutOrStdout(), report, plan.total(), format); err != nil {
-				return err
-			}
-			if report.Acknowledged < plan.total() {
-				return errFindings
-			}
-			return nil
-		},
+		RunE: func(cmd *cobra.Command, args []string) error { return s.run(cmd, args[0]) },
 	}
+	return s.with(cmd)
+}
+
+// sendFlags are what the command line says.
+type sendFlags struct {
+	options sender.Options
+	plan    sendPlan
+	format  string
+}
+
+// with adds the flags to the command.
+func (s *sendFlags) with(cmd *cobra.Command) *cobra.Command {
 	flags := cmd.Flags()
-	flags.StringVar(&options.Token, "token", "", "webhookUrlToken, as in the console")
-	flags.StringSliceVar(&plan.types, "type", nil, "send examples of this TYPE or TYPE.MESSAGE only; may be repeated")
-	flags.StringSliceVar(&plan.files, "body", nil, "send this file as it is, or the *.json files of a directory; may be repeated")
-	flags.IntVar(&plan.instances, "instances", 1, "instances that send, with a queue each")
-	flags.IntVar(&plan.count, "count", 0, "notifications of each instance; default is each example or file once")
-	flags.Float64Var(&options.Rate, "rate", 0, "most notifications a second that an instance begins with; GREEN-API's are about 50; 0 is no limit")
-	flags.DurationVar(&options.Pause, "pause", sender.DefaultPause, "before a notification is sent again")
-	flags.DurationVar(&options.Timeout, "timeout", sender.DefaultTimeout, "for an answer")
-	flags.IntVar(&options.InFlight, "in-flight", 1, "notifications of one instance on their way at once; the vendor does not say how many")
-	flags.IntVar(&options.Attempts, "attempts", 0, "after which a notification is given up; 0 is after 24 hours")
-	flags.BoolVar(&options.NewConnections, "new-connections", false, "open a connection for each attempt")
-	flags.BoolVar(&options.Insecure, "insecure", false, "take any TLS certificate")
-	flags.StringVar(&format, "format", formatText, "of the summary, text or json")
+	flags.StringVar(&s.options.Token, "token", "", "webhookUrlToken, as in the console")
+	flags.StringSliceVar(&s.plan.types, "type", nil, "send examples of this TYPE or TYPE.MESSAGE only; may be repeated")
+	flags.StringSliceVar(&s.plan.files, "body", nil, "send this file as it is, or the *.json files of a directory; may be repeated")
+	flags.IntVar(&s.plan.instances, "instances", 1, "instances that send, with a queue each")
+	flags.IntVar(&s.plan.count, "count", 0, "notifications of each instance; default is each example or file once")
+	flags.Float64Var(&s.options.Rate, "rate", 0, "most notifications a second that an instance begins with; GREEN-API's are about 50; 0 is no limit")
+	flags.DurationVar(&s.options.Pause, "pause", sender.DefaultPause, "before a notification is sent again")
+	flags.DurationVar(&s.options.Timeout, "timeout", sender.DefaultTimeout, "for an answer")
+	flags.IntVar(&s.options.InFlight, "in-flight", 1, "notifications of one instance on their way at once; the vendor does not say how many")
+	flags.IntVar(&s.options.Attempts, "attempts", 0, "after which a notification is given up; 0 is after 24 hours")
+	flags.BoolVar(&s.options.NewConnections, "new-connections", false, "open a connection for each attempt")
+	flags.BoolVar(&s.options.Insecure, "insecure", false, "take any TLS certificate")
+	flags.StringVar(&s.format, "format", formatText, "of the summary, text or json")
 	return cmd
+}
+
+// run sends what is planned, and prints the summary.
+func (s *sendFlags) run(cmd *cobra.Command, url string) error {
+	queues, err := s.check()
+	if err != nil {
+		return usageError(cmd, err)
+	}
+	watch := newProgress(cmd.ErrOrStderr(), s.plan.total(), s.options.Pause)
+	s.options.URL, s.options.OnAttempt = url, watch.attempt
+	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	report, err := sender.Run(ctx, s.options, queues...)
+	watch.close()
+	if err != nil {
+		return usageError(cmd, err)
+	}
+	if err := printReport(cmd.OutOrStdout(), report, s.plan.total(), s.format); err != nil {
+		return err
+	}
+	if report.Acknowledged < s.plan.total() {
+		return errFindings
+	}
+	return nil
+}
+
+// check looks at the flags, and makes the queues that they ask for.
+func (s *sendFlags) check() ([]sender.Queue, error) {
+	if s.format != formatText && s.format != formatJSON {
+		return nil, fmt.Errorf("invalid --format %q; want text or json", s.format)
+	}
+	queues, err := s.plan.queues()
+	if err != nil {
+		return nil, err
+	}
+	for flag, value := range map[string]time.Duration{"--pause": s.options.Pause, "--timeout": s.options.Timeout} {
+		if value <= 0 {
+			return nil, fmt.Errorf("invalid %s %s; want a duration above 0s", flag, value)
+		}
+	}
+	if s.options.InFlight < 1 {
+		return nil, fmt.Errorf("invalid --in-flight %d; want 1 or more", s.options.InFlight)
+	}
+	return queues, nil
 }
 
 // sendPlan is what is to be sent.
