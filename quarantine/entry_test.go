@@ -6,6 +6,7 @@ import (
 	"errors"
 	"reflect"
 	"regexp"
+	"slices"
 	"testing"
 	"time"
 )
@@ -49,7 +50,7 @@ func TestRecord(t *testing.T) {
 		if apart := len(parts) > 0; apart != (n > inlineMax) {
 			t.Errorf("body of %d bytes: in %d parts", n, len(parts))
 		}
-		got.Body = append(rest[:len(rest):len(rest)], bytes.Join(parts, nil)...)
+		got.Body = append(slices.Clip(rest), bytes.Join(parts, nil)...)
 		want.Size = int64(n)
 		if err := checkBody(record, got.Body); err != nil {
 			t.Errorf("body of %d bytes: %v", n, err)

@@ -202,14 +202,19 @@ func check(db *bolt.DB, file *os.File, whole bool) error {
 		if isNew(tx) {
 			return nil
 		}
-		if tx.Bucket(bucketStore) == nil || tx.Bucket(bucketEntries) == nil || tx.Bucket(bucketParts) == nil {
-			return fmt.Errorf("%w: file lacks the buckets of a quarantine", ErrDamaged)
-		}
-		if format := tx.Bucket(bucketStore).Get(keyFormat); !bytes.Equal(format, storeFormat) {
-			return fmt.Errorf("%w: file has format %v, this program knows %v", ErrVersion, format, storeFormat)
-		}
-		return nil
+		return checkFormat(tx)
 	})
+}
+
+// checkFormat reports what is not a store that we know.
+func checkFormat(tx *bolt.Tx) error {
+	if tx.Bucket(bucketStore) == nil || tx.Bucket(bucketEntries) == nil || tx.Bucket(bucketParts) == nil {
+		return fmt.Errorf("%w: file lacks the buckets of a quarantine", ErrDamaged)
+	}
+	if format := tx.Bucket(bucketStore).Get(keyFormat); !bytes.Equal(format, storeFormat) {
+		return fmt.Errorf("%w: file has format %v, this program knows %v", ErrVersion, format, storeFormat)
+	}
+	return nil
 }
 
 // create makes a new file a store.

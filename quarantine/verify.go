@@ -199,16 +199,21 @@ func (v *verifier) leaf(page uint64, data []byte, size int, root bool, depth int
 		if vsize < bucketHeadLen || value+int(vsize) > len(data) {
 			return damagedPage(page)
 		}
-		below := order.Uint64(data[value:])
-		if below == 0 {
-			if !v.inline(data[value+bucketHeadLen : value+int(vsize)]) {
-				return damagedPage(page)
-			}
-			continue
-		}
-		if err := v.tree(below, false, depth+1); err != nil {
+		if err := v.bucket(page, data[value:value+int(vsize)], depth); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// bucket looks at what is below the head of a bucket: a tree of its own, or what stands behind the
+// head in the same page.
+func (v *verifier) bucket(page uint64, value []byte, depth int) error {
+	if below := order.Uint64(value); below != 0 {
+		return v.tree(below, false, depth+1)
+	}
+	if !v.inline(value[bucketHeadLen:]) {
+		return damagedPage(page)
 	}
 	return nil
 }
