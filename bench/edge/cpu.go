@@ -21,34 +21,9 @@ type usage struct {
 
 // usageOf returns an error where there is no /proc.
 func usageOf(pid int) (sum usage, err error) {
-	stats, err := filepath.Glob("/proc/[0-9]*/stat")
-	if err != nil || len(stats) == 0 {
-		return sum, errors.New("no /proc")
-	}
-	type process struct {
-		parent int
-		used   time.Duration
-	}
-	all := make(map[int]process)
-	for _, file := range stats {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			continue // it has ended
-		}
-		// pid (name) state parent …; the name may have anything in it.
-		_, after, _ := strings.Cut(string(text), "(")
-		fields := strings.Fields(after[strings.LastIndexByte(after, ')')+1:])
-		var number [3]int // parent, user, system
-		for i, at := range []int{1, 11, 12} {
-			if number[i], err = strconv.Atoi(fields[at]); err != nil {
-				return sum, fmt.Errorf("%s: %w", file, err)
-			}
-		}
-		id, err := strconv.Atoi(strings.Split(file, "/")[2])
-		if err != nil {
-			return sum, err
-		}
-		all[id] = process{number[0], time.Duration(number[1]+number[2]) * tick}
+	all, err := processes()
+	if err != nil {
+		return sum, err
 	}
 	for id, p := range all {
 		for at, depth := id, 0; at != 0 && depth < 5; at, depth = all[at].parent, depth+1 {
@@ -59,6 +34,47 @@ func usageOf(pid int) (sum usage, err error) {
 		}
 	}
 	return sum, nil
+}
+
+type process struct {
+	parent int
+	used   time.Duration
+}
+
+// processes returns all that run, by their ids.
+func processes() (map[int]process, error) {
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil || len(stats) == 0 {
+		return nil, errors.New("no /proc")
+	}
+	all := make(map[int]process)
+	for _, file := range stats {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			continue // it has ended
+		}
+		id, err := strconv.Atoi(strings.Split(file, "/")[2])
+		if err != nil {
+			return nil, err
+		}
+		if all[id], err = readStat(string(text)); err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+	}
+	return all, nil
+}
+
+// readStat reads a line such as: pid (name) state parent …; the name may have anything in it.
+func readStat(text string) (p process, err error) {
+	_, after, _ := strings.Cut(text, "(")
+	fields := strings.Fields(after[strings.LastIndexByte(after, ')')+1:])
+	var number [3]int // parent, user, system
+	for i, at := range []int{1, 11, 12} {
+		if number[i], err = strconv.Atoi(fields[at]); err != nil {
+			return p, err
+		}
+	}
+	return process{number[0], time.Duration(number[1]+number[2]) * tick}, nil
 }
 
 func peak(pid int) int {

@@ -90,17 +90,22 @@ func findEdges(dir, modules, other string) ([]*edge, error) {
 		if e.name != "njs" {
 			continue
 		}
-		for _, dir := range append([]string{modules}, nginxModules...) {
-			file := filepath.Join(dir, "ngx_http_js_module.so")
-			if _, err := os.Stat(file); err == nil && e.njs == "" {
-				e.njs = file
-			}
-		}
-		if e.njs == "" {
+		if e.njs = findNJS(modules); e.njs == "" {
 			e.missing = "libnginx-mod-http-js"
 		}
 	}
 	return edges, nil
+}
+
+// findNJS returns the file of nginx's module for JavaScript, "" if there is none.
+func findNJS(modules string) string {
+	for _, dir := range append([]string{modules}, nginxModules...) {
+		file := filepath.Join(dir, "ngx_http_js_module.so")
+		if _, err := os.Stat(file); err == nil {
+			return file
+		}
+	}
+	return ""
 }
 
 // printVersions says what is compared.

@@ -126,21 +126,30 @@ func (b *bench) run(ctx context.Context, c *benchCase, edges []*edge) error {
 			return fmt.Errorf("%s: %w\n%s", e.name, err, e.output.String())
 		}
 	}
+	results, err := b.takeTurns(ctx, c, edges, n)
+	if err != nil {
+		return err
+	}
+	printTable(c, edges, results, n)
+	return nil
+}
+
+// takeTurns measures each edge in each round.
+func (b *bench) takeTurns(ctx context.Context, c *benchCase, edges []*edge, n int) (map[string][]result, error) {
 	results := make(map[string][]result)
 	for range *rounds {
 		for _, e := range edges {
 			if ctx.Err() != nil {
-				return ctx.Err()
+				return nil, ctx.Err()
 			}
 			r, err := b.measure(c, e, n)
 			if err != nil {
-				return fmt.Errorf("%s: %w\n%s", e.name, err, e.output.String())
+				return nil, fmt.Errorf("%s: %w\n%s", e.name, err, e.output.String())
 			}
 			results[e.name] = append(results[e.name], r)
 		}
 	}
-	printTable(c, edges, results, n)
-	return nil
+	return results, nil
 }
 
 func (b *bench) measure(c *benchCase, e *edge, n int) (r result, err error) {
