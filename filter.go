@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"net/http"
 	"net/url"
 	"slices"
@@ -122,11 +123,7 @@ func (f *filter) each(store *quarantine.Store, do func(quarantine.Entry) error) 
 		if err != nil && len(entries) == 0 {
 			return err
 		}
-		for _, entry := range entries {
-			after = entry.ID
-			if !f.matches(entry) {
-				continue
-			}
+		for entry := range f.meant(entries) {
 			if err := do(entry); err != nil {
 				return err
 			}
@@ -136,6 +133,18 @@ func (f *filter) each(store *quarantine.Store, do func(quarantine.Entry) error) 
 		}
 		if len(entries) < batch {
 			return nil
+		}
+		after = entries[len(entries)-1].ID
+	}
+}
+
+// meant are those of the entries that the filter means.
+func (f *filter) meant(entries []quarantine.Entry) iter.Seq[quarantine.Entry] {
+	return func(yield func(quarantine.Entry) bool) {
+		for _, entry := range entries {
+			if f.matches(entry) && !yield(entry) {
+				return
+			}
 		}
 	}
 }
