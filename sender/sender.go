@@ -287,7 +287,7 @@ func (s *sender) post(ctx context.Context, body []byte) (status int, err error) 
 		return 0, err
 	}
 	_, err = io.Copy(io.Discard, io.LimitReader(response.Body, 1<<20))
-	response.Body.Close()
+	_ = response.Body.Close()
 	if err != nil {
 		return 0, fmt.Errorf("answer %d broke off: %w", response.StatusCode, err)
 	}
