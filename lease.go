@@ -217,11 +217,11 @@ func withTime(do func(context.Context, string) error, key string) error {
 	return do(ctx, key)
 }
 
-// guarded makes an error of a panic in a storage module.
+// guarded makes an error of a panic, as in a storage module.
 func guarded(do func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("panic in the storage: %v", p)
+			err = fmt.Errorf("panic: %v", p)
 		}
 	}()
 	return do()
