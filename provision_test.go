@@ -281,7 +281,7 @@ func TestProxyConfig(t *testing.T) {
 		policy    = `"load_balancing": {"selection_policy": {"policy": "green_api"}}`
 		checks    = `"health_checks": {"passive": {"fail_duration": 5000000000, "max_fails": 3}}`
 		keep      = `"keep_alive": {"idle_timeout": 4000000000}, "max_response_header_size": 65536`
-		transport = `"transport": {"protocol": "http", "dial_timeout": 2000000000,` + keep + `}`
+		transport = `"transport": {"protocol": "green_api", "dial_timeout": 2000000000,` + keep + `}`
 		upstreams = `"upstreams": [{"dial": "127.0.0.1:9001", "max_requests": 10}]`
 	)
 	for _, test := range []struct{ name, config, want string }{
@@ -307,12 +307,12 @@ func TestProxyConfig(t *testing.T) {
 			"active checks", `{"health_checks": {"active": {"uri": "/health", "interval": "10s"}}}`,
 			`{` + policy + `,"health_checks": {"active": {"uri": "/health", "interval": 10000000000}, "passive": {"fail_duration": 5000000000, "max_fails": 3}},` + transport + `}`,
 		},
-		{"dial_timeout", `{"transport": {"protocol": "http", "dial_timeout": "7s"}}`, `{` + policy + `,` + checks + `,"transport": {"protocol": "http", "dial_timeout": "7s",` + keep + `}}`},
-		{"keep_alive", `{"transport": {"protocol": "http", "dial_timeout": 0, "keep_alive": {"enabled": false}}}`, `{` + policy + `,` + checks + `,"transport": {"protocol": "http", "dial_timeout": 0, "keep_alive": {"enabled": false}, "max_response_header_size": 65536}}`},
-		{"dial_timeout off", `{"transport": {"protocol": "http", "dial_timeout": 0}}`, `{` + policy + `,` + checks + `,"transport": {"protocol": "http", "dial_timeout": 0,` + keep + `}}`},
+		{"dial_timeout", `{"transport": {"protocol": "http", "dial_timeout": "7s"}}`, `{` + policy + `,` + checks + `,"transport": {"protocol": "green_api", "dial_timeout": "7s",` + keep + `}}`},
+		{"keep_alive", `{"transport": {"protocol": "http", "dial_timeout": 0, "keep_alive": {"enabled": false}}}`, `{` + policy + `,` + checks + `,"transport": {"protocol": "green_api", "dial_timeout": 0, "keep_alive": {"enabled": false}, "max_response_header_size": 65536}}`},
+		{"dial_timeout off", `{"transport": {"protocol": "http", "dial_timeout": 0}}`, `{` + policy + `,` + checks + `,"transport": {"protocol": "green_api", "dial_timeout": 0,` + keep + `}}`},
 		{
 			"transport http", `{"transport": {"protocol": "http", "tls": {"server_name": "handler.example.com"}, "versions": ["1.1"]}}`,
-			`{` + policy + `,` + checks + `,"transport": {"protocol": "http", "tls": {"server_name": "handler.example.com"}, "versions": ["1.1"], "dial_timeout": 2000000000,` + keep + `}}`,
+			`{` + policy + `,` + checks + `,"transport": {"protocol": "green_api", "tls": {"server_name": "handler.example.com"}, "versions": ["1.1"], "dial_timeout": 2000000000,` + keep + `}}`,
 		},
 		{
 			"another transport", `{"transport": {"protocol": "fastcgi", "root": "/srv"}}`,

@@ -17,6 +17,10 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 )
 
+func init() {
+	caddy.RegisterModule(wholeBody{})
+}
+
 // Defaults of the nested reverse_proxy, where Caddy's own do not fit.
 const (
 	defaultFailDuration = 5 * time.Second
@@ -54,19 +58,23 @@ func (h *Handler) provisionProxy(ctx caddy.Context) error {
 	if _, ours := rp.LoadBalancing.SelectionPolicy.(*Affinity); !ours {
 		rp.LoadBalancing.SelectionPolicy = askedOnce{rp.LoadBalancing.SelectionPolicy}
 	}
-	if transport, ok := rp.Transport.(*reverseproxy.HTTPTransport); ok {
-		rp.Transport = wholeBody{transport}
-	}
 	h.proxy = rp
 	return nil
 }
 
 // wholeBody is the transport `http`, which is shown that a notification's body is in memory: net/http
 // then writes it together with the header. Behind the wrappers of reverse_proxy it cannot see that,
-// and writes the header first, in case that the body is long in coming.
-type wholeBody struct{ *reverseproxy.HTTPTransport }
+// and writes the header first, in case that the body is long in coming. It is a module for Caddy to
+// load: active health checks begin to use a transport as soon as it is loaded.
+type wholeBody struct{ reverseproxy.HTTPTransport }
 
-func (t wholeBody) RoundTrip(r *http.Request) (*http.Response, error) {
+// CaddyModule returns the Caddy module information.
+func (wholeBody) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.reverse_proxy.transport.green_api", New: func() caddy.Module { return new(wholeBody) }}
+}
+
+// RoundTrip sends a notification.
+func (t *wholeBody) RoundTrip(r *http.Request) (*http.Response, error) {
 	a := askingOf(r.Context())
 	if a == nil || r.Body == nil || r.ContentLength != int64(len(a.body)) {
 		return t.HTTPTransport.RoundTrip(r)
@@ -129,6 +137,7 @@ func transportConfig(raw json.RawMessage) (json.RawMessage, error) {
 	if !bytes.Equal(transport["protocol"], []byte(`"http"`)) {
 		return raw, nil
 	}
+	transport["protocol"] = json.RawMessage(`"green_api"`)
 	for option, value := range map[string]string{
 		"dial_timeout": fmt.Sprint(int64(defaultDialTimeout)),
 		"keep_alive":   fmt.Sprintf(`{"idle_timeout": %d}`, int64(defaultKeepAlive)),
