@@ -1,7 +1,7 @@
 GOLANGCI_VERSION = v2.15.0
 GOVULNCHECK_VERSION = v1.4.0
 
-.PHONY: check test race chaos soak crash fuzz fuzz-short timing h2spec licences vuln bench bench-edge bench-stall pgo lint run
+.PHONY: check test race chaos soak crash memory fuzz fuzz-short timing h2spec licences vuln bench bench-edge bench-stall pgo lint run
 
 check: ## what CI runs
 	.ci/run
@@ -20,6 +20,9 @@ soak: ## half an hour of load while everything goes wrong in turn; SOAK=2m for l
 
 crash: ## kills the edge at a hundred random moments under load, and a hundred while it starts
 	GREEN_API_CRASHES=$(or $(CRASHES),100) go test -count=1 -run '^TestKill9$$' -v .
+
+memory: ## what an edge holds in memory for connections that rest and notifications that wait
+	GREEN_API_MEMORY=1 go test -count=1 -run '^TestMemory$$' -v .
 
 # Each target of fuzzing, PACKAGE:NAME. A whole Caddy is never twice alike, and would be minimized for ever.
 FUZZ = ./notification:FuzzParse ./notification:FuzzVerdict ./notification:FuzzMeets ./notification:FuzzSchema ./quarantine:FuzzEntry ./quarantine:FuzzFile ./vendorapi:FuzzReceived \
