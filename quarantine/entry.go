@@ -164,6 +164,21 @@ func newID(received time.Time, seq uint64) string {
 	return fmt.Sprintf("%s%03d-%08x", received.Format("20060102T150405"), received.Nanosecond()/int(time.Millisecond), seq)
 }
 
+// isID tells whether newID could have made it.
+func isID(id []byte) bool {
+	const times = len("20060102T150405000")
+	if len(id) < times+len("-00000000") || id[8] != 'T' || id[times] != '-' {
+		return false
+	}
+	for i, c := range id {
+		isDigit := c >= '0' && c <= '9'
+		if i != 8 && i != times && !isDigit && (i < times || c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
+}
+
 // partKey is the key of the nth part of an entry's body. The zero byte ends the ID: none is a prefix of another.
 func partKey(id string, n int) []byte {
 	return binary.BigEndian.AppendUint32(append([]byte(id), 0), uint32(n)) //nolint:gosec // counts parts of a body in memory

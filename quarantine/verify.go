@@ -77,6 +77,9 @@ func verifyEntries(tx *bolt.Tx) error {
 	var last []byte
 	cursor := entries.Cursor()
 	for k, _ := cursor.First(); k != nil; k, _ = cursor.Next() {
+		if !isID(k) { // a list would pass it over
+			return fmt.Errorf("%w: entry without an ID", ErrDamaged)
+		}
 		if n > 0 && bytes.Compare(last, k) >= 0 {
 			return fmt.Errorf("%w: entries out of order", ErrDamaged)
 		}
