@@ -52,7 +52,7 @@ func verify(tx *bolt.Tx, file *os.File) error {
 	if err != nil {
 		return err
 	}
-	if err := v.tree(order.Uint64(meta[metaRoot:]), true, 0); err != nil {
+	if err := v.tree(order.Uint64(meta[metaRoot:]), true, 0, keyRange{}); err != nil {
 		return err
 	}
 	if err := v.freelist(order.Uint64(meta[metaFreelist:])); err != nil {
@@ -152,8 +152,32 @@ func (v *verifier) table(data []byte) int {
 	return pageHeaderLen + int(order.Uint16(data[10:]))*elementLen
 }
 
+// keyRange is where the keys of a page must be: a key elsewhere is not found, or found until something
+// else is put beside it. There is no bound where it is nil.
+type keyRange struct{ from, below []byte }
+
+// next takes the next key of a page in, and tells whether it is in its place.
+func (r *keyRange) next(key []byte, first bool) bool {
+	order := bytes.Compare(r.from, key)
+	if order > 0 || order == 0 && !first || r.below != nil && bytes.Compare(key, r.below) >= 0 {
+		return false
+	}
+	r.from = key
+	return true
+}
+
+// key reads a key of a page. It need not be in the page itself, but in one that goes on from it.
+func (v *verifier) key(page uint64, at int, pos, length uint32) ([]byte, error) {
+	key := make([]byte, length)
+	_, err := v.file.ReadAt(key, int64(page)*int64(v.pageSize)+int64(at)+int64(pos)) //nolint:gosec // within the file
+	if errors.Is(err, io.EOF) {
+		return nil, damagedPage(page)
+	}
+	return key, err
+}
+
 // tree walks the tree below a page; root is the one that has the buckets.
-func (v *verifier) tree(page uint64, root bool, depth int) error {
+func (v *verifier) tree(page uint64, root bool, depth int, keys keyRange) error {
 	data, err := v.take(page)
 	if err != nil {
 		return err
@@ -164,35 +188,56 @@ func (v *verifier) tree(page uint64, root bool, depth int) error {
 	}
 	switch order.Uint16(data[8:]) {
 	case flagBranch:
-		return v.branch(page, data, size, root, depth)
+		return v.branch(page, data, size, root, depth, keys)
 	case flagLeaf:
-		return v.leaf(page, data, size, root, depth)
+		return v.leaf(page, data, size, root, depth, keys)
 	}
 	return damagedPage(page)
 }
 
-func (v *verifier) branch(page uint64, data []byte, size int, root bool, depth int) error {
+func (v *verifier) branch(page uint64, data []byte, size int, root bool, depth int, keys keyRange) error {
 	table := v.table(data)
 	if table == pageHeaderLen {
 		return damagedPage(page)
 	}
+	below, from := keys.below, keys.from
+	var child uint64
 	for at := pageHeaderLen; at < table; at += elementLen {
-		if !within(at, table, size, order.Uint32(data[at:]), order.Uint32(data[at+4:]), 0) {
+		pos, ksize := order.Uint32(data[at:]), order.Uint32(data[at+4:])
+		if !within(at, table, size, pos, ksize, 0) {
 			return damagedPage(page)
 		}
-		if err := v.tree(order.Uint64(data[at+8:]), root, depth+1); err != nil {
+		key, err := v.key(page, at, pos, ksize)
+		if err != nil {
 			return err
 		}
+		if !keys.next(key, at == pageHeaderLen) {
+			return damagedPage(page)
+		}
+		if at > pageHeaderLen { // the keys of the child before are below this one
+			if err := v.tree(child, root, depth+1, keyRange{from, key}); err != nil {
+				return err
+			}
+			from = key
+		}
+		child = order.Uint64(data[at+8:])
 	}
-	return nil
+	return v.tree(child, root, depth+1, keyRange{from, below})
 }
 
 // leaf looks at the elements of a leaf: buckets in the root, anything else below.
-func (v *verifier) leaf(page uint64, data []byte, size int, root bool, depth int) error {
+func (v *verifier) leaf(page uint64, data []byte, size int, root bool, depth int, keys keyRange) error {
 	table := v.table(data)
 	for at := pageHeaderLen; at < table; at += elementLen {
 		flags, pos, ksize, vsize := order.Uint32(data[at:]), order.Uint32(data[at+4:]), order.Uint32(data[at+8:]), order.Uint32(data[at+12:])
 		if !within(at, table, size, pos, ksize, vsize) || (flags == flagBucket) != root {
+			return damagedPage(page)
+		}
+		key, err := v.key(page, at, pos, ksize)
+		if err != nil {
+			return err
+		}
+		if !keys.next(key, at == pageHeaderLen) {
 			return damagedPage(page)
 		}
 		if !root {
@@ -213,7 +258,7 @@ func (v *verifier) leaf(page uint64, data []byte, size int, root bool, depth int
 // head in the same page.
 func (v *verifier) bucket(page uint64, value []byte, depth int) error {
 	if below := order.Uint64(value); below != 0 {
-		return v.tree(below, false, depth+1)
+		return v.tree(below, false, depth+1, keyRange{})
 	}
 	if !v.inline(value[bucketHeadLen:]) {
 		return damagedPage(page)
