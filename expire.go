@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -34,7 +35,12 @@ func (a *App) expire(ctx context.Context) {
 	ticker := time.NewTicker(min(max(maxAge/20, 100*time.Millisecond), time.Hour))
 	defer ticker.Stop()
 	for {
-		if err := a.expireNow(maxAge, time.Now()); err != nil {
+		now := time.Now()
+		step, doubtful := a.operator.clock.see(now)
+		if step != 0 {
+			a.logger.Warn("the clock was set: no quarantine entry is deleted for its age in the next 48 hours", zap.Duration("by", step))
+		}
+		if err := a.expireNow(maxAge, now, doubtful); err != nil {
 			a.logger.Error("quarantine entries older than max_age could not be deleted", zap.Error(err))
 		}
 		select {
@@ -45,7 +51,47 @@ func (a *App) expire(ctx context.Context) {
 	}
 }
 
-func (a *App) expireNow(maxAge time.Duration, now time.Time) error {
+// wallClock finds out whether the clock that entries are dated with was set: one that jumps makes
+// entries old that are not. A machine that slept looks the same. It outlives a config.
+type wallClock struct {
+	mu   sync.Mutex
+	seen time.Time
+	set  time.Time // when it last was; zero for never
+}
+
+// see looks at the clock. It returns by how much it was set since the look before, 0 for not worth
+// mentioning, and whether the age of anything is in doubt.
+func (c *wallClock) see(now time.Time) (step time.Duration, doubtful bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	step = c.look(now, now.Sub(c.seen)) // by the clock of durations, if both have it
+	return step, c.doubtful(now)
+}
+
+// largestStep is how much a clock may be corrected without a doubt about the age of anything.
+const largestStep = time.Hour
+
+// look compares the time of day with what has passed since the look before.
+func (c *wallClock) look(now time.Time, passed time.Duration) (step time.Duration) {
+	if !c.seen.IsZero() {
+		step = now.Round(0).Sub(c.seen.Round(0)) - passed
+	}
+	c.seen = now
+	if step.Abs() <= largestStep {
+		return 0
+	}
+	c.set = now.Round(0)
+	return step
+}
+
+// doubtful tells whether the clock was set so lately that nobody can have seen it.
+func (c *wallClock) doubtful(now time.Time) bool {
+	return !c.set.IsZero() && now.Round(0).Sub(c.set) < expiryNotice
+}
+
+// expireNow deletes what is older than maxAge, and tells of what will be soon. With the clock in doubt
+// nothing is deleted, and what would be is told of.
+func (a *App) expireNow(maxAge time.Duration, now time.Time, doubtful bool) error {
 	store, release, err := a.openQuarantine()
 	if err != nil {
 		return err
@@ -58,9 +104,9 @@ func (a *App) expireNow(maxAge time.Duration, now time.Time) error {
 	err = everything.each(store, func(e quarantine.Entry) error { // in the order of receipt
 		switch age := now.Sub(e.Received); {
 		case e.Received.IsZero(): // it cannot be read, which does not make it old
-		case age > maxAge:
+		case age > maxAge && !doubtful:
 			old = append(old, e.ID)
-		case maxAge > expiryNotice && age > maxAge-expiryNotice:
+		case age > maxAge, maxAge > expiryNotice && age > maxAge-expiryNotice:
 			if soon++; soon == 1 {
 				first = e
 			}

@@ -60,17 +60,62 @@ func TestMaxAgeNotice(t *testing.T) {
 	a := &App{Quarantine: &Quarantine{Path: dir}, operator: new(operator), logger: caddy.Log()}
 	endpoint := newAlertEndpoint(alert, a.logger)
 	a.operator.alerts.endpoints = []*alertEndpoint{endpoint}
-	for range 3 {
-		if err := a.expireNow(7*24*time.Hour, now); err != nil {
-			t.Fatal(err)
+	expire := func(doubtful bool) *alertGroup {
+		t.Helper()
+		for range 3 {
+			if err := a.expireNow(7*24*time.Hour, now, doubtful); err != nil {
+				t.Fatal(err)
+			}
 		}
+		return endpoint.groups[alertKey{reasonExpiring, typeNone}]
 	}
-	g := endpoint.groups[alertKey{reasonExpiring, typeNone}]
-	if g == nil || g.count != 1 || !strings.Contains(g.more, "1 will be deleted within 48 hours") {
+	if g := expire(true); g == nil || g.count != 1 || !strings.Contains(g.more, "2 will be deleted within 48 hours") {
+		t.Errorf("when the clock is in doubt, told %+v", g)
+	}
+	if left := readQuarantine(t, dir); len(left) != 3 {
+		t.Errorf("when the clock was in doubt, %d were left of 3", len(left))
+	}
+	a.operator.daily = daily{}
+	endpoint.groups = make(map[alertKey]*alertGroup)
+	if g := expire(false); g == nil || g.count != 1 || !strings.Contains(g.more, "1 will be deleted within 48 hours") {
 		t.Errorf("told %+v", g)
 	}
 	left := readQuarantine(t, dir)
 	if len(left) != 2 || left[0].NotificationID != "SOON" {
 		t.Errorf("left %+v", left)
+	}
+}
+
+// TestWallClock: a clock that is set makes the age of everything doubtful, for two days.
+func TestWallClock(t *testing.T) {
+	start := time.Date(1970, 1, 1, 0, 0, 0, 0, time.UTC)
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	for _, test := range []struct {
+		name         string
+		wall         []time.Time // of looks an hour apart
+		step         time.Duration
+		wantDoubtful bool
+	}{
+		{"first look", []time.Time{now}, 0, false},
+		{"it runs", []time.Time{now, now.Add(time.Hour)}, 0, false},
+		{"corrected by a minute", []time.Time{now, now.Add(time.Hour + time.Minute)}, 0, false},
+		{"set at boot", []time.Time{start, now}, now.Sub(start) - time.Hour, true},
+		{"set back", []time.Time{now, now.Add(-24 * time.Hour)}, -25 * time.Hour, true},
+		{"set, then it runs", []time.Time{start, now, now.Add(time.Hour)}, 0, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var c wallClock
+			var step time.Duration
+			for _, wall := range test.wall {
+				step = c.look(wall, time.Hour)
+			}
+			last := test.wall[len(test.wall)-1]
+			if step != test.step || c.doubtful(last) != test.wantDoubtful {
+				t.Errorf("set by %s, doubtful %v; want %s, %v", step, c.doubtful(last), test.step, test.wantDoubtful)
+			}
+			if c.doubtful(last.Add(expiryNotice)) {
+				t.Error("doubtful for more than two days")
+			}
+		})
 	}
 }

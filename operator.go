@@ -17,6 +17,7 @@ type operator struct {
 	alerts alertDesk
 	events eventDesk
 	daily  daily
+	clock  wallClock
 	silent silentInstances
 	drift  driftDesk
 

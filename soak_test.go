@@ -25,8 +25,8 @@ import (
 )
 
 // TestSoak lets a process work for long, while one thing after the other goes wrong: reloads, handlers
-// that are killed, a disk that is full, no file descriptor left; and all the time 1,000 connections
-// whose bodies come a byte a second. GREEN_API_SOAK says how long; `make soak` sets it.
+// that are killed, a disk that is full, no file descriptor left, a clock that is set; and all the time
+// 1,000 connections whose bodies come a byte a second. GREEN_API_SOAK says how long; `make soak` sets it.
 func TestSoak(t *testing.T) {
 	length, err := time.ParseDuration(os.Getenv("GREEN_API_SOAK"))
 	if err != nil {
@@ -76,6 +76,7 @@ func TestSoak(t *testing.T) {
 	if err := s.process.Wait(); err != nil {
 		t.Errorf("ended with %v", err)
 	}
+	s.checkSteps()
 	l.verify(s.edge.dir, report)
 	if p99 := report.Quantile(0.99); p99 > 5*time.Second {
 		t.Errorf("p99 of good traffic %s", p99)
@@ -101,18 +102,29 @@ type soaked struct {
 	process *process
 	admin   *http.Client
 	config  func(n int) string
+
+	clock string // the file that says by how many seconds the clock is set
+	steps int    // of it, after which something was kept
 }
+
+// clockVariable names the file by which the clock of a process is set. canSetClock tells whether it
+// can be; `make soak` sees to it.
+const clockVariable = "GREEN_API_CLOCK"
+
+var canSetClock bool
 
 func newSoaked(t *testing.T, handlers []*faulty) *soaked {
 	s := &soaked{t: t, edge: &edge{t: t, port: freePort(t), dir: filepath.Join(t.TempDir(), "quarantine")}}
 	s.edge.url = "http://127.0.0.1:" + s.edge.port + "/green-api/webhook"
 	socket := filepath.Join(t.TempDir(), "admin")
 	s.config = func(n int) string {
-		return strings.NewReplacer("admin off", "admin unix/"+socket, "level DEBUG", "exclude http.handlers.green_api").Replace(
-			siteWith("servers {\ntimeouts {\nread_header 5s\nread_body 5s\nidle 30s\n}\n}",
-				"green_api /green-api/webhook* {\n"+loopback+fmt.Sprintf("deliver {\ntimeout %ds\n}\n", 100+n%20)+
-					"reverse_proxy"+addresses(handlers)+" {\nlb_policy green_api chat\n}\n}\nrespond 404\n"))
+		return strings.NewReplacer("admin off", "admin unix/"+socket, "level DEBUG", "exclude http.handlers.green_api",
+			"quarantine DIR", "quarantine DIR {\nmax_age 30d\n}").Replace(siteWith("servers {\ntimeouts {\nread_header 5s\nread_body 5s\nidle 30s\n}\n}",
+			"green_api /green-api/webhook* {\n"+loopback+fmt.Sprintf("deliver {\ntimeout %ds\n}\n", 100+n%20)+
+				"reverse_proxy"+addresses(handlers)+" {\nlb_policy green_api chat\n}\n}\nrespond 404\n"))
 	}
+	s.clock = filepath.Join(t.TempDir(), "clock")
+	t.Setenv(clockVariable, s.clock)
 	s.process = startProcess(t, s.edge, s.config(0))
 	t.Cleanup(func() { _ = s.process.Process.Kill() })
 	s.admin = &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -225,7 +237,7 @@ func (s *soaked) faults(handlers []*faulty) []soakFault {
 		config := strings.NewReplacer("PORT", s.edge.port, "DIR", s.edge.dir, "TOKEN", testToken, "output test_buffer", "output stderr").Replace(s.config(n))
 		s.ask(http.MethodPost, "/load", "text/caddyfile", config)
 	}
-	return []soakFault{
+	faults := []soakFault{
 		{"the config was reloaded, twice", reload, reload},
 		{"a handler was killed and started", func() { handlers[n%3].stop() }, func() { handlers[n%3].start() }},
 		{"the disk was full", func() {
@@ -234,6 +246,66 @@ func (s *soaked) faults(handlers []*faulty) []soakFault {
 		}, func() { s.limit(unix.RLIMIT_FSIZE, unix.RLIM_INFINITY) }},
 		{"there was no file descriptor left", func() { s.limit(unix.RLIMIT_NOFILE, uint64(s.files())) }, func() { s.limit(unix.RLIMIT_NOFILE, unix.RLIM_INFINITY) }},
 	}
+	if canSetClock {
+		step := -clockStep
+		faults = append(faults, soakFault{"the clock was set, by 40 days and back", func() {
+			s.setClock(step)
+			step = -step
+			s.keepOne()
+			reload() // which looks for what is older than max_age
+		}, func() {
+			reload()
+			s.setClock(0)
+			reload()
+		}})
+	} else {
+		s.t.Log("the clock cannot be set; make soak sees to it")
+	}
+	return faults
+}
+
+const clockStep = 40 * 24 * time.Hour
+
+func (s *soaked) setClock(by time.Duration) {
+	if err := os.WriteFile(s.clock+".new", fmt.Appendf(nil, "%d\n", int(by.Seconds())), 0o600); err != nil {
+		s.t.Error(err)
+	} else if err := os.Rename(s.clock+".new", s.clock); err != nil {
+		s.t.Error(err)
+	}
+}
+
+// keepOne posts something broken when the process has noticed its clock.
+func (s *soaked) keepOne() {
+	time.Sleep(200 * time.Millisecond)
+	r, err := http.NewRequest(http.MethodPost, s.edge.url, strings.NewReader(`{"broken":`))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+testToken)
+	response, err := testClient.Do(r)
+	if err != nil {
+		s.t.Errorf("while the clock was set: %v", err)
+		return
+	}
+	response.Body.Close()
+	if response.StatusCode == http.StatusOK {
+		s.steps++
+	}
+}
+
+// checkSteps makes sure that the clock was really set: what was received then has a date that is far
+// from now. That none of it was deleted for its age, the ledger sees.
+func (s *soaked) checkSteps() {
+	far := 0
+	for _, entry := range readQuarantineWhole(s.t, s.edge.dir) {
+		if time.Since(entry.Received).Abs() > clockStep/2 {
+			far++
+		}
+	}
+	if far < s.steps || canSetClock && s.steps == 0 {
+		s.t.Errorf("of %d entries that were acknowledged while the clock was set, %d are there", s.steps, far)
+	}
+	s.t.Logf("%d entries were received while the clock was set by 40 days", far)
 }
 
 // sendSlowly posts a body a byte a second, with a right token, again and again.
