@@ -307,6 +307,7 @@ func claimedInstance(v *visit) string {
 	if err != nil || len(body) > maxClaim {
 		return ""
 	}
+	v.readOff = true
 	n, err := notification.Parse(body)
 	if err != nil {
 		return ""

@@ -197,7 +197,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	v.token = h.Auth.judge(r.Header)
 	end := h.walk(v, h.posted, next)
 	h.record(v, end)
-	if end.outcome == refused && v.body == nil && r.ProtoMajor == 1 || h.app.drain.on.Load() {
+	if end.outcome == refused && v.body == nil && !v.readOff && r.ProtoMajor == 1 || h.app.drain.on.Load() {
 		// A body is unread: without this, the answer would wait until it has come
 		// or a time-out strikes. Only of HTTP/1: a connection of HTTP/2 has the requests
 		// of others, too. Or a reload drains the connections.

@@ -65,6 +65,7 @@ type visit struct {
 	remark verdict
 
 	claimed      string // instance that the body of a refused request names
+	readOff      bool   // that body was read to its end
 	quarantineID string // of the entry, if it is kept
 
 	handler  string // upstream that was asked last

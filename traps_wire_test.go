@@ -1,6 +1,7 @@
 package greenapi
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -439,5 +440,44 @@ func TestTrapSharedConnection(t *testing.T) {
 	}
 	if dials != 1 {
 		t.Errorf("%d connections, want 1", dials)
+	}
+}
+
+// TestWrongTokenKeepsConnection: a sender whose body was read off to the end is not made to connect
+// anew, however it is answered; what it sends next is judged by itself.
+func TestWrongTokenKeepsConnection(t *testing.T) {
+	up := newWitness(t)
+	e := start(t, site(loopback+"reverse_proxy "+up.address))
+	conn, err := net.Dial("tcp", "127.0.0.1:"+e.port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	answers := bufio.NewReader(conn)
+	for i, test := range []struct {
+		token, body string
+		status      int
+		closed      bool
+	}{
+		{"wrong", textMessage, 401, false},
+		{testToken, textMessage, 200, false},
+		{"wrong", "not a notification", 401, false},
+		{"", "", 401, false},
+		{testToken, textMessage, 200, false},
+		{"wrong", strings.Repeat(" ", maxClaim+1), 401, true}, // too long to be read off
+	} {
+		if _, err := fmt.Fprintf(conn, "POST /green-api/webhook HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s",
+			test.token, len(test.body), test.body); err != nil {
+			t.Fatal(err)
+		}
+		response, err := http.ReadResponse(answers, nil)
+		if err != nil {
+			t.Fatalf("request %d: %v", i, err)
+		}
+		response.Body.Close()
+		if response.StatusCode != test.status || response.Close != test.closed {
+			t.Errorf("request %d: %d, closed %v; want %d, %v", i, response.StatusCode, response.Close, test.status, test.closed)
+		}
 	}
 }
