@@ -40,10 +40,13 @@ const (
 	nobody                     // nothing was there to answer
 )
 
-// attempt asks one handler, through the newest config of this name. The request it hands on is its
+// attempt asks one handler, until deadline at the latest, through the newest config of this name. The request it hands on is its
 // own in everything that the handlers of the route may change.
-func (h *Handler) attempt(ctx context.Context, v *visit, a *asking, next caddyhttp.Handler) (got answer) {
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(h.Deliver.AttemptTimeout))
+func (h *Handler) attempt(ctx context.Context, deadline time.Time, v *visit, a *asking, next caddyhttp.Handler) (got answer) {
+	if end := time.Now().Add(time.Duration(h.Deliver.AttemptTimeout)); end.Before(deadline) {
+		deadline = end
+	}
+	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	// A route group remembers that one of its `handle` blocks has matched.
 	groups, _ := ctx.Value(routeGroups).(map[string]struct{})

@@ -231,23 +231,21 @@ func (h *Handler) ask(v *visit, next caddyhttp.Handler) answer {
 		last:     answer{result: notNow, err: errNoneAvailable},
 	}
 	defer a.close()
-	ctx, cancel := context.WithDeadline(context.WithoutCancel(v.r.Context()), deadline)
-	defer cancel()
-	ctx = context.WithValue(ctx, askingKey{}, a)
+	ctx := context.WithValue(context.WithoutCancel(v.r.Context()), askingKey{}, a)
 
 	patience := waiting{handler: h, pause: firstPause, deadline: deadline}
 	for {
-		got := h.attempt(ctx, v, a, next)
+		got := h.attempt(ctx, deadline, v, a, next)
 		if final := a.learn(got, patience.pause); final {
 			return got
 		}
-		if ctx.Err() != nil {
+		if !time.Now().Before(deadline) {
 			return a.last
 		}
 		if a.policy && got.result != noneFree {
 			continue // with another handler
 		}
-		if a.hopeless(patience.since, deadline) || !patience.wait(ctx, v, a) {
+		if a.hopeless(patience.since, deadline) || !patience.wait(v, a) {
 			return a.last
 		}
 	}
@@ -323,7 +321,7 @@ type waiting struct {
 
 // wait waits for a free place or until handlers may be asked again. It tells whether to ask again:
 // not when the time is over or Caddy ends.
-func (w *waiting) wait(ctx context.Context, v *visit, a *asking) bool {
+func (w *waiting) wait(v *visit, a *asking) bool {
 	if w.since.IsZero() {
 		w.since = time.Now()
 	}
@@ -331,7 +329,7 @@ func (w *waiting) wait(ctx context.Context, v *visit, a *asking) bool {
 	if !a.policy {                       // a policy does not choose who asked for time
 		pause = max(pause, time.Until(a.retryAt))
 	}
-	if !a.wait(ctx, pause) {
+	if !a.wait(pause, w.deadline) {
 		w.pause = min(2*w.pause, longestPause)
 	}
 	if !w.warned && time.Since(w.since) > warnAfter {
@@ -346,7 +344,7 @@ func (w *waiting) wait(ctx context.Context, v *visit, a *asking) bool {
 	}
 	// An attempt that has no time would look as if the handler took too long.
 	least := min(time.Second, time.Duration(w.handler.Deliver.AttemptTimeout)/4)
-	return ctx.Err() == nil && time.Until(w.deadline) > least
+	return time.Until(w.deadline) > least
 }
 
 // unmarshalCaddyfile sets up delivery from Caddyfile tokens. Syntax:

@@ -223,19 +223,18 @@ func (a *asking) done(got result) {
 	a.chosen = place{}
 }
 
-// wait stands in line until a place is free, but no longer than the pause. A long line asks more
-// rarely, at most 500 times a second together. It tells whether a place is free.
-func (a *asking) wait(ctx context.Context, pause time.Duration) bool {
+// wait stands in line until a place is free, but no longer than the pause and the deadline. A long
+// line asks more rarely, at most 500 times a second together. It tells whether a place is free.
+func (a *asking) wait(pause time.Duration, deadline time.Time) bool {
 	a.fleet.mu.Lock()
 	pause = max(pause, time.Duration(len(a.fleet.line))*2*time.Millisecond)
 	a.fleet.mu.Unlock()
-	timer := time.NewTimer(pause)
+	timer := time.NewTimer(min(pause, time.Until(deadline)))
 	defer timer.Stop()
 	select {
 	case <-a.called:
 		return true
 	case <-timer.C: // its turn is kept until it has chosen
-	case <-ctx.Done():
 	case <-exiting:
 	}
 	return false

@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/url"
 	"sync"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -146,7 +145,6 @@ func (h *Handler) replay(entry quarantine.Entry, recheck bool) *verdict {
 	v := h.replayVisit(entry)
 	if n, err := notification.Parse(entry.Body); err == nil {
 		v.n = n
-		v.placeholders()
 	}
 	end := h.replayEnd(v, entry, recheck)
 	said := *end
@@ -206,5 +204,5 @@ func (h *Handler) madeVisit(uri, host string, body []byte) *visit {
 	}
 	w := &answerWriter{header: make(http.Header)}
 	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, h.server)
-	return &visit{w: w, r: r, started: time.Now(), n: new(notification.Notification)}
+	return newVisit(w, r)
 }

@@ -137,9 +137,8 @@ func (va *Validate) provision(ctx caddy.Context) error {
 
 // read reads the whole body, within bounds, and looks at how it is wrapped.
 func (va *Validate) read(v *visit) *verdict {
-	tooLarge := &verdict{outcome: refused, reason: reasonTooLarge, status: http.StatusRequestEntityTooLarge, level: zap.ErrorLevel}
 	if v.r.ContentLength > va.MaxKeptBody {
-		return tooLarge
+		return tooLarge()
 	}
 	body, err := readAll(v.r.Body, v.r.ContentLength, va.MaxKeptBody+1)
 	if err != nil {
@@ -147,7 +146,7 @@ func (va *Validate) read(v *visit) *verdict {
 		return &verdict{outcome: refused, reason: reasonAborted, status: http.StatusServiceUnavailable, level: zap.DebugLevel}
 	}
 	if int64(len(body)) > va.MaxKeptBody {
-		return tooLarge
+		return tooLarge()
 	}
 	v.body = body
 	if int64(len(body)) > va.MaxBodySize {
@@ -162,6 +161,10 @@ func (va *Validate) read(v *visit) *verdict {
 		return toQuarantine(reasonEncoding) // a proxy before us may have made one line of two
 	}
 	return nil
+}
+
+func tooLarge() *verdict {
+	return &verdict{outcome: refused, reason: reasonTooLarge, status: http.StatusRequestEntityTooLarge, level: zap.ErrorLevel}
 }
 
 // readAll reads up to limit bytes. The slice is never nil, and never pooled: a transport may read
@@ -195,7 +198,6 @@ func (va *Validate) parse(v *visit) *verdict {
 		return end
 	}
 	v.n = n
-	v.placeholders()
 	return nil
 }
 
