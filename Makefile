@@ -59,9 +59,9 @@ bench:
 bench-edge: ## ten minutes; beside Caddy without it, nginx, njs and HAProxy (Debian: nginx-light, libnginx-mod-http-js, haproxy)
 	go run ./bench/edge
 
-pgo: ## ten minutes or more; a build for this benchmark's load, as ./caddy
-	go run ./bench/edge --cases text --only green_api --rounds 1 --seconds 30 --rate 0 --profile caddy.pgo
-	go build -pgo caddy.pgo -o caddy ./cmd/caddy
+pgo: ## three minutes; the profile that cmd/caddy is built with, of this benchmark's load
+	rm -f cmd/caddy/default.pgo
+	GOFLAGS=-trimpath go run ./bench/edge --cases text --only green_api --rounds 1 --seconds 30 --rate 0 --profile cmd/caddy/default.pgo
 
 bench-stall: ## six minutes; the same faults behind nginx (Debian: nginx-light) and behind green_api
 	go run ./bench/stall

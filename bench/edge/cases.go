@@ -26,17 +26,17 @@ type benchCase struct {
 const textSize = 470
 
 var (
-	everyEdge = []string{"green_api", "other", "caddy", "nginx", "njs", "haproxy"}
+	everyEdge = []string{"green_api", "tuned", "other", "caddy", "nginx", "njs", "haproxy"}
 	ours      = []string{"green_api", "other"}
 )
 
 var cases = []benchCase{
-	{name: "text", about: "a text message of 470 bytes, delivered", edges: everyEdge, rated: true},
+	{name: "text", about: "a text message of 470 bytes, delivered", edges: append([]string{"none"}, everyEdge...), rated: true},
 	{name: "logged", about: "the same, with a record of each: ours the one of a notification, the others' of an access", edges: everyEdge, logged: true},
 	{name: "5KB", about: "5 KB, delivered", edges: everyEdge, size: 5_000},
 	{name: "50KB", about: "50 KB, delivered", edges: everyEdge, size: 50_000},
 	{name: "1MB", about: "1 MB, delivered", edges: everyEdge, size: 1_000_000},
-	{name: "dropped", about: "a type that is dropped; respond is a plain Caddy that answers 200 and looks at nothing", edges: []string{"green_api", "other", "respond"}, drop: true},
+	{name: "dropped", about: "a type that is dropped; respond is a plain Caddy that answers 200 and looks at nothing", edges: []string{"green_api", "tuned", "other", "respond"}, drop: true},
 	{name: "address", about: "refused for its address, without a right token, over a connection of its own, as scanners do", edges: everyEdge, status: anyRefusal, nothingIsAllowed: true, wrongToken: true, hangsUp: true},
 	{name: "token", about: "refused for its token", edges: everyEdge, status: anyRefusal, wrongToken: true},
 	{name: "prefixes", about: "10,000 prefixes in the config, delivered", edges: everyEdge, prefixes: 10_000},

@@ -30,6 +30,7 @@ type setting struct {
 	PerInstance bool // each token is of one instance
 	Drop        bool
 	Logged      bool
+	Tuned       bool   // as docs/performance.md says for many notifications
 	NJS         string // nginx's module; "" for none
 }
 
@@ -37,7 +38,9 @@ type setting struct {
 type edge struct {
 	name    string
 	config  string
-	command []string // CONFIG is the file, DIR its directory
+	command []string // CONFIG is the file, DIR its directory; nothing to send to the upstream itself
+	env     []string
+	tuned   bool
 	njs     string
 	missing string // what to install, if it is not there
 
@@ -73,17 +76,22 @@ func findEdges(dir, modules, other string) ([]*edge, error) {
 	nginx := []string{"nginx", "-c", "CONFIG", "-p", "DIR"}
 	edges := []*edge{
 		{name: "green_api", config: "green_api.Caddyfile", command: caddy(ours)},
+		{name: "tuned", config: "green_api.Caddyfile", command: caddy(ours), tuned: true, env: []string{"GOGC=400"}},
 		{name: "other", config: "green_api.Caddyfile", command: caddy(other)},
 		{name: "caddy", config: "caddy.Caddyfile", command: caddy(stock)},
 		{name: "respond", config: "respond.Caddyfile", command: caddy(stock)},
 		{name: "nginx", config: "nginx.conf", command: nginx},
 		{name: "njs", config: "nginx.conf", command: nginx},
 		{name: "haproxy", config: "haproxy.cfg", command: []string{"haproxy", "-f", "CONFIG"}},
+		{name: "none"},
 	}
 	if other == "" {
 		edges = slices.DeleteFunc(edges, func(e *edge) bool { return e.name == "other" })
 	}
 	for _, e := range edges {
+		if e.command == nil {
+			continue
+		}
 		if _, err := exec.LookPath(e.command[0]); err != nil {
 			e.missing = map[string]string{"nginx": "nginx-light", "haproxy": "haproxy"}[e.command[0]]
 		}
@@ -135,10 +143,14 @@ func printVersions(edges []*edge) {
 }
 
 func (e *edge) start(dir, upstream string, s setting) (err error) {
+	if e.command == nil {
+		e.Listen = upstream
+		return nil
+	}
 	if e.Dir, err = os.MkdirTemp(dir, e.name+"-"); err != nil {
 		return err
 	}
-	s.Dir, s.Upstream, s.NJS = e.Dir, upstream, e.njs
+	s.Dir, s.Upstream, s.NJS, s.Tuned = e.Dir, upstream, e.njs, e.tuned
 	if s.Listen, err = freeAddress(); err != nil {
 		return err
 	}
@@ -154,7 +166,7 @@ func (e *edge) start(dir, upstream string, s setting) (err error) {
 		args[i] = strings.NewReplacer("CONFIG", e.file(e.config), "DIR", e.Dir).Replace(arg)
 	}
 	e.process = exec.Command(args[0], args[1:]...)
-	e.process.Env = append(os.Environ(), "XDG_DATA_HOME="+e.Dir, "XDG_CONFIG_HOME="+e.Dir)
+	e.process.Env = append(append(os.Environ(), "XDG_DATA_HOME="+e.Dir, "XDG_CONFIG_HOME="+e.Dir), e.env...)
 	e.output.Reset()
 	e.process.Stdout, e.process.Stderr = &e.output, &e.output
 	if s.Logged && e.name == "haproxy" { // it writes no files
@@ -207,9 +219,20 @@ func (e *edge) writeFiles() error {
 }
 
 func (e *edge) stop() {
+	if e.process == nil {
+		return
+	}
 	_ = e.process.Process.Signal(os.Interrupt)
 	_ = e.process.Wait() // it was told to end
 	os.RemoveAll(e.Dir)
+}
+
+// usage is what the edge has used; nothing of the upstream.
+func (e *edge) usage() (usage, error) {
+	if e.process == nil {
+		return usage{}, nil
+	}
+	return usageOf(e.process.Process.Pid)
 }
 
 // profile writes a CPU profile of the next seconds into a file.

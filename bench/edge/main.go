@@ -28,7 +28,7 @@ var (
 	seconds     = flag.Float64("seconds", 3, "of the first case and its measured rate, each; the other cases have half of it")
 	connections = flag.Int("connections", 32, "that are kept open and busy")
 	rate        = flag.Float64("rate", 2000, "requests a second at which the time of an answer is measured, beside full load")
-	only        = flag.String("only", "", "edges to run, with commas: green_api,caddy,respond,nginx,njs,haproxy")
+	only        = flag.String("only", "", "edges to run, with commas: green_api,tuned,caddy,respond,nginx,njs,haproxy,none")
 	onlyCases   = flag.String("cases", "", "cases to run, with commas")
 	modules     = flag.String("nginx-modules", "", "directory of nginx's modules, if it is none of the usual")
 	otherBuild  = flag.String("other", "", "another build of cmd/caddy, or a script that starts it, to run beside this one")
@@ -169,12 +169,12 @@ func (b *bench) measure(c *benchCase, e *edge, n int) (r result, err error) {
 			}
 		}()
 	}
-	before, usageErr := usageOf(e.process.Process.Pid)
+	before, usageErr := e.usage()
 	full, err := send(e.Listen, requests, c.status, 0, length)
 	if err != nil {
 		return r, err
 	}
-	after, _ := usageOf(e.process.Process.Pid)
+	after, _ := e.usage()
 	r = result{perSecond: float64(full.requests) / full.took.Seconds(), full: *full, failed: usageErr, memory: after.memory}
 	if full.requests > 0 {
 		r.cpu = (after.cpu - before.cpu) / time.Duration(full.requests)
@@ -210,6 +210,9 @@ func printTable(c *benchCase, edges []*edge, results map[string][]result, n int)
 	for _, e := range edges {
 		all := results[e.name]
 		cpu := fmt.Sprintf("%.1f", median(all, func(r result) float64 { return float64(r.cpu) / 1e3 }))
+		if e.command == nil {
+			cpu = "-"
+		}
 		if all[0].failed != nil {
 			cpu = all[0].failed.Error()
 		}
@@ -252,7 +255,7 @@ func quantile(all []result, q float64, rated bool) string {
 func ratio(all, others []result, of func(result) float64) string {
 	ratios := make([]float64, len(all))
 	for i := range all {
-		if of(others[i]) == 0 {
+		if of(others[i]) == 0 || of(all[i]) == 0 {
 			return "-"
 		}
 		ratios[i] = of(all[i]) / of(others[i])
