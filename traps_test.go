@@ -31,7 +31,7 @@ import (
 //	::ffff: in the request, in the config     TestTrapAddresses, TestIPFilterAllows
 //	zones, leading zeros, odd spellings       TestTrapAddresses, TestIPFilterAllows
 //	peers of unix sockets, no address         TestIPFilterNoAddress
-//	TLS early data                            TestTrapEarlyData, TestEarlyData
+//	TLS early data                            TestTrapEarlyDataQUIC, TestTrapEarlyData, TestEarlyData
 //	tokens: doubled, empty, odd               TestTrapTokens, TestAuthJudge
 //	an instance's leading zeros               TestAuthCheckInstance
 //	names twice, by escape, in another case   TestTrapBodies, TestTrapForeignInstance
