@@ -208,25 +208,30 @@ func printTable(c *benchCase, edges []*edge, results map[string][]result, n int)
 	}
 	fmt.Fprintln(table, head)
 	for _, e := range edges {
-		all := results[e.name]
-		cpu := fmt.Sprintf("%.1f", median(all, func(r result) float64 { return float64(r.cpu) / 1e3 }))
-		if e.command == nil {
-			cpu = "-"
-		}
-		if all[0].failed != nil {
-			cpu = all[0].failed.Error()
-		}
-		row := fmt.Sprintf("%s\t%.0f\t%s\t%d\t%s\t%s\t", e.name, median(all, func(r result) float64 { return r.perSecond }), cpu,
-			all[len(all)-1].memory>>10, quantile(all, 0.5, false), quantile(all, 0.99, false))
-		if c.rated && *rate > 0 {
-			row += quantile(all, 0.5, true) + "\t" + quantile(all, 0.99, true) + "\t"
-		}
-		if others := results[against]; others != nil {
-			row += ratio(all, others, func(r result) float64 { return float64(r.cpu) }) + "\t" +
-				ratio(all, others, func(r result) float64 { return r.perSecond }) + "\t"
-		}
-		fmt.Fprintln(table, row)
+		fmt.Fprintln(table, row(c, e, results[e.name], results[against]))
 	}
+}
+
+// row is an edge's line in the table of a case, beside the results of the edge that it is held
+// against, if there are any.
+func row(c *benchCase, e *edge, all, others []result) string {
+	cpu := fmt.Sprintf("%.1f", median(all, func(r result) float64 { return float64(r.cpu) / 1e3 }))
+	if e.command == nil {
+		cpu = "-"
+	}
+	if all[0].failed != nil {
+		cpu = all[0].failed.Error()
+	}
+	text := fmt.Sprintf("%s\t%.0f\t%s\t%d\t%s\t%s\t", e.name, median(all, func(r result) float64 { return r.perSecond }), cpu,
+		all[len(all)-1].memory>>10, quantile(all, 0.5, false), quantile(all, 0.99, false))
+	if c.rated && *rate > 0 {
+		text += quantile(all, 0.5, true) + "\t" + quantile(all, 0.99, true) + "\t"
+	}
+	if others != nil {
+		text += ratio(all, others, func(r result) float64 { return float64(r.cpu) }) + "\t" +
+			ratio(all, others, func(r result) float64 { return r.perSecond }) + "\t"
+	}
+	return text
 }
 
 func median(all []result, of func(result) float64) float64 {
