@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"net/http"
@@ -61,8 +62,10 @@ func (h *Handler) attempt(ctx context.Context, deadline time.Time, v *visit, a *
 	repl := replacer(ctx)
 	repl.Delete(upstreamPlaceholder) // of the attempt before, or a proxy before us, as forward_auth
 	a.policy = false                 // until it is asked
+	slow := time.AfterFunc(warnAfter, func() { h.tellSlow(v, a.asked(), time.Now()) })
 	w := &answerWriter{header: make(http.Header)}
 	defer func() {
+		slow.Stop()
 		if p := recover(); p != nil {
 			got = h.panicked(ctx, w, p)
 		}
@@ -123,8 +126,8 @@ func classify(ctx context.Context, status int, err error, asked bool) answer {
 		}
 		return answer{result: byStatus(status), status: status}
 	}
-	if _, notConnected := errors.AsType[reverseproxy.DialError](err); notConnected {
-		return answer{result: notNow, err: errNotConnected}
+	if dial, notConnected := errors.AsType[reverseproxy.DialError](err); notConnected {
+		return answer{result: notNow, err: fmt.Errorf("%w: %s", errNotConnected, dial.Error())} // whom, and why
 	}
 	if errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
 		return answer{result: timedOut, err: errTimedOut}

@@ -274,7 +274,7 @@ func durationArg(d *caddyfile.Dispenser, into *caddy.Duration) error {
 	}
 	duration, err := caddy.ParseDuration(text)
 	if err != nil || duration <= 0 {
-		return d.Errf("invalid %s '%s'; want a duration such as 60s", option, text)
+		return d.Errf("invalid %s '%s'; want a duration such as 60s or 7d", option, text)
 	}
 	*into = caddy.Duration(duration)
 	return nil

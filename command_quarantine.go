@@ -99,7 +99,7 @@ func (q *quarantineFlags) ask(cmd *cobra.Command, method, path string, query url
 	}
 	response, err := caddycmd.AdminAPIRequest(address, method, "/green_api/"+path, make(http.Header), strings.NewReader(query.Encode()))
 	if err != nil {
-		return usageError(cmd, fmt.Errorf("admin API on %s: %w", address, err))
+		return usageError(cmd, fmt.Errorf("admin API on %s: %w; if it is elsewhere, say so with --config FILE, that of the Caddy that runs, or --address", address, err))
 	}
 	defer response.Body.Close()
 	reader := bufio.NewReader(response.Body)

@@ -28,6 +28,7 @@ type fleet struct {
 	deadLetters deadLetters
 	duplicates  duplicates
 	failing     failingHandlers
+	slow        failingHandlers // those that let a sender wait
 }
 
 // fleets holds the fleets of the process by the name of their blocks.
@@ -221,6 +222,13 @@ func (a *asking) done(got result) {
 	}
 	a.fleet.leave(a.chosen, got == taken)
 	a.chosen = place{}
+}
+
+// asked is the upstream of the attempt that runs, "" if it is not known.
+func (a *asking) asked() string {
+	a.fleet.mu.Lock()
+	defer a.fleet.mu.Unlock()
+	return a.chosen.upstream
 }
 
 // wait stands in line until a place is free, but no longer than the pause and the deadline. A long

@@ -52,6 +52,15 @@ func (f *failingHandlers) took(handler string) bool {
 	return failed
 }
 
+// tellSlow lets the operator know of a handler that is long in answering: every instance whose
+// notification it has waits for it, and nothing fails that would be told of.
+func (h *Handler) tellSlow(v *visit, handler string, now time.Time) {
+	if h.fleet.slow.failed(handler, now) {
+		h.app.logger.Warn("handler is slow to answer, and the sender waits for it",
+			append(notificationFields(v), zap.String("handler", handler), zap.Duration("after", warnAfter))...)
+	}
+}
+
 // watchHandler lets the operator know when a handler begins to fail, and when it is well again. That
 // one refuses a notification says nothing of it.
 func (h *Handler) watchHandler(got answer, now time.Time) {

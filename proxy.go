@@ -169,7 +169,7 @@ func unmarshalProxy(h httpcaddyfile.Helper, segment *caddyfile.Dispenser) (*reve
 func refuseInProxy(d *caddyfile.Dispenser) error {
 	d.Next() // reverse_proxy
 	for d.NextArg() {
-		if arg := d.Val(); strings.HasSuffix(arg, ",") {
+		if arg := d.Val(); strings.Contains(arg, ",") {
 			return d.Errf("invalid upstream '%s'; want spaces between upstreams, no commas", arg)
 		} else if arg == "*" || strings.HasPrefix(arg, "@") || strings.HasPrefix(arg, "/") {
 			return d.Errf("reverse_proxy inside green_api takes no matcher: '%s'; put the matcher on green_api; want upstreams such as 127.0.0.1:9001", arg)

@@ -130,7 +130,7 @@ func (va *Validate) provision(ctx caddy.Context) error {
 		return err
 	}
 	if len(unknown) > 0 {
-		ctx.Logger().Warn("drop names types that no schema knows", zap.Strings("drop", unknown))
+		ctx.Logger().Warn("drop names types that no schema knows", zap.Strings("drop", unknown), zap.Strings("types", va.schemas.Types()))
 	}
 	return nil
 }
