@@ -76,8 +76,8 @@ type Quarantine struct {
 	MaxSize int64 `json:"max_size,omitempty"`
 
 	// Deletes entries that are older, for good: no byte of them stays in the file. The operator is
-	// told 48 hours before. For as long after the machine's clock was set while Caddy runs, none is
-	// deleted. Default: none is deleted.
+	// told 48 hours before. For as long after the machine's clock was set while Caddy runs, by over an
+	// hour or a twentieth of this, none is deleted. Default: none is deleted.
 	MaxAge caddy.Duration `json:"max_age,omitempty"`
 }
 

@@ -30,15 +30,16 @@ func (e stopError) Error() string { return string(e) }
 func (a *App) expire(ctx context.Context) {
 	maxAge := time.Duration(a.Quarantine.MaxAge)
 	if maxAge == 0 {
+		a.operator.clock.see(time.Now(), largestStep) // for a config that has a max_age
 		return
 	}
 	ticker := time.NewTicker(min(max(maxAge/20, 100*time.Millisecond), time.Hour))
 	defer ticker.Stop()
 	for {
 		now := time.Now()
-		step, doubtful := a.operator.clock.see(now)
+		step, doubtful := a.operator.clock.see(now, min(largestStep, maxAge/20))
 		if step != 0 {
-			a.logger.Warn("the clock was set: no quarantine entry is deleted for its age in the next 48 hours", zap.Duration("by", step))
+			a.logger.Warn("the clock was set: no quarantine entry is deleted for its age in the next 48 hours, unless Caddy is restarted", zap.Duration("by", step))
 		}
 		if err := a.expireNow(maxAge, now, doubtful); err != nil {
 			a.logger.Error("quarantine entries older than max_age could not be deleted", zap.Error(err))
@@ -59,25 +60,26 @@ type wallClock struct {
 	set  time.Time // when it last was; zero for never
 }
 
-// see looks at the clock. It returns by how much it was set since the look before, 0 for not worth
-// mentioning, and whether the age of anything is in doubt.
-func (c *wallClock) see(now time.Time) (step time.Duration, doubtful bool) {
+// see looks at the clock. It returns by how much it was set since the look before, 0 for no more than
+// tolerance, and whether the age of anything is in doubt.
+func (c *wallClock) see(now time.Time, tolerance time.Duration) (step time.Duration, doubtful bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	step = c.look(now, now.Sub(c.seen)) // by the clock of durations, if both have it
+	step = c.look(now, now.Sub(c.seen), tolerance) // by the clock of durations, if both have it
 	return step, c.doubtful(now)
 }
 
-// largestStep is how much a clock may be corrected without a doubt about the age of anything.
+// largestStep is how much a clock may be corrected without a doubt about the age of anything, if
+// max_age is long.
 const largestStep = time.Hour
 
 // look compares the time of day with what has passed since the look before.
-func (c *wallClock) look(now time.Time, passed time.Duration) (step time.Duration) {
+func (c *wallClock) look(now time.Time, passed, tolerance time.Duration) (step time.Duration) {
 	if !c.seen.IsZero() {
 		step = now.Round(0).Sub(c.seen.Round(0)) - passed
 	}
 	c.seen = now
-	if step.Abs() <= largestStep {
+	if step.Abs() <= tolerance {
 		return 0
 	}
 	c.set = now.Round(0)

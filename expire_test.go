@@ -107,7 +107,7 @@ func TestWallClock(t *testing.T) {
 			var c wallClock
 			var step time.Duration
 			for _, wall := range test.wall {
-				step = c.look(wall, time.Hour)
+				step = c.look(wall, time.Hour, largestStep)
 			}
 			last := test.wall[len(test.wall)-1]
 			if step != test.step || c.doubtful(last) != test.wantDoubtful {

@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -72,8 +71,6 @@ type visit struct {
 	handler  string // upstream that was asked last
 	attempts int
 	answers  []quarantine.Answer // of the last attempts
-
-	ended atomic.Pointer[verdict] // as it is recorded; a handler that was given up may still look
 }
 
 // asked writes an attempt down.
@@ -101,10 +98,8 @@ func (v *visit) asked(got answer) {
 }
 
 func newVisit(w http.ResponseWriter, r *http.Request) *visit {
-	v := &visit{w: w, r: r, started: time.Now(), n: new(notification.Notification)}
-	v.client, _ = caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
-	replacer(r.Context()).Map(v.placeholder)
-	return v
+	client, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
+	return &visit{w: w, r: r, started: time.Now(), client: client, n: new(notification.Notification)}
 }
 
 // passOn remarks what would have ended the way. The gravest remark is kept.
@@ -121,33 +116,14 @@ func (v *visit) reportOnly(end *verdict) {
 	v.passOn(&remark)
 }
 
-// placeholder is what matchers and handlers further on, and access logs, may ask of the notification.
-func (v *visit) placeholder(key string) (value any, known bool) {
-	name, ours := strings.CutPrefix(key, "http.green_api.")
-	if !ours {
-		return nil, false
-	}
-	switch name {
-	case "type":
-		return v.n.Type, true
-	case "message":
-		return v.n.Message, true
-	case "instance":
-		return v.n.Instance, true
-	case "chat":
-		return v.n.Chat, true
-	case "id":
-		return v.n.ID, true
-	}
-	if end := v.ended.Load(); end != nil {
-		switch name {
-		case "outcome":
-			return string(end.outcome), true
-		case "reason":
-			return end.reason, true
-		}
-	}
-	return nil, false
+// placeholders sets what is known of the notification, for matchers and handlers further on.
+func (v *visit) placeholders() {
+	repl := replacer(v.r.Context())
+	repl.Set("http.green_api.type", v.n.Type)
+	repl.Set("http.green_api.message", v.n.Message)
+	repl.Set("http.green_api.instance", v.n.Instance)
+	repl.Set("http.green_api.chat", v.n.Chat)
+	repl.Set("http.green_api.id", v.n.ID)
 }
 
 func replacer(ctx context.Context) *caddy.Replacer {
@@ -163,7 +139,8 @@ var messages = map[outcome]string{
 	failed:      "notification failed",
 }
 
-// record writes the one log record of a notification, and lets placeholders say how it ended.
+// record writes the one log record of a notification and sets the placeholders that say how it
+// ended.
 func (h *Handler) record(v *visit, end *verdict) {
 	said := *end
 	if v.remark.reason != "" {
@@ -180,7 +157,9 @@ func (h *Handler) record(v *visit, end *verdict) {
 		}
 		said.fields = append(said.fields, v.remark.fields...)
 	}
-	v.ended.Store(&said)
+	repl := replacer(v.r.Context())
+	repl.Set("http.green_api.outcome", string(said.outcome))
+	repl.Set("http.green_api.reason", said.reason)
 	h.tell(v, &said)
 
 	if entry := h.logger.Check(said.level, messages[said.outcome]); entry != nil {

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"sync"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -145,6 +146,7 @@ func (h *Handler) replay(entry quarantine.Entry, recheck bool) *verdict {
 	v := h.replayVisit(entry)
 	if n, err := notification.Parse(entry.Body); err == nil {
 		v.n = n
+		v.placeholders()
 	}
 	end := h.replayEnd(v, entry, recheck)
 	said := *end
@@ -204,5 +206,5 @@ func (h *Handler) madeVisit(uri, host string, body []byte) *visit {
 	}
 	w := &answerWriter{header: make(http.Header)}
 	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, h.server)
-	return newVisit(w, r)
+	return &visit{w: w, r: r, started: time.Now(), n: new(notification.Notification)}
 }

@@ -38,7 +38,7 @@ import (
 //	nesting, spaces, long and huge numbers    TestTrapBodies, TestParseBounds
 //	what is no JSON                           TestTrapJSON
 //	gzip, other encodings                     TestTrapBodies
-//	doubled Content-Type                      TestTrapBodies
+//	doubled Content-Type, forms, charsets     TestTrapBodies
 //	chunked over the limit                    TestTrapFraming
 //	wrong Content-Length, smuggled requests   TestTrapFraming, TestAborted
 //	Expect: 100-continue                      TestDeliverExpect, TestAuthRefusesAtOnce
@@ -49,6 +49,7 @@ import (
 //	a stranger on a shared connection         TestTrapSharedConnection
 //	an answer 200 that nobody has given       TestNoUnexplained200, TestEmpty200
 //	fails open when a file is missing         TestProvisionRefuses
+//	a header that marks a replay              TestTrapReplayHeader
 //	tokens in logs, alerts, answers           TestSecrets
 
 // witness is a handler that sees all that comes to it, be it a connection and no more.
@@ -310,13 +311,15 @@ func TestTrapBodies(t *testing.T) {
 		{"type twice, by escape", with(`\u0074ypeWebhook`, `"deviceInfo"`), nil, reasonMalformed, "name twice in one object"},
 		{"instance twice", inside(`"idInstance":`, `"idInstance":1,"idInstance":`), nil, reasonMalformed, "name twice in one object"},
 		{"deep, twice", inside(`"textMessage":"a canary sings"`, `"textMessage":"a","textMessage":"b"`), nil, reasonMalformed, "name twice in one object"},
-		{"type in another case", with("TypeWebhook", `"deviceInfo"`), nil, reasonMalformed, "name twice but for upper case"},
-		{"type in another case, by escape", with(`\u0054YPEwebhook`, `"deviceInfo"`), nil, reasonMalformed, "name twice but for upper case"},
-		{"type with a Kelvin sign", with("typeWebhoo\u212a", `"deviceInfo"`), nil, reasonMalformed, "name twice but for upper case"},
-		{"instanceData in another case", with("INSTANCEDATA", `{"idInstance":2}`), nil, reasonMalformed, "name twice but for upper case"},
-		{"instance in another case", inside(`"wid":`, `"IdInstance":2,"wid":`), nil, reasonMalformed, "name twice but for upper case"},
-		{"messageData in another case", with("messagedata", `{}`), nil, reasonMalformed, "name twice but for upper case"},
-		{"message type in another case", inside(`"typeMessage":`, `"TypeMessage":"x","typeMessage":`), nil, reasonMalformed, "name twice but for upper case"},
+		{"type in another case", with("TypeWebhook", `"deviceInfo"`), nil, reasonMalformed, "name twice but for upper case or a NUL"},
+		{"type in another case, by escape", with(`\u0054YPEwebhook`, `"deviceInfo"`), nil, reasonMalformed, "name twice but for upper case or a NUL"},
+		{"type with a Kelvin sign", with("typeWebhoo\u212a", `"deviceInfo"`), nil, reasonMalformed, "name twice but for upper case or a NUL"},
+		{"instanceData in another case", with("INSTANCEDATA", `{"idInstance":2}`), nil, reasonMalformed, "name twice but for upper case or a NUL"},
+		{"instance in another case", inside(`"wid":`, `"IdInstance":2,"wid":`), nil, reasonMalformed, "name twice but for upper case or a NUL"},
+		{"messageData in another case", with("messagedata", `{}`), nil, reasonMalformed, "name twice but for upper case or a NUL"},
+		{"message type in another case", inside(`"typeMessage":`, `"TypeMessage":"x","typeMessage":`), nil, reasonMalformed, "name twice but for upper case or a NUL"},
+		{"instance with a NUL", inside(`"wid":`, `"idInstance\u0000":2,"wid":`), nil, reasonMalformed, "name twice but for upper case or a NUL"},
+		{"type with a NUL and more", with(`typeWebhook\u0000x`, `"deviceInfo"`), nil, reasonMalformed, "name twice but for upper case or a NUL"},
 		{"other names in another case", with("Brand", "1}")[:len(with("Brand", "1}"))-2] + `,"brand":2}`, nil, "", ""},
 		{"nested 200,000 deep", with("x", strings.Repeat("[", 200_000)+strings.Repeat("]", 200_000)), nil, reasonMalformed, "nested deeper than 100"},
 		{"objects nested 100,000 deep", with("x", strings.Repeat(`{"a":`, 100_000)+"1"+strings.Repeat("}", 100_000)), nil, reasonMalformed, "nested deeper than 100"},
@@ -338,6 +341,14 @@ func TestTrapBodies(t *testing.T) {
 		{"a bomb", zipped(t, strings.Repeat(" ", 16<<20)), []string{"Content-Encoding: gzip"}, reasonEncoding, ""},
 		{"Content-Type doubled", textMessage, []string{json, "Content-Type: text/plain"}, reasonEncoding, ""},
 		{"Content-Type doubled, the same", textMessage, []string{json, json}, reasonEncoding, ""},
+		{"JSON in UTF-7", inside(`"a canary sings"`, `"+ACI-,+ACI-idInstance+ACI-:2,+ACI-"`), []string{json + "; charset=utf-7"}, reasonEncoding, ""},
+		{"JSON in UTF-16", textMessage, []string{json + `;charset="UTF-16LE"`}, reasonEncoding, ""},
+		{"JSON in two charsets", textMessage, []string{json + ";charset=utf-8;charset=utf-7"}, reasonEncoding, ""},
+		{"JSON in UTF-8", textMessage, []string{json + `;Charset="UTF-8"`}, "", ""},
+		{"another JSON", textMessage, []string{"Content-Type: application/cloudevents+json"}, "", ""},
+		{"a form", inside(`"a canary sings"`, `"&typeWebhook=incomingCall&instanceData[idInstance]=2&x="`), []string{"Content-Type: application/x-www-form-urlencoded"}, reasonEncoding, ""},
+		{"a form of parts", textMessage, []string{"Content-Type: multipart/form-data; boundary=a"}, reasonEncoding, ""},
+		{"no type at all", textMessage, []string{"Content-Type: json"}, reasonEncoding, ""},
 		{"Content-Type doubled by a comma", textMessage, []string{json + ", text/plain"}, reasonEncoding, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -367,7 +378,7 @@ func TestTrapForeignInstance(t *testing.T) {
 		`"idInstance":1101000002,"idInstance":1101000001`, `"idInstance":1101000001,"idInstance":1101000002`,
 		`"idInstance":1101000001,"IDINSTANCE":1101000002`, `"IDINSTANCE":1101000002,"idInstance":1101000001`,
 		`"idInstance":1101000001,"\u0069dInstance":1101000002`, `"idInstance":1101000001,"\u0049dInstance":1101000002`,
-		`"idInstance":1101000001,"idIn` + "\u017f" + `tance":1101000002`,
+		`"idInstance":1101000001,"idIn` + "\u017f" + `tance":1101000002`, `"idInstance":1101000001,"idInstance\u0000":1101000002`,
 	} {
 		status, reason := 200, reasonMalformed
 		if strings.Count(foreign, ":") == 1 {

@@ -481,3 +481,13 @@ func TestWrongTokenKeepsConnection(t *testing.T) {
 		}
 	}
 }
+
+// TestTrapReplayHeader: what marks a replay is not taken from a sender.
+func TestTrapReplayHeader(t *testing.T) {
+	up := newWitness(t)
+	e := start(t, site(loopback+"reverse_proxy "+up.address))
+	e.trap(up, request(textMessage, "Content-Type: application/json", replayHeader+": forged"), 200, "")
+	if got := up.requests(); len(got) != 1 || got[0].header.Get(replayHeader) != "" {
+		t.Errorf("the handler got %+v", got)
+	}
+}

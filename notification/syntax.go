@@ -20,7 +20,7 @@ const (
 	causeDataAfter       = "data after the object"
 	causeDepth           = "nested deeper than 100"
 	causeTwice           = "name twice in one object"
-	causeTwin            = "name twice but for upper case"
+	causeTwin            = "name twice but for upper case or a NUL"
 	causeBadName         = "name with broken UTF-8 or a lone surrogate"
 	causeNameNotString   = "name that is not a string"
 	causeLeadingZero     = "number with a leading zero"

@@ -6,16 +6,17 @@ import (
 )
 
 // decisive are the names that say what a notification is and whose. Some parsers, such as
-// encoding/json, take typewebhook for typeWebhook, and of two the last. What is decided here would
-// not be what such a handler reads: a token of one instance could speak for another.
+// encoding/json, take typewebhook for typeWebhook, and of two the last; in C, a name ends at a NUL.
+// What is decided here would not be what such a handler reads: a token of one instance could speak for
+// another.
 var decisive = map[string][]string{
 	"":             {"typeWebhook", "instanceData", "messageData"},
 	"instanceData": {"idInstance"},
 	"messageData":  {"typeMessage"},
 }
 
-// twin returns the path to a decisive name whose object has it in another case, too; nil if there
-// is none.
+// twin returns the path to a decisive name whose object has it in another case, or with a NUL and more
+// behind it, too; nil if there is none.
 func twin(root map[string]any) []string {
 	for parent, names := range decisive {
 		members, path := root, []string(nil)
@@ -25,7 +26,7 @@ func twin(root map[string]any) []string {
 		}
 		for member := range members {
 			for _, name := range names {
-				if member != name && strings.EqualFold(member, name) {
+				if before, _, _ := strings.Cut(member, "\x00"); member != name && strings.EqualFold(before, name) {
 					return append(path, name)
 				}
 			}
@@ -35,8 +36,11 @@ func twin(root map[string]any) []string {
 }
 
 // isTwin is twin for a scan: it reports whether the name of the next member, which has no number, is
-// a decisive one but for its case.
+// a decisive one but for its case or a NUL.
 func (s *scan) isTwin(name []byte) bool {
+	if nul := bytes.IndexByte(name, 0); nul >= 0 {
+		name = name[:nul]
+	}
 	const shortest, longest = 10, 16 // a folded letter may take more bytes
 	if len(name) < shortest || len(name) > longest || len(s.open) > 2 {
 		return false
