@@ -60,7 +60,6 @@ bench-edge: ## ten minutes; beside Caddy without it, nginx, njs and HAProxy (Deb
 	go run ./bench/edge
 
 pgo: ## three minutes; the profile that cmd/caddy is built with, of this benchmark's load
-	rm -f cmd/caddy/default.pgo
 	GOFLAGS=-trimpath go run ./bench/edge --cases text --only green_api --rounds 1 --seconds 30 --rate 0 --profile cmd/caddy/default.pgo
 
 bench-stall: ## six minutes; the same faults behind nginx (Debian: nginx-light) and behind green_api

@@ -39,7 +39,6 @@ type edge struct {
 	name    string
 	config  string
 	command []string // CONFIG is the file, DIR its directory; nothing to send to the upstream itself
-	env     []string
 	tuned   bool
 	njs     string
 	missing string // what to install, if it is not there
@@ -76,7 +75,7 @@ func findEdges(dir, modules, other string) ([]*edge, error) {
 	nginx := []string{"nginx", "-c", "CONFIG", "-p", "DIR"}
 	edges := []*edge{
 		{name: "green_api", config: "green_api.Caddyfile", command: caddy(ours)},
-		{name: "tuned", config: "green_api.Caddyfile", command: caddy(ours), tuned: true, env: []string{"GOGC=400"}},
+		{name: "tuned", config: "green_api.Caddyfile", command: caddy(ours), tuned: true},
 		{name: "other", config: "green_api.Caddyfile", command: caddy(other)},
 		{name: "caddy", config: "caddy.Caddyfile", command: caddy(stock)},
 		{name: "respond", config: "respond.Caddyfile", command: caddy(stock)},
@@ -166,7 +165,7 @@ func (e *edge) start(dir, upstream string, s setting) (err error) {
 		args[i] = strings.NewReplacer("CONFIG", e.file(e.config), "DIR", e.Dir).Replace(arg)
 	}
 	e.process = exec.Command(args[0], args[1:]...)
-	e.process.Env = append(append(os.Environ(), "XDG_DATA_HOME="+e.Dir, "XDG_CONFIG_HOME="+e.Dir), e.env...)
+	e.process.Env = append(os.Environ(), "XDG_DATA_HOME="+e.Dir, "XDG_CONFIG_HOME="+e.Dir)
 	e.output.Reset()
 	e.process.Stdout, e.process.Stderr = &e.output, &e.output
 	if s.Logged && e.name == "haproxy" { // it writes no files

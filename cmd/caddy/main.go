@@ -10,5 +10,6 @@ import (
 )
 
 func main() {
+	collectLater()
 	caddycmd.Main()
 }
