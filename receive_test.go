@@ -21,7 +21,7 @@ func init() {
 	receiving.firstPause, receiving.longestPause = 10*time.Millisecond, 200*time.Millisecond
 	receiving.soon, receiving.patience = 10*time.Millisecond, 300*time.Millisecond
 	receiving.again = 100 * time.Millisecond
-	leasing.beat, leasing.dead, leasing.settle, leasing.look = 200*time.Millisecond, 2*time.Second, 20*time.Millisecond, 50*time.Millisecond
+	leasing.beat, leasing.dead, leasing.settle, leasing.look = 200*time.Millisecond, time.Second, 20*time.Millisecond, 50*time.Millisecond
 }
 
 const testAPIToken = "api-canary-d75b3a66374942c5b3c0"

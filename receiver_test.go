@@ -186,6 +186,10 @@ func TestReceiveStandstill(t *testing.T) {
 	if err := first.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
+	var status syscall.WaitStatus // the signal alone leaves it time to take the next one in hand
+	if _, err := syscall.Wait4(first.Process.Pid, &status, syscall.WUNTRACED, nil); err != nil || !status.Stopped() {
+		t.Fatalf("not stopped: %v, %v", status, err)
+	}
 	want = append(want, noteAll(v, instance, 1)...)
 	eventually(t, "the second to receive", func() bool { return v.Queued(instance) == 0 })
 	if err := first.Process.Signal(syscall.SIGCONT); err != nil {
