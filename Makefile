@@ -56,7 +56,7 @@ bench:
 	go test -run '^$$' -bench . -benchmem ./...
 	go run ./bench/edge
 
-bench-edge: ## ten minutes; beside Caddy without it, nginx, njs and HAProxy (Debian: nginx-light, libnginx-mod-http-js, haproxy)
+bench-edge: ## a quarter of an hour; beside Caddy without it, nginx, njs and HAProxy (Debian: nginx-light, libnginx-mod-http-js, haproxy)
 	go run ./bench/edge
 
 pgo: ## three minutes; the profile that cmd/caddy is built with, of this benchmark's load

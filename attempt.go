@@ -41,8 +41,8 @@ const (
 	nobody                     // nothing was there to answer
 )
 
-// attempt asks one handler, until deadline at the latest, through the newest config of this name. The request it hands on is its
-// own in everything that the handlers of the route may change.
+// attempt asks one handler, until deadline at the latest, through the newest config of this name. The
+// request it hands on is its own in everything that the handlers of the route may change.
 func (h *Handler) attempt(ctx context.Context, deadline time.Time, v *visit, a *asking, next caddyhttp.Handler) (got answer) {
 	if end := time.Now().Add(time.Duration(h.Deliver.AttemptTimeout)); end.Before(deadline) {
 		deadline = end

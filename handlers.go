@@ -55,10 +55,14 @@ func (f *failingHandlers) took(handler string) bool {
 // tellSlow lets the operator know of a handler that is long in answering: every instance whose
 // notification it has waits for it, and nothing fails that would be told of.
 func (h *Handler) tellSlow(v *visit, handler string, now time.Time) {
-	if h.fleet.slow.failed(handler, now) {
-		h.app.logger.Warn("handler is slow to answer, and the sender waits for it",
-			append(notificationFields(v), zap.String("handler", handler), zap.Duration("after", warnAfter))...)
+	if !h.fleet.slow.failed(handler, now) {
+		return
 	}
+	fields := append(notificationFields(v), zap.Duration("after", warnAfter))
+	if handler != "" { // without a policy of ours it is not known yet
+		fields = append(fields, zap.String("handler", handler))
+	}
+	h.app.logger.Warn("handler is slow to answer, and the sender waits for it", fields...)
 }
 
 // watchHandler lets the operator know when a handler begins to fail, and when it is well again. That

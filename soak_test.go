@@ -296,13 +296,16 @@ func (s *soaked) keepOne() {
 // checkSteps makes sure that the clock was really set: what was received then has a date that is far
 // from now. That none of it was deleted for its age, the ledger sees.
 func (s *soaked) checkSteps() {
+	if !canSetClock {
+		return
+	}
 	far := 0
 	for _, entry := range readQuarantineWhole(s.t, s.edge.dir) {
 		if time.Since(entry.Received).Abs() > clockStep/2 {
 			far++
 		}
 	}
-	if far < s.steps || canSetClock && s.steps == 0 {
+	if far < s.steps || s.steps == 0 {
 		s.t.Errorf("of %d entries that were acknowledged while the clock was set, %d are there", s.steps, far)
 	}
 	s.t.Logf("%d entries were received while the clock was set by 40 days", far)

@@ -182,6 +182,7 @@ func isJSONType(text string) bool {
 	return !said || strings.EqualFold(charset, "utf-8") || strings.EqualFold(charset, "utf8")
 }
 
+// sentType is what GREEN-API says, and what is received over its HTTP API comes with.
 const sentType = "application/json; charset=utf-8"
 
 func tooLarge() *verdict {

@@ -4,6 +4,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -22,6 +23,8 @@ func TestPercentFor(t *testing.T) {
 	}
 }
 
+var inUse atomic.Pointer[[200 << 20]byte]
+
 // percent is what is set now.
 func percent() int {
 	now := debug.SetGCPercent(100)
@@ -37,7 +40,7 @@ func TestCollectLater(t *testing.T) {
 	before := percent()
 	defer debug.SetGCPercent(before)
 	collectLater()
-	large := make([]byte, 200<<20)
+	inUse.Store(new([200 << 20]byte))
 	wait := func(what string, reached func(int) bool) {
 		t.Helper()
 		for deadline := time.Now().Add(10 * time.Second); !reached(percent()); time.Sleep(10 * time.Millisecond) {
@@ -48,7 +51,6 @@ func TestCollectLater(t *testing.T) {
 		}
 	}
 	wait("with 200 MiB in use", func(p int) bool { return p == 100 })
-	runtime.KeepAlive(large)
-	large = nil
+	inUse.Store(nil)
 	wait("with next to nothing", func(p int) bool { return p > 500 })
 }
