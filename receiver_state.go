@@ -1,0 +1,114 @@
+package greenapi
+
+import (
+	"errors"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/greenapi-community/caddy-green-api/vendorapi"
+)
+
+// receiverState is what /green_api/status shows of a receiver.
+type receiverState struct {
+	Instance string    `json:"instance"`
+	Name     string    `json:"name"`
+	State    string    `json:"state"` // starting, standby, receiving or failing
+	Reason   string    `json:"reason,omitempty"`
+	Since    time.Time `json:"since"`
+}
+
+const (
+	stateStarting  = "starting"
+	stateStandby   = "standby" // another edge receives for this instance
+	stateReceiving = "receiving"
+	stateFailing   = "failing"
+)
+
+// trouble is a failure that lasts.
+type trouble struct {
+	reason string
+	since  time.Time
+	told   bool // at its level
+}
+
+func (r *receiver) standBy() {
+	if r.enter(stateStandby, "") {
+		r.logger().Info("another edge receives for the instance, this one stands by", zap.String("instance", r.instance))
+	}
+}
+
+// failedToCall tells of a call that failed, and returns how long the API wants to be left alone.
+func (r *receiver) failedToCall(err error) time.Duration {
+	var said *vendorapi.Error
+	errors.As(err, &said)
+	reason, level := reasonAPIRefused, zapcore.ErrorLevel
+	switch {
+	case errors.Is(err, vendorapi.ErrWebhookURLSet):
+		reason = reasonWebhookURLSet
+	case errors.Is(err, vendorapi.ErrUnavailable), errors.Is(err, vendorapi.ErrTooManyRequests):
+		reason, level = reasonAPIUnavailable, zapcore.WarnLevel
+	}
+	r.fail(reason, level, err)
+	if said == nil {
+		return 0
+	}
+	return said.RetryAfter
+}
+
+// fail tells of a failure: once in the log, and again when it has outlasted all patience; and each
+// time to the alerts, which group it.
+func (r *receiver) fail(reason string, level zapcore.Level, err error) {
+	now := time.Now()
+	r.mu.Lock()
+	if r.trouble.reason != reason {
+		r.trouble = trouble{reason: reason, since: now}
+	}
+	first := r.trouble.since.Equal(now)
+	if level == zapcore.WarnLevel && now.Sub(r.trouble.since) >= receiving.patience {
+		level = zapcore.ErrorLevel
+	}
+	write := first || level == zapcore.ErrorLevel && !r.trouble.told
+	r.trouble.told = level == zapcore.ErrorLevel
+	since := r.trouble.since
+	r.mu.Unlock()
+	r.enter(stateFailing, reason)
+	c := r.config()
+	if write {
+		fields := []zap.Field{zap.String("instance", r.instance), zap.String("reason", reason), zap.String("api_url", c.client.URL), zap.Time("since", since), zap.Error(err)}
+		if level == zapcore.ErrorLevel {
+			r.logger().Error("notifications of the instance cannot be received", fields...)
+		} else {
+			r.logger().Warn("notifications of the instance cannot be received for now", fields...)
+		}
+	}
+	if level == zapcore.ErrorLevel {
+		c.handler.app.operator.alerts.tell(note{reason: reason, typ: typeNone, level: level, instance: r.instance, more: err.Error() + ".", at: now})
+	}
+}
+
+// works ends a failure.
+func (r *receiver) works() {
+	r.mu.Lock()
+	was := r.trouble
+	r.trouble = trouble{}
+	r.mu.Unlock()
+	r.enter(stateReceiving, "")
+	if was.reason != "" {
+		r.logger().Info("notifications of the instance are received again",
+			zap.String("instance", r.instance), zap.String("reason", was.reason), zap.Duration("after", time.Since(was.since)))
+	}
+}
+
+// enter notes a state, and tells whether it is another than before.
+func (r *receiver) enter(state, reason string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.state.Instance, r.state.Name = r.instance, r.last.handler.Name
+	if r.state.State == state && r.state.Reason == reason {
+		return false
+	}
+	r.state.State, r.state.Reason, r.state.Since = state, reason, time.Now()
+	return true
+}
