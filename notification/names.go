@@ -6,6 +6,7 @@ const (
 	nameType
 	nameInstanceData
 	nameInstance
+	nameTypeInstance
 	nameMessageData
 	nameMessage
 	nameSenderData
@@ -32,7 +33,8 @@ var envelopeNames = newNames()
 func newNames() *names {
 	n := &names{list: make([]string, 1, ownNames), slots: make([]int32, 256)}
 	for _, name := range []string{
-		nameType: "typeWebhook", nameInstanceData: "instanceData", nameInstance: "idInstance", nameMessageData: "messageData",
+		nameType: "typeWebhook", nameInstanceData: "instanceData", nameInstance: "idInstance",
+		nameTypeInstance: "typeInstance", nameMessageData: "messageData",
 		nameMessage: "typeMessage", nameSenderData: "senderData", nameChat: "chatId", nameFrom: "from", nameID: "idMessage",
 		nameTimestamp: "timestamp", nameStatus: "status", nameState: "stateInstance",
 	}[1:] {

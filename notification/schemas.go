@@ -33,7 +33,8 @@ var aliases = map[string]string{"ContactsArrayMessage": "contactsArrayMessage"}
 type Schemas struct {
 	types      map[string]*jsonschema.Schema
 	messages   map[string]*jsonschema.Schema
-	byLocation map[string]*jsonschema.Schema // every schema within them
+	byLocation map[string]*jsonschema.Schema                        // every schema within them
+	messengers map[*jsonschema.Schema]map[string]*jsonschema.Schema // what a schema adds for a typeInstance
 
 	names *names                       // those that the nodes have numbers of
 	nodes map[*jsonschema.Schema]*node // nil for a schema that is left to the library
@@ -91,19 +92,16 @@ func (s *Schemas) accepts(n *Notification) bool {
 // accept reports whether what a pass has read is as its schemas demand. If not, or if it cannot be
 // said, faults has the word.
 func (s *Schemas) accept(pass *scan, typ, message string) bool {
-	schema := s.types[typ]
-	if schema == nil {
+	whole := s.types[typ]
+	if whole == nil {
 		return true
 	}
-	if n := s.nodes[schema]; n == nil || !pass.meets(n, 0) {
+	messenger := pass.messenger()
+	if !s.meets(pass, whole, messenger, 0) {
 		return false
 	}
-	schema = s.messages[message]
-	if schema == nil {
-		return true
-	}
-	n := s.nodes[schema]
-	return n != nil && pass.meets(n, pass.find(0, nameMessageData))
+	inner := s.messages[message]
+	return inner == nil || s.meets(pass, inner, messenger, pass.find(0, nameMessageData))
 }
 
 // faults is the judgement of the library.
@@ -116,12 +114,15 @@ func (s *Schemas) faults(n *Notification) []Fault {
 	if err != nil {
 		return []Fault{{Keyword: "schema", Message: "cannot be checked"}} // it has been parsed before
 	}
+	messenger := messengerOf(root)
 	var faults []Fault
-	if err := schema.Validate(root); err != nil {
-		faults = s.faultsOf(err, "")
+	for _, schema := range s.demands(schema, messenger) {
+		if err := schema.Validate(root); err != nil {
+			faults = append(faults, s.faultsOf(err, "")...)
+		}
 	}
-	if message := s.messages[n.Message]; message != nil {
-		if err := message.Validate(root["messageData"]); err != nil {
+	for _, schema := range s.demands(s.messages[n.Message], messenger) {
+		if err := schema.Validate(root["messageData"]); err != nil {
 			faults = append(faults, s.faultsOf(err, "/messageData")...)
 		}
 	}
@@ -198,6 +199,7 @@ func compile(docs map[string]schemaDoc) (s *Schemas, err error) {
 		types:      make(map[string]*jsonschema.Schema),
 		messages:   make(map[string]*jsonschema.Schema),
 		byLocation: make(map[string]*jsonschema.Schema),
+		messengers: make(map[*jsonschema.Schema]map[string]*jsonschema.Schema),
 		names:      newNames(),
 		nodes:      make(map[*jsonschema.Schema]*node),
 	}
@@ -210,6 +212,15 @@ func compile(docs map[string]schemaDoc) (s *Schemas, err error) {
 		}
 		s.index(schema)
 		p.node(schema)
+		for messenger := range messengersIn(docs[name].doc) {
+			more, err := compiler.Compile(schemaURL + name + messengerPointer(messenger))
+			if err != nil {
+				return nil, compileError(docs, name, err)
+			}
+			s.index(more)
+			p.node(more)
+			s.addMessenger(schema, messenger, more)
+		}
 		what := strings.TrimSuffix(name, ".json")
 		if message, ok := strings.CutPrefix(what, messagePrefix); ok {
 			s.messages[message] = schema

@@ -20,19 +20,19 @@ func load(t testing.TB, dir string) *Schemas {
 func TestKnown(t *testing.T) {
 	s := load(t, "")
 	for _, typ := range []string{
-		"incomingMessageReceived", "outgoingMessageReceived", "outgoingAPIMessageReceived", "outgoingMessageStatus",
+		"incomingMessageReceived", "outgoingMessageReceived", "outgoingAPIMessageReceived", "outgoingMessageStatus", "incomingMessageStatus",
 		"stateInstanceChanged", "statusInstanceChanged", "incomingCall", "outgoingCall", "incomingBlock", "deviceInfo", "quotaExceeded",
 	} {
 		if !s.KnownType(typ) || !slices.Contains(s.Types(), typ) {
 			t.Errorf("type %s is not known", typ)
 		}
 	}
-	for _, message := range []string{"textMessage", "ContactsArrayMessage", "contactsArrayMessage", "interactiveButtonsReply", "templateButtonReplyMessage", "templateButtonsReplyMessage"} {
+	for _, message := range []string{"textMessage", "ContactsArrayMessage", "contactsArrayMessage", "interactiveButtonsReply", "templateButtonReplyMessage", "templateButtonsReplyMessage", "orderMessage", "productMessage"} {
 		if !s.KnownMessage(message) || !slices.Contains(s.Messages(), message) {
 			t.Errorf("message %s is not known", message)
 		}
 	}
-	for _, name := range []string{"", "common", "callsRtc", "IncomingCall", "messageData.textMessage", "productMessage", "orderMessage", "unsupported", "textmessage"} {
+	for _, name := range []string{"", "common", "callsRtc", "IncomingCall", "messageData.textMessage", "ordermessage", "unsupported", "textmessage"} {
 		if s.KnownType(name) || s.KnownMessage(name) {
 			t.Errorf("%q is known", name)
 		}
@@ -166,7 +166,7 @@ func TestLenient(t *testing.T) {
 	s := load(t, "")
 	for name, body := range map[string]string{
 		"unknown type":                `{"typeWebhook":"new","instanceData":{"idInstance":1},"timestamp":"x"}`,
-		"unknown message":             envelope + `{"typeMessage":"productMessage"}}`,
+		"unknown message":             envelope + `{"typeMessage":"unsupported"}}`,
 		"more members":                envelope + `{"typeMessage":"textMessage","textMessageData":{"textMessage":"","new":{}},"new":[]},"new":null}`,
 		"nulls":                       envelope + `{"typeMessage":"textMessage","textMessageData":{"textMessage":"","isForwarded":null},"quotedMessage":null}}`,
 		"the other block null":        envelope + `{"typeMessage":"textMessage","textMessageData":{"textMessage":""},"TextMessageData":null}}`,

@@ -1,0 +1,92 @@
+package notification
+
+import (
+	"iter"
+	"net/url"
+	"strings"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+)
+
+// A schema holds for the notifications of every messenger. What bodies of one messenger only support
+// stands in its $defs, in a schema named "typeInstance=" and that messenger's name in the body.
+const messengerDef = "typeInstance="
+
+// defaultMessenger is whose notification it is where the body does not say: the first messenger, and the
+// only one when bodies were written by hand after the docs.
+const defaultMessenger = "whatsapp"
+
+// messengersIn yields the messengers for which a schema file demands more.
+func messengersIn(doc any) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		schema, _ := doc.(map[string]any)
+		defs, _ := schema["$defs"].(map[string]any)
+		for name := range defs {
+			if messenger, ok := strings.CutPrefix(name, messengerDef); ok && !yield(messenger) {
+				return
+			}
+		}
+	}
+}
+
+// messengerPointer is the end of the URL of what a schema file demands for a messenger.
+func messengerPointer(messenger string) string {
+	u := url.URL{Fragment: "/$defs/" + pointerEscape.Replace(messengerDef+messenger)}
+	return u.String()
+}
+
+// addMessenger notes what a schema demands beyond for a messenger.
+func (s *Schemas) addMessenger(schema *jsonschema.Schema, messenger string, more *jsonschema.Schema) {
+	if s.messengers[schema] == nil {
+		s.messengers[schema] = make(map[string]*jsonschema.Schema)
+	}
+	s.messengers[schema][messenger] = more
+}
+
+// demands are the schema, if there is one, and what it demands beyond for a messenger.
+func (s *Schemas) demands(schema *jsonschema.Schema, messenger string) []*jsonschema.Schema {
+	if schema == nil {
+		return nil
+	}
+	if more := s.messengers[schema][messenger]; more != nil {
+		return []*jsonschema.Schema{schema, more}
+	}
+	return []*jsonschema.Schema{schema}
+}
+
+// meets reports whether the value at a token is as the schema demands of a notification of that messenger;
+// not, if that is left to the library.
+func (s *Schemas) meets(pass *scan, schema *jsonschema.Schema, messenger []byte, at int) bool {
+	if n := s.nodes[schema]; n == nil || !pass.meets(n, at) {
+		return false
+	}
+	more := s.messengers[schema][string(messenger)]
+	if more == nil {
+		return true
+	}
+	n := s.nodes[more]
+	return n != nil && pass.meets(n, at)
+}
+
+// messengerOf is the messenger that a body names.
+func messengerOf(root map[string]any) string {
+	data, _ := root["instanceData"].(map[string]any)
+	if messenger, _ := data["typeInstance"].(string); messenger != "" {
+		return messenger
+	}
+	return defaultMessenger
+}
+
+// messenger is messengerOf for a pass, until it reads its next text.
+func (s *scan) messenger() []byte {
+	s.text = s.text[:0]
+	if data := s.find(0, nameInstanceData); data != 0 {
+		if at := s.find(data, nameTypeInstance); at != 0 {
+			s.appendText(at, false)
+		}
+	}
+	if len(s.text) == 0 {
+		s.text = append(s.text, defaultMessenger...)
+	}
+	return s.text
+}
