@@ -170,12 +170,12 @@ func (s *scan) scalar(is shape, start, end int) {
 	s.wantName, s.name = s.inObject, otherName
 }
 
-// readName looks a name up. One that is known needs no more; any other may be known by its
-// escapes, or be broken.
+// readName looks a name up. One of the vendor's that Parse reads needs no more; any other may be known by
+// its escapes, be broken, or differ from a decisive one in case only, though a schema may know it, too.
 func (s *scan) readName(raw []byte, known *names) bool {
 	quoted := raw[1 : len(raw)-1]
 	if s.name = known.number(quoted); s.name != otherName {
-		return true
+		return s.name < ownNames || !s.isTwin(quoted)
 	}
 	if bytes.IndexByte(quoted, '\\') < 0 {
 		return utf8.Valid(quoted) && !s.isTwin(quoted)
@@ -185,7 +185,7 @@ func (s *scan) readName(raw []byte, known *names) bool {
 		return false
 	}
 	s.text, s.name = name, known.number(name)
-	return s.name != otherName || !s.isTwin(name)
+	return s.name != otherName && s.name < ownNames || !s.isTwin(name)
 }
 
 // numberShape tells an integer from another number; 0 is one out of bounds. Digits alone, few as

@@ -35,8 +35,8 @@ func twin(root map[string]any) []string {
 	return nil
 }
 
-// isTwin is twin for a scan: it reports whether the name of the next member, which has no number, is
-// a decisive one but for its case or a NUL.
+// isTwin is twin for a scan: it reports whether the name of the next member, which is none that Parse reads,
+// is a decisive one but for its case or a NUL.
 func (s *scan) isTwin(name []byte) bool {
 	if nul := bytes.IndexByte(name, 0); nul >= 0 {
 		name = name[:nul]
