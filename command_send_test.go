@@ -154,6 +154,7 @@ func TestSendRefuses(t *testing.T) {
 		{"", "want one URL"},
 		{"http://a http://b", "want one URL"},
 		{"hooks.example.com", `invalid URL "hooks.example.com"; want one such as https://hooks.example.com/green-api/webhook`},
+		{"hooks.example.com/?token=SECRET", "invalid URL (not shown, there may be a secret in it); want one such as"},
 		{"http://127.0.0.1:1 --type incomingMesage", `no example of --type "incomingMesage"; want TYPE or TYPE.MESSAGE out of `},
 		{"http://127.0.0.1:1 --type incomingCall --body x", "--type goes with the built-in examples"},
 		{"http://127.0.0.1:1 --body x", "--body: stat x: no such file"},

@@ -4,12 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
-	"net/url"
 	"os"
 	"os/signal"
-	"slices"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -27,7 +23,7 @@ getSettings and setSettings.
 An instance is named by its id (idInstance), and its API token (apiTokenInstance) is taken from the
 variable ` + apiTokenVariable + `. For several, --instances names a file that has an id and an API token
 on each line, and the API's URL if it is another; what follows a # is a comment. In place of a token
-may stand {env.NAME} or {file./path}. No token is ever printed.`,
+may stand {env.NAME} or {file./path}. No API token is ever printed.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -40,11 +36,14 @@ may stand {env.NAME} or {file./path}. No token is ever printed.`,
 
 func settingsGet() *cobra.Command {
 	s := new(settingsFlags)
+	showSecrets := false
 	cmd := &cobra.Command{
 		Use:   "get [<instance>...]",
 		Short: "Prints the settings that are about notifications",
-		Long: `Prints webhookUrl, webhookUrlToken (REDACTED if there is one) and the webhook switches. With --format
-json it prints an object a line: instance, settings, and error, which is empty if there is none.
+		Long: `Prints webhookUrl, webhookUrlToken and the webhook switches: every setting of the instance whose name
+ends in Webhook and that is yes or no. REDACTED stands for the token, and in the URL for user and
+password, the values of the query and a fragment; --show-secrets prints them. With --format json it
+prints an object a line: instance, settings, and error, which is empty if there is none.
 
 Exit status: 0 if all could be read, 1 if some could not, 2 if the command was not understood.`,
 		Example: `  ` + apiTokenVariable + `=… caddy green-api settings get 1101000001
@@ -60,7 +59,7 @@ Exit status: 0 if all could be read, 1 if some could not, 2 if the command was n
 			for _, client := range clients {
 				settings, err := currentSettings(ctx, client)
 				failed = failed || err != nil
-				if err := s.printSettings(cmd, client.Instance, settings, err); err != nil {
+				if err := s.printSettings(cmd, client.Instance, settings, showSecrets, err); err != nil {
 					return err
 				}
 			}
@@ -70,6 +69,7 @@ Exit status: 0 if all could be read, 1 if some could not, 2 if the command was n
 			return nil
 		},
 	}
+	cmd.Flags().BoolVar(&showSecrets, "show-secrets", false, "print webhookUrl and webhookUrlToken as they are")
 	return s.with(cmd)
 }
 
@@ -83,11 +83,14 @@ func currentSettings(ctx context.Context, client *vendorapi.Client) (settings ve
 }
 
 // printSettings prints what of an instance's settings is about notifications.
-func (s *settingsFlags) printSettings(cmd *cobra.Command, instance string, settings vendorapi.Settings, problem error) error {
+func (s *settingsFlags) printSettings(cmd *cobra.Command, instance string, settings vendorapi.Settings, secrets bool, problem error) error {
 	shown := make(map[string]string)
 	names := aboutNotifications(settings)
 	for _, name := range names {
-		shown[name] = showable(name, settings.Text(name))
+		shown[name] = settings.Text(name)
+		if !secrets {
+			shown[name] = showable(name, shown[name])
+		}
 	}
 	out := cmd.OutOrStdout()
 	switch {
@@ -124,21 +127,14 @@ func sayFailed(cmd *cobra.Command, instance string, problem error) error {
 	return err
 }
 
-// aboutNotifications are the names of such settings: the URL, its token, the switches that are known,
-// and those that look like one.
+// aboutNotifications are the names of such settings: the URL, its token and the switches.
 func aboutNotifications(settings vendorapi.Settings) (names []string) {
-	known := append([]string{vendorapi.WebhookURL, vendorapi.WebhookURLToken}, vendorapi.WebhookSwitches...)
-	for _, name := range known {
+	for _, name := range []string{vendorapi.WebhookURL, vendorapi.WebhookURLToken} {
 		if _, there := settings[name]; there {
 			names = append(names, name)
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(settings)) {
-		if strings.HasSuffix(name, "Webhook") && !slices.Contains(known, name) {
-			names = append(names, name)
-		}
-	}
-	return names
+	return append(names, settings.Switches()...)
 }
 
 const notShown = "REDACTED"
@@ -149,13 +145,7 @@ func showable(name, value string) string {
 	case name == vendorapi.WebhookURLToken && value != "":
 		return notShown
 	case name == vendorapi.WebhookURL:
-		parsed, err := url.Parse(value)
-		if err != nil {
-			return notShown
-		}
-		if parsed.User != nil {
-			return parsed.Redacted()
-		}
+		return vendorapi.RedactURL(value)
 	}
 	return value
 }

@@ -32,7 +32,9 @@ kept for the HTTP API.
 It can take five minutes until settings are in force. With --wait the command waits until the API
 shows them.
 
-Switches: ` + strings.Join(vendorapi.WebhookSwitches, ", ") + `.
+The switches are the instance's own, such as incomingWebhook, outgoingWebhook and stateWebhook: every
+setting that 'settings get' prints whose name ends in Webhook. A --switch that no instance has is refused, with the list of those that there are, and
+nothing is set; one that some have fails for the others.
 
 With --format json it prints an object a line: instance; outcome, one of unchanged, dry_run, saved,
 in_force and failed; changes, each with name, before and after; and error.
@@ -113,11 +115,8 @@ func (s *settingChange) complete(cmd *cobra.Command) error {
 func (s *settingChange) parseSwitches() error {
 	for _, text := range s.switches {
 		name, value, _ := strings.Cut(text, "=")
-		if !slices.Contains(vendorapi.WebhookSwitches, name) {
-			return fmt.Errorf("unknown --switch %q; want one of %s", clip(name), strings.Join(vendorapi.WebhookSwitches, ", "))
-		}
 		if value != "yes" && value != "no" {
-			return fmt.Errorf("invalid --switch %s; want %s=yes or %s=no", clip(text), name, name)
+			return fmt.Errorf("invalid --switch %q; want NAME=yes or NAME=no, such as incomingWebhook=yes", clip(text))
 		}
 		if before, twice := s.named[name]; twice && before != value {
 			return fmt.Errorf("--switch %s is both yes and no", name)
@@ -150,10 +149,8 @@ func webhookToken(text string) (string, error) {
 func (s *settingChange) wanted(current vendorapi.Settings) vendorapi.Settings {
 	wanted := make(vendorapi.Settings)
 	if s.all != "" {
-		for _, name := range vendorapi.WebhookSwitches {
-			if _, there := current[name]; there {
-				wanted[name] = s.all
-			}
+		for _, name := range current.Switches() {
+			wanted[name] = s.all
 		}
 	}
 	maps.Copy(wanted, s.named)
@@ -177,6 +174,7 @@ type settingsDone struct {
 	Error    string          `json:"error"`
 
 	client  *vendorapi.Client
+	current vendorapi.Settings // before
 	wanted  vendorapi.Settings
 	problem error // of the last look
 	printed bool  // Changes, as text
@@ -196,8 +194,12 @@ func (s *settingChange) run(ctx context.Context, cmd *cobra.Command, clients []*
 		failed = failed || done.Outcome == settingsFailed
 		return s.print(cmd, done)
 	}
-	for _, client := range clients {
-		done := s.change(ctx, client)
+	all := read(ctx, clients)
+	if err := s.checkSwitches(all); err != nil {
+		return usageError(cmd, err)
+	}
+	for _, done := range all {
+		s.change(ctx, done)
 		if done.Outcome == settingsSaved && s.wait {
 			waiting = append(waiting, done)
 			if s.flags.format == formatJSON {
@@ -219,14 +221,52 @@ func (s *settingChange) run(ctx context.Context, cmd *cobra.Command, clients []*
 	return nil
 }
 
-// change sets the settings of an instance that differ.
-func (s *settingChange) change(ctx context.Context, client *vendorapi.Client) *settingsDone {
-	done := &settingsDone{Instance: client.Instance, Changes: []changedOption{}, client: client}
-	current, err := currentSettings(ctx, client)
-	if err != nil {
-		return done.fail(err)
+// read asks for the settings of all instances. Where it fails, that is what became of the instance.
+func read(ctx context.Context, clients []*vendorapi.Client) (all []*settingsDone) {
+	for _, client := range clients {
+		done := &settingsDone{Instance: client.Instance, Changes: []changedOption{}, client: client}
+		var err error
+		if done.current, err = currentSettings(ctx, client); err != nil {
+			done.fail(err)
+		}
+		all = append(all, done)
 	}
-	wanted := s.wanted(current)
+	return all
+}
+
+// checkSwitches refuses a switch that none of the instances has whose settings could be read.
+func (s *settingChange) checkSwitches(all []*settingsDone) error {
+	there := make(vendorapi.Settings)
+	for _, done := range all {
+		maps.Copy(there, done.current)
+	}
+	if len(there) == 0 {
+		return nil // nothing could be read, and so nothing will be set
+	}
+	return s.unknownSwitch(there)
+}
+
+// unknownSwitch says which of the named switches an instance with those settings lacks.
+func (s *settingChange) unknownSwitch(settings vendorapi.Settings) error {
+	switches := settings.Switches()
+	for _, text := range s.switches {
+		if name, _, _ := strings.Cut(text, "="); !slices.Contains(switches, name) {
+			return fmt.Errorf("unknown --switch %q; want one of %s", clip(name), strings.Join(switches, ", "))
+		}
+	}
+	return nil
+}
+
+// change sets the settings of an instance that differ.
+func (s *settingChange) change(ctx context.Context, done *settingsDone) {
+	if done.Outcome == settingsFailed {
+		return
+	}
+	if err := s.unknownSwitch(done.current); err != nil {
+		done.fail(err)
+		return
+	}
+	current, wanted := done.current, s.wanted(done.current)
 	done.wanted = make(vendorapi.Settings)
 	for _, name := range current.Differing(wanted) {
 		done.wanted[name] = wanted[name]
@@ -239,16 +279,15 @@ func (s *settingChange) change(ctx context.Context, client *vendorapi.Client) *s
 		done.Outcome = settingsDryRun
 	default:
 		done.Outcome = settingsSaved
-		if err := insist(ctx, func() error { return client.SetSettings(ctx, done.wanted) }); err != nil {
-			return done.fail(err)
+		if err := insist(ctx, func() error { return done.client.SetSettings(ctx, done.wanted) }); err != nil {
+			done.fail(err)
 		}
 	}
-	return done
 }
 
-// fail says why. The API may have said what it does not take, so the webhookUrlToken is taken out.
+// fail says why. The API may have said what it does not take, so the secrets in it are taken out.
 func (d *settingsDone) fail(err error) *settingsDone {
-	d.Outcome, d.Error = settingsFailed, err.Error()
+	d.Outcome, d.Error = settingsFailed, vendorapi.RedactURLIn(err.Error(), d.wanted.Text(vendorapi.WebhookURL))
 	if _, token, ok := splitToken(d.wanted.Text(vendorapi.WebhookURLToken)); ok {
 		d.Error = strings.ReplaceAll(d.Error, token, notShown)
 	}

@@ -108,7 +108,7 @@ func TestSettingsGet(t *testing.T) {
 	b.begin(`{"webhookUrl":"https://user:secret@old.example.com/hook","webhookUrlToken":"` + oldWebhook + `","stateWebhook":"yes"}`)
 	stdout, stderr := b.run(0, "get", "1101000001")
 	for _, part := range []string{
-		"1101000001\n    webhookUrl                 https://user:xxxxx@old.example.com/hook\n    webhookUrlToken            REDACTED\n    incomingWebhook            no\n",
+		"1101000001\n    webhookUrl                 https://REDACTED@old.example.com/hook\n    webhookUrlToken            REDACTED\n    catalogWebhook             no\n",
 		"    stateWebhook               yes\n",
 	} {
 		if !strings.Contains(stdout, part) {
@@ -129,7 +129,7 @@ func TestSettingsGet(t *testing.T) {
 		t.Fatalf("%q", lines)
 	}
 	var got settingsGot
-	if err := json.Unmarshal([]byte(lines[1]), &got); err != nil || got.Error != "" || got.Settings["webhookUrlToken"] != "" || len(got.Settings) != 15 {
+	if err := json.Unmarshal([]byte(lines[1]), &got); err != nil || got.Error != "" || got.Settings["webhookUrlToken"] != "" || len(got.Settings) != 17 {
 		t.Errorf("%+v, %v", got, err)
 	}
 	stdout, stderr = b.run(1, "get", "--instances", file)
@@ -174,13 +174,81 @@ func TestSettingsSet(t *testing.T) {
 
 	stdout, _ = b.run(0, "set", "1101000001", "--url", "", "--token", "", "--all", "yes", "--switch", "deviceWebhook=no", "--wait", "--format", "json")
 	var done settingsDone
-	if err := json.Unmarshal([]byte(stdout), &done); err != nil || done.Outcome != settingsInForce || done.Error != "" || len(done.Changes) != 12 {
+	if err := json.Unmarshal([]byte(stdout), &done); err != nil || done.Outcome != settingsInForce || done.Error != "" || len(done.Changes) != 14 {
 		t.Errorf("%v: %s", err, stdout)
 	}
 	settings = b.Settings("1101000001")
 	if settings["webhookUrl"] != "" || settings["webhookUrlToken"] != "" || settings["outgoingCallWebhook"] != "yes" || settings["deviceWebhook"] != "no" ||
 		settings["keepOnlineStatus"] != "no" {
 		t.Errorf("%v", settings)
+	}
+}
+
+// TestSettingsSwitches: the switches are those that the instance has, whatever this program knows.
+func TestSettingsSwitches(t *testing.T) {
+	b := newSettingsBench(t)
+	b.Switch("1101000001", "brandNewWebhook", "no")
+	b.Switch("1101000001", "oddWebhook", "https://SECRET")
+	b.Switch("1101000001", "stateWebhook", "")
+	stdout, _ := b.run(0, "get", "1101000001")
+	if !strings.Contains(stdout, "    brandNewWebhook            no\n") || strings.Contains(stdout, "stateWebhook") || strings.Contains(stdout, "SECRET") {
+		t.Error(stdout)
+	}
+	stdout, _ = b.run(0, "set", "1101000001", "--all", "yes", "--wait")
+	if settings := b.Settings("1101000001"); settings["brandNewWebhook"] != "yes" || settings["incomingMessageStatusWebhook"] != "yes" || settings["stateWebhook"] != nil ||
+		settings["keepOnlineStatus"] != "no" {
+		t.Errorf("%v: %s", settings, stdout)
+	}
+
+	// One that no instance has, and one that the other lacks.
+	file := b.file("1101000001 " + apiToken + "\n1101000002 " + otherAPI + "\n")
+	set := b.Calls("setSettings")
+	for _, name := range []string{"incomingWebhok", "oddWebhook", "keepOnlineStatus", "webhookUrl"} {
+		stdout, stderr := b.run(2, "set", "--instances", file, "--all", "no", "--switch", name+"=yes")
+		if stdout != "" || !strings.Contains(stderr, `unknown --switch "`+name+`"; want one of brandNewWebhook, catalogWebhook, deletedMessageWebhook, `) {
+			t.Errorf("%s: stdout %q, stderr %q", name, stdout, stderr)
+		}
+	}
+	if b.Calls("setSettings") != set {
+		t.Error("something is set")
+	}
+	stdout, stderr := b.run(1, "set", "--instances", file, "--switch", "brandNewWebhook=no")
+	if !strings.HasPrefix(stdout, "1101000001  brandNewWebhook: yes -> no\n1101000001  saved;") || strings.Contains(stdout, "1101000002") ||
+		!strings.Contains(stderr, `instance 1101000002: unknown --switch "brandNewWebhook"; want one of catalogWebhook, `) {
+		t.Errorf("stdout %q, stderr %q", stdout, stderr)
+	}
+}
+
+// TestSettingsSecrets: what is secret in a webhookUrl is shown when that is asked for, and never else.
+func TestSettingsSecrets(t *testing.T) {
+	b := newSettingsBench(t)
+	const address = "https://user:SECRET1@old.example.com/hook?token=SECRET2&SECRET3"
+	b.begin(`{"webhookUrl":"` + address + `","webhookUrlToken":"demo-known-token"}`)
+	refuse := func(method, _ string) *standin.Fault {
+		if method == "setSettings" {
+			return &standin.Fault{Status: 400, Body: `{"message":"Validation failed: ` + strings.Replace(address, "old", "new", 1) + ` has SECRET2"}`}
+		}
+		return nil
+	}
+	for _, format := range []string{"text", "json"} {
+		b.Fault(nil)
+		stdout, stderr := b.run(0, "get", "1101000001", "--format", format)
+		b.Fault(refuse)
+		failed, failedErr := b.run(1, "set", "1101000001", "--url", strings.Replace(address, "old", "new", 1), "--format", format)
+		if all := stdout + stderr + failed + failedErr; strings.Contains(all, "SECRET") || strings.Contains(all, "demo-known-token") ||
+			strings.Count(all, "://REDACTED@old.example.com/hook?token=REDACTED") != 2 || strings.Count(all, "://REDACTED@new.example.com/hook?token=REDACTED") != 2 {
+			t.Errorf("%s", all)
+		}
+	}
+	b.Fault(nil)
+	stdout, _ := b.run(0, "get", "1101000001", "--show-secrets")
+	if !strings.Contains(stdout, "webhookUrl                 "+address+"\n    webhookUrlToken            demo-known-token\n") {
+		t.Error(stdout)
+	}
+	stdout, _ = b.run(0, "get", "1101000001", "--show-secrets", "--format", "json")
+	var got settingsGot
+	if err := json.Unmarshal([]byte(stdout), &got); err != nil || got.Settings["webhookUrl"] != address || got.Settings["webhookUrlToken"] != "demo-known-token" {
+		t.Errorf("%v: %s", err, stdout)
 	}
 }
 
@@ -299,8 +367,7 @@ func TestSettingsRefused(t *testing.T) {
 		{[]string{"set", "1101000001", "--token", "$GREEN_API_TOKEN"}, "--token: it begins with $"},
 		{[]string{"set", "1101000001", "--token", webhookTok + " and more"}, "--token: invalid token"},
 		{[]string{"set", "1101000001", "--token", "{env.SETTINGS_TEST_EMPTY}"}, "--token: placeholder {env.SETTINGS_TEST_EMPTY} is not set or empty"},
-		{[]string{"set", "1101000001", "--switch", "incomingWebhok=yes"}, `unknown --switch "incomingWebhok"; want one of incomingWebhook, outgoingWebhook, `},
-		{[]string{"set", "1101000001", "--switch", "stateWebhook"}, "invalid --switch stateWebhook; want stateWebhook=yes or stateWebhook=no"},
+		{[]string{"set", "1101000001", "--switch", "stateWebhook"}, `invalid --switch "stateWebhook"; want NAME=yes or NAME=no`},
 		{[]string{"set", "1101000001", "--switch", "stateWebhook=yes,stateWebhook=no"}, "--switch stateWebhook is both yes and no"},
 		{[]string{"set", "1101000001", "--all", "on"}, `invalid --all "on"; want yes or no`},
 		{[]string{"set", "1101000001", "--all", "no", "--wait-timeout", "0s"}, "invalid --wait-timeout 0s"},

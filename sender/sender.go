@@ -19,6 +19,7 @@ import (
 	"iter"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -131,7 +132,11 @@ type sender struct {
 func newSender(options Options) (*sender, error) {
 	target, err := url.Parse(options.URL)
 	if err != nil || target.Host == "" || target.Scheme != "http" && target.Scheme != "https" {
-		return nil, fmt.Errorf("invalid URL %q; want one such as https://hooks.example.com/green-api/webhook", options.URL)
+		shown := strconv.Quote(options.URL)
+		if strings.ContainsAny(options.URL, "@?#") {
+			shown = "(not shown, there may be a secret in it)"
+		}
+		return nil, fmt.Errorf("invalid URL %s; want one such as https://hooks.example.com/green-api/webhook", shown)
 	}
 	if err := options.complete(); err != nil {
 		return nil, err

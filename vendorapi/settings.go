@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 )
 
 // Settings are an instance's settings by the vendor's names. A value is a string ("yes" and "no"
@@ -17,23 +18,20 @@ const (
 	WebhookURLToken = "webhookUrlToken" //nolint:gosec // a name
 )
 
-// WebhookSwitches are the settings, "yes" or "no", that say which notifications an instance sends.
-// A new instance has all of them at "no" (GREEN-API docs: "SetSettings", read 2026-07, and release
-// notes 5.44.37.12 of 2026-07-30 for the calls).
-var WebhookSwitches = []string{
-	"incomingWebhook",
-	"outgoingWebhook",
-	"outgoingMessageWebhook",
-	"outgoingAPIMessageWebhook",
-	"stateWebhook",
-	"pollMessageWebhook",
-	"incomingBlockWebhook",
-	"incomingCallWebhook",
-	"outgoingCallWebhook",
-	"editedMessageWebhook",
-	"deletedMessageWebhook",
-	"statusInstanceWebhook",
-	"deviceWebhook",
+// switchSuffix ends the names of the settings that say which notifications an instance sends.
+const switchSuffix = "Webhook"
+
+// Switches are the names of the instance's own webhook switches, sorted: every setting whose name ends in
+// Webhook and that is "yes" or "no". Which they are depends on messenger, tariff and version, and the vendor
+// adds to them (GREEN-API docs: "GetSettings", read 2026-07). A new instance has all of them at "no".
+func (s Settings) Switches() (names []string) {
+	for name, value := range s {
+		if strings.HasSuffix(name, switchSuffix) && (value == "yes" || value == "no") {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 // Text returns a setting as text, "" if it is not there.

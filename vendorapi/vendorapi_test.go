@@ -87,10 +87,8 @@ func TestSettings(t *testing.T) {
 	if err != nil || before.Text(WebhookURL) != "" || before.Text("delaySendMessagesMilliseconds") != "500" {
 		t.Fatalf("%v, %v", before, err)
 	}
-	for _, name := range WebhookSwitches {
-		if before.Text(name) != "no" {
-			t.Errorf("%s: %q", name, before.Text(name))
-		}
+	if switches := before.Switches(); len(switches) != 15 || !slices.IsSorted(switches) || !slices.Contains(switches, "catalogWebhook") {
+		t.Errorf("%q", switches)
 	}
 	wanted := Settings{"incomingWebhook": "yes", "delaySendMessagesMilliseconds": 600}
 	if err := c.SetSettings(ctx, wanted); err != nil {

@@ -12,11 +12,11 @@ const (
 	webhookURLToken = "webhookUrlToken" //nolint:gosec // a name
 )
 
-// switches are the settings that are "yes" or "no".
+// switches are the settings that are "yes" or "no" of a new instance.
 var switches = []string{
 	"incomingWebhook", "outgoingWebhook", "outgoingMessageWebhook", "outgoingAPIMessageWebhook", "stateWebhook", "statusInstanceWebhook",
 	"deviceWebhook", "pollMessageWebhook", "incomingBlockWebhook", "incomingCallWebhook", "outgoingCallWebhook", "editedMessageWebhook",
-	"deletedMessageWebhook", "markIncomingMessagesReaded", "markIncomingMessagesReadedOnReply", "keepOnlineStatus",
+	"deletedMessageWebhook", "incomingMessageStatusWebhook", "catalogWebhook", "markIncomingMessagesReaded", "markIncomingMessagesReadedOnReply", "keepOnlineStatus",
 }
 
 // instance is guarded by the Server's lock.

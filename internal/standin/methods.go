@@ -174,7 +174,7 @@ func (s *Server) setSettings(c *call) {
 		return
 	}
 	for name, value := range wanted {
-		if !valid(name, value) {
+		if !s.valid(c.instance, name, value) {
 			c.refuse(fmt.Sprintf("Validation failed. Details: '%s' is not allowed", name))
 			return
 		}
@@ -183,8 +183,8 @@ func (s *Server) setSettings(c *call) {
 	c.answer(map[string]bool{"saveSettings": true})
 }
 
-// valid tells whether there is such a setting, and whether it may have that value.
-func valid(name string, value any) bool {
+// valid reports whether the instance has such a setting, and whether it may have that value.
+func (s *Server) valid(i *instance, name string, value any) bool {
 	text, isText := value.(string)
 	switch name {
 	case webhookURL:
@@ -196,7 +196,10 @@ func valid(name string, value any) bool {
 		delay, isNumber := value.(float64)
 		return isNumber && delay >= 500 && delay <= 86400000
 	}
-	return slices.Contains(switches, name) && (text == "yes" || text == "no")
+	s.mu.Lock()
+	current := i.text(name)
+	s.mu.Unlock()
+	return (current == "yes" || current == "no") && (text == "yes" || text == "no")
 }
 
 func (s *Server) getStateInstance(c *call) {

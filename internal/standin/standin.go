@@ -97,6 +97,17 @@ func (s *Server) Add(id, token string) {
 	s.instances[id] = newInstance(id, token)
 }
 
+// Switch gives an instance a switch, or takes it away (""): which there are depends on messenger and version.
+func (s *Server) Switch(instance, name, value string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	settings := s.known(instance).settings
+	settings[name] = value
+	if value == "" {
+		delete(settings, name)
+	}
+}
+
 // Notify queues a notification, whatever the instance's switches are.
 func (s *Server) Notify(instance string, body []byte) {
 	s.mu.Lock()

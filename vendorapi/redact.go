@@ -1,0 +1,93 @@
+package vendorapi
+
+import (
+	"net/url"
+	"strings"
+)
+
+// redacted stands for a secret.
+const redacted = "REDACTED"
+
+// shortestSecret is how long a part of a URL is that is looked for in other texts: a shorter one is no
+// secret, and would be found everywhere.
+const shortestSecret = 4
+
+// RedactURL is a URL without what may be secret in it: user and password, the values of its query, and its
+// fragment. Of a text that is no URL with a host, which may be a secret itself, nothing is left.
+func RedactURL(text string) string {
+	if text == "" {
+		return ""
+	}
+	parsed, err := url.Parse(text)
+	if err != nil || parsed.Host == "" {
+		return redacted
+	}
+	var shown strings.Builder
+	if parsed.Scheme != "" {
+		shown.WriteString(parsed.Scheme + ":")
+	}
+	shown.WriteString("//")
+	if parsed.User != nil {
+		shown.WriteString(redacted + "@")
+	}
+	shown.WriteString(parsed.Host + parsed.EscapedPath())
+	if parsed.RawQuery != "" {
+		shown.WriteString("?" + eachParameter(parsed.RawQuery, func(string) string { return redacted }))
+	}
+	if parsed.Fragment != "" {
+		shown.WriteString("#" + redacted)
+	}
+	return shown.String()
+}
+
+// eachParameter puts something else in the place of each value of a query. A parameter without a name is
+// all value.
+func eachParameter(query string, put func(value string) string) string {
+	var out strings.Builder
+	for query != "" {
+		parameter, separator := query, ""
+		if end := strings.IndexAny(query, "&;"); end >= 0 {
+			parameter, separator = query[:end], query[end:end+1]
+		}
+		query = query[len(parameter)+len(separator):]
+		name, value, named := strings.Cut(parameter, "=")
+		switch {
+		case named && value != "":
+			out.WriteString(name + "=" + put(value))
+		case !named && parameter != "":
+			out.WriteString(put(parameter))
+		default:
+			out.WriteString(parameter)
+		}
+		out.WriteString(separator)
+	}
+	return out.String()
+}
+
+// RedactURLIn takes a URL, and what may be secret in it, out of a text: the API may quote what it refuses.
+func RedactURLIn(text, address string) string {
+	if address == "" {
+		return text
+	}
+	text = strings.ReplaceAll(text, address, RedactURL(address))
+	parsed, err := url.Parse(address)
+	if err != nil {
+		return text
+	}
+	secrets := []string{parsed.Fragment, parsed.EscapedFragment()}
+	if parsed.User != nil {
+		password, _ := parsed.User.Password()
+		secrets = append(secrets, parsed.User.String(), password, parsed.User.Username())
+	}
+	eachParameter(parsed.RawQuery, func(value string) string {
+		decoded, _ := url.QueryUnescape(value)
+		secrets = append(secrets, value, decoded)
+		return ""
+	})
+	for _, secret := range secrets {
+		if len(secret) >= shortestSecret {
+			text = strings.ReplaceAll(text, secret, redacted)
+		}
+	}
+	return text
+}
