@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/greenapi-community/caddy-green-api/notification"
+	"github.com/greenapi-community/caddy-green-api/vendorapi"
 )
 
 const (
@@ -28,7 +29,8 @@ func checkCommand() *cobra.Command {
 		Short: "Says what would become of a notification's body",
 		Long: `Says what would become of each body: pass, drop or quarantine, and why, with the place of
 each fault. A directory stands for its *.json files, - for the standard input. It also reads what
-'quarantine export' writes.
+'quarantine export' writes, and answers of the HTTP API ({"receiptId":…,"body":{…}}), of which it
+judges the body and says so, with --format json on the standard error.
 
 With --format json it prints one object a line, with file, type, message, instance, outcome,
 reason, and errors, a list of objects with pointer, keyword and message.
@@ -155,7 +157,7 @@ func (c *checker) checkFile(path string) error {
 func (c *checker) printAll(file string, text []byte) error {
 	entries, exported := readExport(text)
 	if !exported {
-		return c.print(c.judge(file, text))
+		return c.printOne(file, text)
 	}
 	for _, entry := range entries {
 		if err := c.print(c.judge(file+":"+entry.ID, entry.body())); err != nil {
@@ -163,6 +165,23 @@ func (c *checker) printAll(file string, text []byte) error {
 		}
 	}
 	return nil
+}
+
+// printOne judges a body, or that of an answer of the HTTP API.
+func (c *checker) printOne(file string, text []byte) error {
+	answer := vendorapi.ParseReceived(text)
+	if answer == nil {
+		return c.print(c.judge(file, text))
+	}
+	note := fmt.Sprintf("an answer of the HTTP API, receiptId %d; judged is its body", answer.ReceiptID)
+	found := c.judge(file, answer.Body)
+	if c.json {
+		fmt.Fprintf(c.stderr, "caddy green-api check: %s: %s\n", file, note)
+		return c.print(found)
+	}
+	err := c.print(found)
+	_, printErr := fmt.Fprintf(c.out, "            %s\n", note)
+	return errors.Join(err, printErr)
 }
 
 // readExport reads what `quarantine export` writes; ok is false for anything else.

@@ -137,6 +137,22 @@ func received(answer []byte) (*Received, error) {
 	return nil, &Error{Method: "receiveNotification", Status: http.StatusOK, Message: "the answer has no receiptId and body"}
 }
 
+// ParseReceived returns the notification of an answer of receiveNotification, or nil if the text is none. A
+// notification itself, which names its typeWebhook, is none whatever else is in it.
+func ParseReceived(text []byte) *Received {
+	var itself struct {
+		Type any `json:"typeWebhook"`
+	}
+	if json.Unmarshal(text, &itself) == nil && itself.Type != nil {
+		return nil
+	}
+	got, err := received(text)
+	if err != nil {
+		return nil
+	}
+	return got
+}
+
 // DeleteNotification takes a notification off the queue. It returns false if it was not there.
 func (c *Client) DeleteNotification(ctx context.Context, receiptID int64) (bool, error) {
 	var answer struct {
