@@ -2,6 +2,7 @@ package greenapi
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -53,6 +54,9 @@ not understood or a file could not be read.`,
 			loaded, err := notification.LoadSchemas(schemas)
 			if err != nil {
 				return usageError(cmd, fmt.Errorf("--schemas: %w", err))
+			}
+			for _, w := range loaded.Warnings() {
+				fmt.Fprintf(cmd.ErrOrStderr(), "caddy green-api check: --schemas: %s: %s: %s\n", printable(w.File), printable(cmp.Or(w.Pointer, "/")), printable(w.Text))
 			}
 			c := &checker{
 				gate: &Validate{

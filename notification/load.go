@@ -55,7 +55,11 @@ func LoadSchemas(dir string) (*Schemas, error) {
 	if err := readDir(dir, docs); err != nil {
 		return nil, err
 	}
-	return compile(docs)
+	s, err := compile(docs)
+	if err == nil {
+		s.warnings = lint(docs)
+	}
+	return s, err
 }
 
 // readDir adds the schemas of a folder to docs.

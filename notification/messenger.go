@@ -12,6 +12,9 @@ import (
 // stands in its $defs, in a schema named "typeInstance=" and that messenger's name in the body.
 const messengerDef = "typeInstance="
 
+// typeInstances are the messengers that there are: WhatsApp (with WABA), MAX and Telegram.
+var typeInstances = []string{"whatsapp", "v3", "telegram"}
+
 // defaultMessenger is whose notification it is where the body does not say: the first messenger, and the
 // only one when bodies were written by hand after the docs.
 const defaultMessenger = "whatsapp"

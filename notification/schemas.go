@@ -36,6 +36,8 @@ type Schemas struct {
 	byLocation map[string]*jsonschema.Schema                        // every schema within them
 	messengers map[*jsonschema.Schema]map[string]*jsonschema.Schema // what a schema adds for a typeInstance
 
+	warnings []Warning
+
 	names *names                       // those that the nodes have numbers of
 	nodes map[*jsonschema.Schema]*node // nil for a schema that is left to the library
 }
@@ -68,6 +70,12 @@ func (s *Schemas) Types() []string {
 // Messages returns the known typeMessages, sorted.
 func (s *Schemas) Messages() []string {
 	return slices.Sorted(maps.Keys(s.messages))
+}
+
+// Warnings are what was found in the files of LoadSchemas' folder that is probably not meant as it says,
+// by file and place.
+func (s *Schemas) Warnings() []Warning {
+	return slices.Clone(s.warnings)
 }
 
 // Validate returns what is wrong with a notification, sorted by pointer and keyword and at most
