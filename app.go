@@ -211,6 +211,7 @@ func (a *App) takeOver() {
 		b.handler.fleet.newest.Store(b.handler)
 	}
 	a.warnOfEmpty200()
+	a.warnOfExactPaths()
 	a.warnOfExposed()
 	quarantineLimit.Store(a.Quarantine.MaxSize)
 	a.operator.alerts.configure(a.Alerts, a.logger)
