@@ -1,6 +1,7 @@
 package greenapi
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -26,5 +27,27 @@ func TestSchemaWarnings(t *testing.T) {
 	if code != 0 || stdout != "pass        -  stateInstanceChanged\n" ||
 		!strings.Contains(stderr, "incomingCall.json: /requiered: no keyword of JSON Schema") || !strings.Contains(stderr, "messageData.textmessage.json: /: the name differs") {
 		t.Errorf("exit code %d, stdout %q, stderr %q", code, stdout, stderr)
+	}
+}
+
+// TestNamesOfTheBody: a schema of one's own looks at members whatever their names are, and no such name
+// reaches the log or an alert, by the drift guard neither.
+func TestNamesOfTheBody(t *testing.T) {
+	dir := t.TempDir()
+	const schema = `{"properties":{"members":{"additionalProperties":{"type":"string"}}}}`
+	if err := os.WriteFile(filepath.Join(dir, "messageData.textMessage.json"), []byte(schema), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	in := newInbox(t, nil)
+	up := newUpstream(t, 200, nil)
+	e := start(t, alerting(in.URL, "", loopback+"validate {\nschemas "+dir+"\n}\nreverse_proxy "+up.address))
+	for i := range driftBreaks {
+		body := strings.Replace(numbered(fmt.Sprint("N", i)), `"messageData":{`, fmt.Sprintf(`"messageData":{"members":{"CANARY Ivan +7900%d":5},`, i), 1)
+		e.post(strings.Replace(body, "1101000001", fmt.Sprint(firstInstance+i%driftInstances), 1))
+	}
+	e.wantRecord("reason", "schema", "pointer", "[/messageData/members/*]", "keyword", "[type]")
+	eventually(t, "alert", func() bool { return strings.Contains(strings.Join(in.all(), ""), "/messageData/members/* type") })
+	if strings.Contains(e.logs.all()+strings.Join(in.all(), ""), "CANARY") {
+		t.Error("a name of the body is in the log or in an alert")
 	}
 }

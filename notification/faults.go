@@ -13,7 +13,8 @@ import (
 // maxFaults bounds what one body can report: an array may hold a fault an element.
 const maxFaults = 100
 
-// Fault is one rule of a schema that a body breaks. No value of the body is in it.
+// Fault is one rule of a schema that a body breaks. No value of the body is in it, and no name that only the
+// body knows: * stands for one.
 type Fault struct {
 	Pointer string `json:"pointer"` // JSON pointer into the body, of the member that is missing or wrong
 	Keyword string `json:"keyword"` // JSON Schema keyword, such as required or type

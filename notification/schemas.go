@@ -37,6 +37,7 @@ type Schemas struct {
 	messengers map[*jsonschema.Schema]map[string]*jsonschema.Schema // what a schema adds for a typeInstance
 
 	warnings []Warning
+	known    map[string]bool // the member names that they list or require
 
 	names *names                       // those that the nodes have numbers of
 	nodes map[*jsonschema.Schema]*node // nil for a schema that is left to the library
@@ -134,7 +135,7 @@ func (s *Schemas) faults(n *Notification) []Fault {
 			faults = append(faults, s.faultsOf(err, "/messageData")...)
 		}
 	}
-	return sortFaults(faults)
+	return s.hideNames(sortFaults(faults), root)
 }
 
 // vendorNames are the member names that the built-in schemas know, each with itself as value.
@@ -208,6 +209,7 @@ func compile(docs map[string]schemaDoc) (s *Schemas, err error) {
 		messages:   make(map[string]*jsonschema.Schema),
 		byLocation: make(map[string]*jsonschema.Schema),
 		messengers: make(map[*jsonschema.Schema]map[string]*jsonschema.Schema),
+		known:      namesKnown(docs),
 		names:      newNames(),
 		nodes:      make(map[*jsonschema.Schema]*node),
 	}
