@@ -9,7 +9,7 @@ import (
 	"go.uber.org/zap"
 )
 
-// warnOfExactPaths tells of blocks behind a matcher of one exact path. GREEN-API prints its URLs with and
+// warnOfExactPaths warns of blocks behind a matcher of one exact path. GREEN-API prints its URLs with and
 // without a slash at the end, and the form that the matcher does not take gets a 404.
 func (a *App) warnOfExactPaths() {
 	for _, b := range a.blocks {

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestSchemaWarnings: what a schema file of one's own probably does not mean is said at load, and by check.
+// TestSchemaWarnings: load and check warn of a schema file that probably does not mean what it says.
 func TestSchemaWarnings(t *testing.T) {
 	dir := t.TempDir()
 	for name, text := range map[string]string{"messageData.textmessage.json": "false", "incomingCall.json": `{"requiered":["from"]}`} {
@@ -31,7 +31,7 @@ func TestSchemaWarnings(t *testing.T) {
 }
 
 // TestNamesOfTheBody: a schema of one's own looks at members whatever their names are, and no such name
-// reaches the log or an alert, by the drift guard neither.
+// reaches the log or an alert, not even by the drift guard.
 func TestNamesOfTheBody(t *testing.T) {
 	dir := t.TempDir()
 	const schema = `{"properties":{"members":{"additionalProperties":{"type":"string"}}}}`

@@ -127,7 +127,7 @@ func (va *Validate) provision(ctx caddy.Context) error {
 		return fmt.Errorf("schemas: %w", err)
 	}
 	for _, w := range va.schemas.Warnings() {
-		ctx.Logger().Warn("a schema file says what is probably not meant", zap.String("file", w.File), zap.String("pointer", w.Pointer), zap.String("found", w.Text))
+		ctx.Logger().Warn("a schema file probably does not mean what it says", zap.String("file", w.File), zap.String("pointer", w.Pointer), zap.String("found", w.Text))
 	}
 	var unknown []string
 	if va.wanted, unknown, err = newWantedSet(va.Accept, va.Drop, va.schemas); err != nil {

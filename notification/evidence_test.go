@@ -53,8 +53,8 @@ func builtinSchemas(t *testing.T) map[string]map[string]any {
 	return docs
 }
 
-// TestEvidence holds every schema to what stands behind it: what is inside a block is checked for the
-// messengers of which there are enough bodies, and for no other.
+// TestEvidence holds every schema to the bodies behind it: it looks inside a block for the messengers of
+// which there are enough, and for no other.
 func TestEvidence(t *testing.T) {
 	envelope := []string{"typeWebhook", "instanceData", "timestamp"}
 	for name, schema := range builtinSchemas(t) {
@@ -139,8 +139,7 @@ func TestEvidenceInDocs(t *testing.T) {
 	}
 }
 
-// TestFewBodies has what is not refused where hardly a body of that messenger is known, and is where
-// enough are.
+// TestFewBodies has faults inside a block that are found only for a messenger of which enough bodies are known.
 func TestFewBodies(t *testing.T) {
 	message := func(messenger, messageData string) string {
 		return `{"typeWebhook":"outgoingMessageReceived","instanceData":{"idInstance":1,"typeInstance":` + messenger + `},"timestamp":1,"idMessage":"",` +

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// Warning is what a schema file of an operator's own probably does not mean as it says it.
+// Warning is a place in a schema file of an operator's own that probably does not mean what it says.
 type Warning struct {
 	File    string
 	Pointer string // JSON pointer into the file; "" for all of it
@@ -33,7 +33,7 @@ var (
 // latestDraft is part of the $schema of the draft that is taken where a file names none.
 const latestDraft = "draft/2020-12/"
 
-// lint looks through the operator's own files for what compiles and is hardly meant.
+// lint looks through the operator's own files for things that compile and are hardly meant.
 func lint(docs map[string]schemaDoc) (all []Warning) {
 	names := slices.Sorted(maps.Keys(docs))
 	for _, name := range names {
@@ -82,7 +82,7 @@ func (l *linter) nameCase(name string, names []string) {
 	}
 }
 
-// messengers finds demands for a messenger that there is not.
+// messengers finds demands for a messenger that does not exist.
 func (l *linter) messengers(schema map[string]any) {
 	for _, messenger := range slices.Sorted(messengersIn(schema)) {
 		if !slices.Contains(typeInstances, messenger) {
@@ -91,7 +91,7 @@ func (l *linter) messengers(schema map[string]any) {
 	}
 }
 
-// schema finds keywords that are none, and format, in a schema and those within it.
+// schema finds keywords that do not exist, and format, in a schema and those within it.
 func (l *linter) schema(v any, pointer string) {
 	schema, ok := v.(map[string]any)
 	if !ok {
@@ -127,7 +127,7 @@ func (l *linter) list(v any, pointer string) {
 	}
 }
 
-// unknown says that a keyword demands nothing, and which may be meant.
+// unknown warns of a keyword that demands nothing, and says which one may be meant.
 func (l *linter) unknown(keyword, pointer string) {
 	if len(l.found) > maxWarnings {
 		l.warn("", "") // it is only counted

@@ -107,6 +107,27 @@ func TestLoadSchemasOverride(t *testing.T) {
 			t.Errorf("got %v", faults)
 		}
 	})
+	t.Run("of one messenger", func(t *testing.T) {
+		for _, text := range []string{
+			`{"$defs":{"typeInstance=telegram":{"required":["status"]}}}`,
+			`{"$id":"https://example.com/a.json","$defs":{"typeInstance=telegram":{"$ref":"#/$defs/b"},"b":{"required":["status"]}}}`,
+			`{"$defs":{"typeInstance=telegram":{"allOf":[{"required":["status"]}]}}}`, // left to the library
+			`{"$defs":{"typeInstance=a/b~c d":{"required":["status"]}}}`,
+		} {
+			s := load(t, folder(t, map[string]string{"incomingCall.json": text}))
+			messenger := "telegram"
+			if strings.Contains(text, "a/b") {
+				messenger = "a/b~c d"
+			}
+			of := strings.Replace(call, `"idInstance":1`, `"idInstance":1,"typeInstance":"`+messenger+`"`, 1)
+			if faults := validate(t, s, of); len(faults) != 1 || faults[0].Pointer != "/status" {
+				t.Errorf("%s: got %v", text, faults)
+			}
+			if faults := validate(t, s, call); faults != nil {
+				t.Errorf("%s: of another: got %v", text, faults)
+			}
+		}
+	})
 	t.Run("true and false", func(t *testing.T) {
 		s := load(t, folder(t, map[string]string{"a.json": "true", "incomingCall.json": "false"}))
 		if faults := validate(t, s, call); len(faults) != 1 || faults[0] != (Fault{"", "false", "must not be there"}) {

@@ -8,8 +8,8 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
-// A schema holds for the notifications of every messenger. What bodies of one messenger only support
-// stands in its $defs, in a schema named "typeInstance=" and that messenger's name in the body.
+// A schema holds for the notifications of every messenger. Its $defs have the demands that bodies of one
+// messenger support, in a schema named "typeInstance=" and that messenger's name in the body.
 const messengerDef = "typeInstance="
 
 // typeInstances are the messengers that there are: WhatsApp (with WABA), MAX and Telegram.
@@ -38,15 +38,24 @@ func messengerPointer(messenger string) string {
 	return u.String()
 }
 
-// addMessenger notes what a schema demands beyond for a messenger.
-func (s *Schemas) addMessenger(schema *jsonschema.Schema, messenger string, more *jsonschema.Schema) {
-	if s.messengers[schema] == nil {
-		s.messengers[schema] = make(map[string]*jsonschema.Schema)
+// addMessengers compiles what else the schema of a file demands for each messenger.
+func (s *Schemas) addMessengers(compiler *jsonschema.Compiler, p *programmer, schema *jsonschema.Schema, docs map[string]schemaDoc, file string) error {
+	for messenger := range messengersIn(docs[file].doc) {
+		more, err := compiler.Compile(schemaURL + file + messengerPointer(messenger))
+		if err != nil {
+			return err
+		}
+		s.index(more)
+		p.node(more)
+		if s.messengers[schema] == nil {
+			s.messengers[schema] = make(map[string]*jsonschema.Schema)
+		}
+		s.messengers[schema][messenger] = more
 	}
-	s.messengers[schema][messenger] = more
+	return nil
 }
 
-// demands are the schema, if there is one, and what it demands beyond for a messenger.
+// demands are the schema, if there is one, and what else it demands for a messenger.
 func (s *Schemas) demands(schema *jsonschema.Schema, messenger string) []*jsonschema.Schema {
 	if schema == nil {
 		return nil
@@ -57,8 +66,8 @@ func (s *Schemas) demands(schema *jsonschema.Schema, messenger string) []*jsonsc
 	return []*jsonschema.Schema{schema}
 }
 
-// meets reports whether the value at a token is as the schema demands of a notification of that messenger;
-// not, if that is left to the library.
+// meets reports whether the value at a token is as the schema demands of a notification of that messenger. It
+// reports false if that is left to the library.
 func (s *Schemas) meets(pass *scan, schema *jsonschema.Schema, messenger []byte, at int) bool {
 	if n := s.nodes[schema]; n == nil || !pass.meets(n, at) {
 		return false

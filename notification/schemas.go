@@ -222,14 +222,8 @@ func compile(docs map[string]schemaDoc) (s *Schemas, err error) {
 		}
 		s.index(schema)
 		p.node(schema)
-		for messenger := range messengersIn(docs[name].doc) {
-			more, err := compiler.Compile(schemaURL + name + messengerPointer(messenger))
-			if err != nil {
-				return nil, compileError(docs, name, err)
-			}
-			s.index(more)
-			p.node(more)
-			s.addMessenger(schema, messenger, more)
+		if err := s.addMessengers(compiler, p, schema, docs, name); err != nil {
+			return nil, compileError(docs, name, err)
 		}
 		what := strings.TrimSuffix(name, ".json")
 		if message, ok := strings.CutPrefix(what, messagePrefix); ok {
@@ -238,12 +232,16 @@ func compile(docs map[string]schemaDoc) (s *Schemas, err error) {
 			s.types[what] = schema
 		}
 	}
+	s.addAliases()
+	return s, nil
+}
+
+func (s *Schemas) addAliases() {
 	for alias, message := range aliases {
 		if s.messages[alias] == nil && s.messages[message] != nil {
 			s.messages[alias] = s.messages[message]
 		}
 	}
-	return s, nil
 }
 
 // compileError names the file that is to blame: a built-in schema fails only for what it refers to.

@@ -12,7 +12,7 @@ const redacted = "REDACTED"
 // secret, and would be found everywhere.
 const shortestSecret = 4
 
-// RedactURL is a URL without what may be secret in it: user and password, the values of its query, and its
+// RedactURL is a URL without the parts that may be secret: user and password, the values of its query, and its
 // fragment. Of a text that is no URL with a host, which may be a secret itself, nothing is left.
 func RedactURL(text string) string {
 	if text == "" {
@@ -64,7 +64,8 @@ func eachParameter(query string, put func(value string) string) string {
 	return out.String()
 }
 
-// RedactURLIn takes a URL, and what may be secret in it, out of a text: the API may quote what it refuses.
+// RedactURLIn takes a URL, and the parts of it that may be secret, out of a text: the API may quote what it
+// refuses.
 func RedactURLIn(text, address string) string {
 	if address == "" {
 		return text
