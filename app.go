@@ -41,7 +41,6 @@ type App struct {
 	operator *operator
 	held     bool // this config's share in the quarantine
 	stop     context.CancelFunc
-	unwiped  bool // entries were deleted, and the file has still bytes of them
 
 	blocks    map[string]block    // by name
 	receives  map[string]*Receive // by instance

@@ -26,29 +26,41 @@ type stopError string
 
 func (e stopError) Error() string { return string(e) }
 
-// expire deletes what is older than max_age, as long as the config runs.
+// expire deletes what is older than max_age, and wipes what deletions left behind, as long as the
+// config runs.
 func (a *App) expire(ctx context.Context) {
 	maxAge := time.Duration(a.Quarantine.MaxAge)
-	if maxAge == 0 {
+	tick := time.Hour
+	if maxAge > 0 {
+		tick = min(max(maxAge/20, 100*time.Millisecond), time.Hour)
+	} else {
 		a.operator.clock.see(time.Now(), largestStep) // for a config that has a max_age
-		return
 	}
-	ticker := time.NewTicker(min(max(maxAge/20, 100*time.Millisecond), time.Hour))
+	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
 	for {
-		now := time.Now()
-		step, doubtful := a.operator.clock.see(now, min(largestStep, maxAge/20))
-		if step != 0 {
-			a.logger.Warn("the clock was set: no quarantine entry is deleted for its age in the next 48 hours, unless Caddy is restarted", zap.Duration("by", step))
-		}
-		if err := a.expireNow(maxAge, now, doubtful); err != nil {
-			a.logger.Error("quarantine entries older than max_age could not be deleted", zap.Error(err))
-		}
+		a.expireTick(maxAge, time.Now())
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
 		}
+	}
+}
+
+func (a *App) expireTick(maxAge time.Duration, now time.Time) {
+	if maxAge == 0 {
+		if err := a.wipeLeft(); err != nil {
+			a.logger.Error("what is left of deleted quarantine entries could not be wiped", zap.Error(err))
+		}
+		return
+	}
+	step, doubtful := a.operator.clock.see(now, min(largestStep, maxAge/20))
+	if step != 0 {
+		a.logger.Warn("the clock was set: no quarantine entry is deleted for its age in the next 48 hours, unless Caddy is restarted", zap.Duration("by", step))
+	}
+	if err := a.expireNow(maxAge, now, doubtful); err != nil {
+		a.logger.Error("quarantine entries older than max_age could not be deleted", zap.Error(err))
 	}
 }
 
@@ -127,12 +139,11 @@ func (a *App) expireNow(maxAge time.Duration, now time.Time, doubtful bool) erro
 		})
 	}
 	if len(old) == 0 {
-		return a.wipe(store)
+		return wipe(store)
 	}
 	deleted, err := store.Delete(old...)
 	if err == nil {
-		a.unwiped = true
-		err = a.wipe(store)
+		err = wipe(store)
 	}
 	if deleted > 0 {
 		a.logger.Warn("quarantine entries deleted, they were older than max_age", zap.Int("count", deleted), zap.Duration("max_age", maxAge))
@@ -140,12 +151,21 @@ func (a *App) expireNow(maxAge time.Duration, now time.Time, doubtful bool) erro
 	return err
 }
 
-// wipe takes what is left of deleted entries out of the file, until that was done once.
-func (a *App) wipe(store *quarantine.Store) error {
-	if !a.unwiped {
+// wipe takes what is left of deleted entries out of the file, if anything is: of a deletion just now,
+// or of one that a kill or a fault of the disk kept from being wiped.
+func wipe(store *quarantine.Store) error {
+	if !store.Stats().WipeDue {
 		return nil
 	}
-	err := store.Scrub()
-	a.unwiped = err != nil
-	return err
+	return store.Scrub()
+}
+
+// wipeLeft is wipe of a quarantine that nothing expires in.
+func (a *App) wipeLeft() error {
+	store, release, err := a.openQuarantine()
+	if err != nil {
+		return err
+	}
+	defer release()
+	return wipe(store)
 }

@@ -86,6 +86,62 @@ func TestMaxAgeNotice(t *testing.T) {
 	}
 }
 
+// TestWipeRetried: what a deletion left behind, because of a kill or of a disk that failed, is wiped
+// at the next occasion, with a max_age and without.
+func TestWipeRetried(t *testing.T) {
+	for _, maxAge := range []time.Duration{0, 24 * time.Hour} {
+		dir := t.TempDir()
+		store, err := quarantine.Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		id, err := store.Put(quarantine.Entry{Body: []byte("SECRET BODY")}, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := store.Delete(id); err != nil {
+			t.Fatal(err)
+		}
+		if err := store.Close(); err != nil { // before anybody has wiped
+			t.Fatal(err)
+		}
+		a := &App{Quarantine: &Quarantine{Path: dir}, operator: new(operator), logger: caddy.Log()}
+		a.expireTick(maxAge, time.Now())
+		raw, err := os.ReadFile(filepath.Join(dir, quarantine.FileName))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bytes.Contains(raw, []byte("SECRET BODY")) {
+			t.Errorf("max_age %s: the file still has what was deleted", maxAge)
+		}
+	}
+}
+
+// TestWipeAtStart: a Caddy that starts wipes what the one before was killed over.
+func TestWipeAtStart(t *testing.T) {
+	config := site(loopback)
+	e := start(t, config)
+	e.post(broken("OLD"))
+	kept := e.kept()
+	store, err := quarantine.Open(e.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Delete(kept[0].ID); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.load(config); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "wiping", func() bool {
+		raw, err := os.ReadFile(filepath.Join(e.dir, quarantine.FileName))
+		return err == nil && !bytes.Contains(raw, []byte(`"OLD"`))
+	})
+}
+
 // TestWallClock: a clock that is set makes the age of everything doubtful, for two days.
 func TestWallClock(t *testing.T) {
 	start := time.Date(1970, 1, 1, 0, 0, 0, 0, time.UTC)

@@ -31,6 +31,7 @@ var (
 	bucketParts   = []byte("parts")   // partKey: part of a body
 	keyFormat     = []byte("format")
 	keyEntries    = []byte("entries")
+	keyWipe       = []byte("wipe") // there from a deletion until Scrub has wiped what it left
 
 	storeFormat = []byte{1}
 )

@@ -21,14 +21,35 @@ func (s *Store) Scrub() error {
 	}
 	defer s.life.RUnlock()
 
+	s.writer <- struct{}{}
+	before := s.deletes
+	<-s.writer
 	for from, more := 0, true; more; from += scrubPages {
 		var err error
 		if more, err = s.scrub(from, from+scrubPages); err != nil {
 			return fmt.Errorf("%s: wiping what is not in use: %w", s.path, err)
 		}
 	}
-	return nil
+	return s.wiped(before)
 }
+
+// wiped takes the note out of the file that something is to be wiped, unless more was deleted since before.
+func (s *Store) wiped(before int) error {
+	s.writer <- struct{}{}
+	defer func() { <-s.writer }()
+	if err := s.ready(); err != nil {
+		return err
+	}
+	if s.deletes != before || !s.Stats().WipeDue {
+		return nil
+	}
+	return s.update(0, func(tx *bolt.Tx) error { return tx.Bucket(bucketStore).Delete(keyWipe) })
+}
+
+// noteWipe notes that something was deleted and is to be wiped.
+func noteWipe(tx *bolt.Tx) error { return tx.Bucket(bucketStore).Put(keyWipe, []byte{1}) }
+
+func wipeDue(tx *bolt.Tx) bool { return tx.Bucket(bucketStore).Get(keyWipe) != nil }
 
 // scrub wipes the free pages from the first to before the end, and reports whether the file has more.
 func (s *Store) scrub(first, end int) (more bool, err error) {

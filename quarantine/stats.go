@@ -15,6 +15,9 @@ type Stats struct {
 	Bytes int64
 	// Size of the file in bytes. It does not shrink; what is not in use is used again.
 	File int64
+	// Reports whether the file still has bytes of deleted entries, which Scrub has yet to wipe. The file itself says so, so
+	// that it is known after a kill, too.
+	WipeDue bool
 }
 
 // Stats says how much the store holds: at once, without reading the file. After Close it says what was last known.
@@ -29,6 +32,7 @@ func (s *Store) measure() {
 		return s.db.View(func(tx *bolt.Tx) error {
 			free := s.db.Stats()
 			st.Entries = int(countEntries(tx)) //nolint:gosec // counted up one by one
+			st.WipeDue = wipeDue(tx)
 			st.Bytes = tx.Size() - int64(free.FreePageN+free.PendingPageN)*int64(s.db.Info().PageSize)
 			return nil
 		})

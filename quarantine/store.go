@@ -62,6 +62,7 @@ type Store struct {
 
 	writable bool // since db was opened; the writer's
 	verified bool // all pages were looked at, and nothing broke since; the writer's
+	deletes  int  // transactions that deleted something; the writer's
 	// The last panic or damage and its time; the writer's. The file is left alone for the time of pause then.
 	broken   error
 	brokenAt time.Time
@@ -192,7 +193,7 @@ func (s *Store) List(after string, limit int) ([]Entry, error) {
 // Delete removes the entries with the given IDs, durably when err is nil, and returns how many there were. It passes over
 // IDs that no entry has. After an error some may be gone: deleted says how many.
 //
-// The file keeps traces of deleted bodies until the room is used again. Scrub wipes them.
+// The file keeps traces of deleted bodies until the room is used again. Scrub wipes them, and Stats says as long that it is due.
 func (s *Store) Delete(ids ...string) (deleted int, err error) {
 	if err := s.begin(); err != nil {
 		return 0, err

@@ -155,10 +155,19 @@ func (s *Store) deleteBatch(ids []string, grow bool) (deleted int, err error) {
 				deleted++
 			}
 		}
+		if deleted == 0 {
+			return nil
+		}
+		if err := noteWipe(tx); err != nil {
+			return err
+		}
 		return addEntries(tx, -deleted)
 	})
 	if err != nil {
 		return 0, err
+	}
+	if deleted > 0 {
+		s.deletes++
 	}
 	return deleted, nil
 }
