@@ -131,7 +131,7 @@ func (f *filter) each(store *quarantine.Store, do func(quarantine.Entry) error) 
 				return nil
 			}
 		}
-		if len(entries) < batch {
+		if len(entries) == 0 {
 			return nil
 		}
 		after = entries[len(entries)-1].ID

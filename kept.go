@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -116,15 +117,20 @@ func (a *App) put(name string, v *visit, end *verdict) (id string, err error) {
 	return store.Put(newEntry(name, v, end), a.Quarantine.MaxSize)
 }
 
+// newEntry is what is kept of a notification. All of it but the body is clipped: lists hold many of
+// these in memory, and the sender chooses how long they are.
 func newEntry(name string, v *visit, end *verdict) quarantine.Entry {
 	entry := quarantine.Entry{
 		Received: v.started, Name: name, Reason: end.reason,
-		Type: v.n.Type, Message: v.n.Message, Instance: v.n.Instance, Chat: v.n.Chat, NotificationID: v.n.ID,
-		Client: v.client, Host: v.r.Host, URI: v.r.RequestURI, Header: make(map[string][]string), Body: v.body,
+		Type: clip(v.n.Type), Message: clip(v.n.Message), Instance: v.n.Instance, Chat: clip(v.n.Chat), NotificationID: clip(v.n.ID),
+		Client: clip(v.client), Host: v.r.Host[:min(len(v.r.Host), maxKeptHost)], URI: clipURI(v.r.RequestURI), Header: make(map[string][]string), Body: v.body,
 	}
 	for _, name := range []string{"Content-Type", "Content-Encoding"} {
-		if values := v.r.Header.Values(name); len(values) > 0 {
-			entry.Header[name] = values
+		for _, value := range v.r.Header.Values(name) {
+			// Two say as much as more. One that is clipped is no JSON type any longer, to whoever reads it.
+			if len(entry.Header[name]) < 2 {
+				entry.Header[name] = append(entry.Header[name], clipTo(value, maxKeptText))
+			}
 		}
 	}
 	if end.syntax != nil {
@@ -132,7 +138,26 @@ func newEntry(name string, v *visit, end *verdict) quarantine.Entry {
 	}
 	entry.Answers = v.answers
 	for _, f := range end.faults {
-		entry.Faults = append(entry.Faults, quarantine.Fault{Pointer: f.Pointer, Keyword: f.Keyword})
+		entry.Faults = append(entry.Faults, quarantine.Fault{Pointer: clipTo(f.Pointer, maxKeptText), Keyword: f.Keyword})
 	}
 	return entry
+}
+
+// Most bytes of what is kept beside a body.
+const (
+	maxKeptHost = 255 // a name of the DNS has no more
+	maxKeptText = 1 << 10
+)
+
+// clipURI bounds a URI. What is left of a longer one is a URI, too: a replay asks for it.
+func clipURI(uri string) string {
+	if len(uri) <= maxKeptText {
+		return uri
+	}
+	path, _, _ := strings.Cut(uri, "?")
+	path = path[:min(len(path), maxKeptText)]
+	if cut := strings.LastIndexByte(path, '%'); cut > len(path)-3 { // in the middle of an escape
+		path = path[:cut]
+	}
+	return path
 }

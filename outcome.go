@@ -269,8 +269,9 @@ func faultFields(end *verdict) []zap.Field {
 }
 
 // clip bounds what a body may write into the log.
-func clip(s string) string {
-	const most = 128
+func clip(s string) string { return clipTo(s, 128) }
+
+func clipTo(s string, most int) string {
 	if len(s) <= most {
 		return s
 	}

@@ -39,6 +39,7 @@ const FileName = "quarantine.db"
 
 const (
 	defaultListLimit = 100
+	listBytes        = 4 << 20 // of heads, in what List returns at once
 	deleteBatch      = 1024
 )
 
@@ -154,7 +155,8 @@ func (s *Store) Get(id string) (Entry, error) {
 }
 
 // List returns up to limit entries (100 if limit is below 1) in the order of their IDs, from the first after the given ID,
-// which need not exist; "" is the beginning. It leaves out their bodies: use Get. Fewer than limit means the end.
+// which need not exist; "" is the beginning. It leaves out their bodies: use Get. There may be fewer, so that those of long
+// heads do not fill the memory: only none means the end.
 //
 // An entry that cannot be read is in the list with its ID only, and err, which then comes with the list, says why.
 func (s *Store) List(after string, limit int) ([]Entry, error) {
@@ -174,8 +176,10 @@ func (s *Store) List(after string, limit int) ([]Entry, error) {
 		if bytes.Equal(k, []byte(after)) {
 			k, v = c.Next()
 		}
-		for ; k != nil && len(list) < limit; k, v = c.Next() {
-			e, _, err := decodeHead(v)
+		size := 0
+		for ; k != nil && len(list) < limit && size < listBytes; k, v = c.Next() {
+			e, rest, err := decodeHead(v)
+			size += len(v) - len(rest)
 			e.ID = string(k)
 			if err != nil {
 				unreadable = append(unreadable, fmt.Errorf("entry %q: %w", e.ID, err))

@@ -159,6 +159,33 @@ func TestList(t *testing.T) {
 	}
 }
 
+// TestListBytes: entries with long heads come in shorter lists, and all of them.
+func TestListBytes(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	const entries = 12
+	for range entries {
+		mustPut(t, s, Entry{NotificationID: strings.Repeat("x", 1<<20)})
+	}
+	found, after := 0, ""
+	for {
+		page, err := s.List(after, entries)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(page) == 0 {
+			break
+		}
+		if len(page) > 5 {
+			t.Errorf("%d MiB at once", len(page))
+		}
+		found += len(page)
+		after = page[len(page)-1].ID
+	}
+	if found != entries {
+		t.Errorf("%d of %d entries", found, entries)
+	}
+}
+
 func TestDelete(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	bodies := map[string][]byte{}

@@ -1,0 +1,46 @@
+package greenapi
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/greenapi-community/caddy-green-api/notification"
+)
+
+// TestEntryClipped: however long the sender makes what is kept beside a body, lists of it are short.
+func TestEntryClipped(t *testing.T) {
+	long := strings.Repeat("\xff", 1<<20)
+	r := &http.Request{Host: strings.Repeat("h", 1<<20), RequestURI: "/hook/" + strings.Repeat("%20", 1<<18) + "?" + long, Header: make(http.Header)}
+	for range 1000 {
+		r.Header.Add("Content-Type", "application/json; charset=utf-8; x="+strings.Repeat("y", 1<<15)+"; charset=utf-16")
+	}
+	v := &visit{r: r, client: long, n: &notification.Notification{Type: long, Message: long, Instance: "1101000001", Chat: long, ID: long}, body: []byte("{}")}
+	end := toQuarantine(reasonSchema)
+	for range 100 { // as many as there are at most
+		end.faults = append(end.faults, notification.Fault{Pointer: "/" + strings.Repeat("p", 1<<15), Keyword: "type"})
+	}
+	entry := newEntry("default", v, end)
+	head, err := json.Marshal(entry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if most := 128 << 10; len(head) > most {
+		t.Errorf("head of %d bytes, want %d at most", len(head), most)
+	}
+	uri, err := url.ParseRequestURI(entry.URI)
+	if err != nil || !strings.HasPrefix(uri.Path, "/hook/ ") || uri.RawQuery != "" {
+		t.Errorf("URI %q: %v", entry.URI, err)
+	}
+	for _, kind := range entry.Header["Content-Type"] {
+		if isJSONType(kind) {
+			t.Errorf("clipped, it has become JSON: %q", kind)
+		}
+	}
+	short := &visit{r: &http.Request{Host: "hooks.example.com", RequestURI: "/hook?a=b", Header: http.Header{"Content-Type": {sentType}}}, n: v.n}
+	if e := newEntry("default", short, end); e.URI != "/hook?a=b" || e.Host != "hooks.example.com" || e.Header["Content-Type"][0] != sentType {
+		t.Errorf("short ones are changed: %+v", e)
+	}
+}
