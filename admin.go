@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"slices"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/caddyserver/caddy/v2"
@@ -27,11 +28,16 @@ func init() {
 //	GET    /green_api/quarantine/ID
 //	DELETE /green_api/quarantine/ID
 //	DELETE /green_api/quarantine?FILTERS            or all=true
-//	POST   /green_api/quarantine/replay?FILTERS     one result a line; recheck=true validates first
+//	POST   /green_api/quarantine/replay?FILTERS     or all=true; one result a line; recheck=true
+//	                                                validates first, to=NAME is for another block
 //
-// FILTERS and options may also be in the body, as in a query. FILTERS are reason, type, message, instance, chat, name, id (each may be repeated, and any of its
-// values will do), since and until (a duration such as 24h, or RFC 3339); and, to take a list in
-// pages, limit and after (an id).
+// FILTERS and options may also be in the body, as in a query, of 1 MiB at most. FILTERS are reason,
+// type, message, instance, chat, name, id (each may be repeated, and any of its values will do), since
+// and until (a duration such as 24h, or RFC 3339); and, to take a list in pages, limit and after (an
+// id). An empty value and a reason that there is not are refused with 400.
+//
+// A line that begins with "error" is neither an entry nor a result: it says which "entry" cannot be
+// read, and others follow; or, without one, why the answer ends early.
 type AdminAPI struct{}
 
 // CaddyModule returns the Caddy module information.
@@ -74,6 +80,11 @@ func adminHandler(methods map[string]adminFunc) caddy.AdminHandler {
 // badRequest is the error of a request that cannot be understood.
 func badRequest(err error) error {
 	return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
+}
+
+// notFound is the error of a request for something that is not there.
+func notFound(err error) error {
+	return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: err}
 }
 
 // status is what /green_api/status shows.
@@ -197,12 +208,47 @@ func (a *App) chosen(r *http.Request, options ...string) (f filter, store *quara
 	return f, store, release, err
 }
 
-// lines writes one JSON object a line.
-func lines(w http.ResponseWriter) func(any) error {
+// answerLines writes one JSON object a line.
+type answerLines struct {
+	mu     sync.Mutex
+	to     http.ResponseWriter
+	encode func(any) error
+	begun  bool
+}
+
+// lineError is a line about something that went wrong behind the first line of an answer. An entry
+// and a result begin with their id, and this never does.
+type lineError struct {
+	Error string `json:"error"`
+	Entry string `json:"entry,omitempty"` // id of the one that could not be read
+}
+
+func lines(w http.ResponseWriter) *answerLines {
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	encoder := json.NewEncoder(w)
 	encoder.SetEscapeHTML(false)
-	return encoder.Encode
+	return &answerLines{to: w, encode: encoder.Encode}
+}
+
+func (l *answerLines) write(line any) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.begun = true
+	return l.encode(line)
+}
+
+// unreadable writes that an entry could not be read. What is behind it can be.
+func (l *answerLines) unreadable(id string, err error) error {
+	return l.write(lineError{err.Error(), id})
+}
+
+// end says why the answer ends early: by its status, if that is not yet on its way.
+func (l *answerLines) end(err error) error {
+	if err == nil || !l.begun {
+		return err
+	}
+	_ = l.write(lineError{Error: err.Error()}) // who asked may be gone
+	return nil
 }
 
 func (a *App) adminList(w http.ResponseWriter, r *http.Request) error {
@@ -212,20 +258,21 @@ func (a *App) adminList(w http.ResponseWriter, r *http.Request) error {
 	}
 	defer release()
 	whole := f.says("body")
-	write := lines(w)
-	return f.each(store, func(e quarantine.Entry) error {
+	answer := lines(w)
+	f.unreadable = answer.unreadable
+	return answer.end(f.each(store, func(e quarantine.Entry) error {
 		if whole {
 			full, err := store.Get(e.ID)
 			if errors.Is(err, quarantine.ErrNotFound) {
 				return nil // deleted meanwhile
 			}
 			if err != nil {
-				return err
+				return answer.unreadable(e.ID, err)
 			}
 			e = full
 		}
-		return write(show(e))
-	})
+		return answer.write(show(e))
+	}))
 }
 
 func (a *App) adminShow(w http.ResponseWriter, r *http.Request) error {
@@ -236,12 +283,18 @@ func (a *App) adminShow(w http.ResponseWriter, r *http.Request) error {
 	defer release()
 	entry, err := store.Get(r.PathValue("id"))
 	if errors.Is(err, quarantine.ErrNotFound) {
-		return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: err}
+		return notFound(err)
 	}
 	if err != nil {
 		return err
 	}
-	return lines(w)(show(entry))
+	return lines(w).write(show(entry))
+}
+
+// deletion is the answer to a DELETE.
+type deletion struct {
+	Deleted int      `json:"deleted"`
+	Missing []string `json:"missing,omitempty"` // ids that were asked for and that no entry has
 }
 
 // adminDelete deletes entries and wipes what the file has left of them.
@@ -261,23 +314,34 @@ func (a *App) adminDelete(w http.ResponseWriter, r *http.Request) error {
 	}); err != nil {
 		return err
 	}
-	deleted, err := store.Delete(ids...)
+	done := deletion{Missing: f.missing(store)}
+	if id := r.PathValue("id"); id != "" && slices.Contains(done.Missing, id) {
+		return notFound(fmt.Errorf("entry %q: %w", id, quarantine.ErrNotFound))
+	}
+	done.Deleted, err = store.Delete(ids...)
 	if err == nil { // also what others deleted before
 		err = store.Scrub()
 	}
 	if err != nil {
-		return fmt.Errorf("%d of %d deleted: %w", deleted, len(ids), err)
+		return fmt.Errorf("%d of %d deleted: %w", done.Deleted, len(ids), err)
 	}
-	a.logger.Info("quarantine entries deleted", deletedFields(f, deleted)...)
-	return lines(w)(map[string]int{"deleted": deleted})
+	a.logger.Info("quarantine entries deleted", deletedFields(f, done.Deleted)...)
+	return lines(w).write(done)
 }
+
+// mostLogged is how many values of a field a record lists.
+const mostLogged = 100
 
 // deletedFields say what was deleted, without the chat that was asked for: it has a phone number.
 func deletedFields(f filter, deleted int) []zap.Field {
 	fields := []zap.Field{zap.Int("count", deleted)}
 	for _, name := range slices.Sorted(maps.Keys(f.values)) {
-		if name != "chat" {
-			fields = append(fields, zap.Strings(name, f.values[name]))
+		switch wanted := slices.Sorted(maps.Keys(f.values[name])); {
+		case name == "chat":
+		case len(wanted) > mostLogged:
+			fields = append(fields, zap.Int(name+"s", len(wanted)))
+		default:
+			fields = append(fields, zap.Strings(name, wanted))
 		}
 	}
 	return fields

@@ -140,13 +140,14 @@ func (a *App) Provision(ctx caddy.Context) error {
 func (a *App) Start() error {
 	shared := holdQuarantine(a.Quarantine.Path)
 	a.held = true
-	if _, err := shared.open(); err != nil {
+	store, err := shared.open()
+	if err != nil {
 		return fmt.Errorf("quarantine: %w", err)
 	}
 	var ctx context.Context
 	ctx, a.stop = context.WithCancel(context.Background())
 	go a.watchSilence(ctx)
-	go a.expire(ctx)
+	go a.expire(ctx, store.Stats().WipeDue)
 	return nil
 }
 

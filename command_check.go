@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -159,12 +160,15 @@ func (c *checker) checkFile(path string) error {
 
 // printAll judges a body, or each of those that `quarantine export` has written.
 func (c *checker) printAll(file string, text []byte) error {
-	entries, exported := readExport(text)
-	if !exported {
+	entries, lacking := splitExport(text)
+	if len(entries) == 0 {
 		return c.printOne(file, text)
 	}
+	for _, trouble := range lacking {
+		c.skip(fmt.Errorf("%s: %s", file, printable(trouble)))
+	}
 	for _, entry := range entries {
-		if err := c.print(c.judge(file+":"+entry.ID, entry.body())); err != nil {
+		if err := c.print(c.judge(file+":"+entry.ID, entry.body(), keptHeader(entry.Entry))); err != nil {
 			return err
 		}
 	}
@@ -175,10 +179,10 @@ func (c *checker) printAll(file string, text []byte) error {
 func (c *checker) printOne(file string, text []byte) error {
 	answer := vendorapi.ParseReceived(text)
 	if answer == nil {
-		return c.print(c.judge(file, text))
+		return c.print(c.judge(file, text, nil))
 	}
 	note := fmt.Sprintf("an answer of the HTTP API, receiptId %d; judged is its body", answer.ReceiptID)
-	found := c.judge(file, answer.Body)
+	found := c.judge(file, answer.Body, nil)
 	if c.json {
 		fmt.Fprintf(c.stderr, "caddy green-api check: %s: %s\n", file, note)
 		return c.print(found)
@@ -188,31 +192,34 @@ func (c *checker) printOne(file string, text []byte) error {
 	return errors.Join(err, printErr)
 }
 
-// readExport reads what `quarantine export` writes; ok is false for anything else.
-func readExport(text []byte) (entries []shownEntry, ok bool) {
+// splitExport reads what `quarantine export` writes, or the admin API, which also says what could not
+// be read. For anything else there are no entries.
+func splitExport(text []byte) (entries []shownEntry, lacking []string) {
 	for line := range bytes.Lines(text) {
-		var entry shownEntry
-		if json.Unmarshal(line, &entry) != nil || entry.ID == "" || entry.Received.IsZero() {
-			return nil, false
+		var entry struct {
+			shownEntry
+			lineError
 		}
-		entries = append(entries, entry)
+		switch err := json.Unmarshal(line, &entry); {
+		case err != nil:
+			return nil, nil
+		case entry.ID != "" && !entry.Received.IsZero():
+			entries = append(entries, entry.shownEntry)
+		case entry.Error != "":
+			lacking = append(lacking, entry.Error)
+		default:
+			return nil, nil
+		}
 	}
-	return entries, len(entries) > 0
+	return entries, lacking
 }
 
-func (c *checker) judge(file string, body []byte) finding {
+// judge judges a body; header is nil if it is not known what it came with.
+func (c *checker) judge(file string, body []byte, header http.Header) finding {
 	found := finding{File: file, Outcome: "pass", Errors: []notification.Fault{}}
-	n, end := new(notification.Notification), (*verdict)(nil)
-	if int64(len(body)) > c.gate.MaxBodySize {
-		end = toQuarantine(reasonTooLarge)
-		end.faults = []notification.Fault{{Keyword: "maxLength", Message: fmt.Sprintf("%d bytes; want at most %d", len(body), c.gate.MaxBodySize)}}
-	} else if n, end = c.gate.parseBody(body); end == nil {
-		var remark *verdict
-		if end, remark = c.gate.judge(n); remark != nil {
-			found.Reason = remark.reason
-		}
-	} else {
-		n = new(notification.Notification)
+	n, end, remark := c.gate.wholly(body, header)
+	if remark != nil {
+		found.Reason = remark.reason
 	}
 	found.Type, found.Message, found.Instance = n.Type, n.Message, n.Instance
 	if end == nil {
@@ -224,6 +231,16 @@ func (c *checker) judge(file string, body []byte) finding {
 		found.Outcome = "drop"
 	} else {
 		c.quarantined = true
+	}
+	switch end.reason {
+	case reasonTooLarge:
+		found.Errors = append(found.Errors, notification.Fault{
+			Keyword: "maxLength", Message: fmt.Sprintf("%d bytes; want at most %d", len(body), c.gate.MaxBodySize),
+		})
+	case reasonEncoding:
+		found.Errors = append(found.Errors, notification.Fault{
+			Keyword: "encoding", Message: "want no Content-Encoding, and one Content-Type: JSON in UTF-8",
+		})
 	}
 	if end.syntax != nil {
 		found.Errors = append(found.Errors, notification.Fault{

@@ -2,6 +2,7 @@ package greenapi
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,7 +12,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
@@ -23,6 +23,8 @@ type quarantineFlags struct {
 	format                   string
 	filter                   map[string]*[]string
 	since, until             string
+
+	troubled bool // something was said to be wrong behind the first line of an answer
 }
 
 func quarantineCommand() *cobra.Command {
@@ -33,8 +35,11 @@ func quarantineCommand() *cobra.Command {
 Caddy's admin API. It finds that as 'caddy reload' does: by --address, or the admin option of --config,
 or on localhost:2019.
 
-Without a filter, a command is about all entries, in the order of their receipt. Of a filter that is
-given several times, any value will do; different filters must all be met.`,
+Without a filter, list and export are about all entries, in the order of their receipt; replay and
+delete want --all for that. Of a filter that is given several times, any value will do; different
+filters must all be met. A filter without a value is refused: an unset variable must not mean all.
+
+An entry that cannot be read is said on the standard error; the others follow, and the exit status is 2.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	subs := []*cobra.Command{quarantineList(), quarantineShow(), quarantineReplay(), quarantineDelete(), quarantineExport()}
@@ -73,9 +78,13 @@ func (q *quarantineFlags) with(cmd *cobra.Command, filters bool) *cobra.Command 
 	return cmd
 }
 
-func (q *quarantineFlags) query() url.Values {
+// query is what the flags ask for.
+func (q *quarantineFlags) query(cmd *cobra.Command) (url.Values, error) {
 	query := make(url.Values)
 	for name, values := range q.filter {
+		if cmd.Flags().Changed(name) && (len(*values) == 0 || slices.Contains(*values, "")) {
+			return nil, usageError(cmd, fmt.Errorf("--%s: %w", name, errEmptyValue))
+		}
 		for _, value := range *values {
 			query.Add(name, value)
 		}
@@ -83,9 +92,31 @@ func (q *quarantineFlags) query() url.Values {
 	for name, value := range map[string]string{"since": q.since, "until": q.until} {
 		if value != "" {
 			query.Set(name, value)
+		} else if cmd.Flags().Changed(name) {
+			return nil, usageError(cmd, fmt.Errorf("--%s: %w", name, errEmptyValue))
 		}
 	}
-	return query
+	return query, nil
+}
+
+// idsAtOnce is how many ids one request names: fewer than the server takes.
+const idsAtOnce = 10_000
+
+// inParts calls do with the query and the ids, as many of them at a time as a request may have.
+func inParts(cmd *cobra.Command, query url.Values, ids []string, do func(url.Values) error) error {
+	if len(ids) == 0 {
+		return do(query)
+	}
+	if slices.Contains(ids, "") {
+		return usageError(cmd, errors.New("an id is empty; want one as list prints it"))
+	}
+	for part := range slices.Chunk(slices.Sorted(slices.Values(ids)), idsAtOnce) { // in the order of receipt
+		query["id"] = part
+		if err := do(query); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // ask makes a request of the admin API and hands each line of the answer to do.
@@ -106,6 +137,9 @@ func (q *quarantineFlags) ask(cmd *cobra.Command, method, path string, query url
 	for {
 		line, err := reader.ReadBytes('\n')
 		if len(line) > 0 && err == nil {
+			if q.isTrouble(cmd, line) {
+				continue
+			}
 			if err := do(line); err != nil {
 				return usageError(cmd, err)
 			}
@@ -118,15 +152,34 @@ func (q *quarantineFlags) ask(cmd *cobra.Command, method, path string, query url
 	}
 }
 
+// isTrouble reports whether a line is about something that went wrong, and says it.
+func (q *quarantineFlags) isTrouble(cmd *cobra.Command, line []byte) bool {
+	var trouble lineError
+	if !bytes.HasPrefix(line, []byte(`{"error":`)) || json.Unmarshal(line, &trouble) != nil {
+		return false
+	}
+	q.troubled = true
+	fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s\n", cmd.CommandPath(), printable(trouble.Error))
+	return true
+}
+
+// finish ends a command that may have met trouble on its way.
+func (q *quarantineFlags) finish(cmd *cobra.Command, err error) error {
+	if q.troubled && (err == nil || errors.Is(err, errFindings)) {
+		return exit(cmd, exitUsage)
+	}
+	return err
+}
+
 // entries is ask for entries.
 func (q *quarantineFlags) entries(cmd *cobra.Command, path string, query url.Values, do func(line []byte, e shownEntry) error) error {
-	return q.ask(cmd, http.MethodGet, path, query, func(line []byte) error {
+	return q.finish(cmd, q.ask(cmd, http.MethodGet, path, query, func(line []byte) error {
 		var e shownEntry
-		if err := json.Unmarshal(line, &e); err != nil {
+		if err := json.Unmarshal(line, &e); err != nil || e.ID == "" {
 			return fmt.Errorf("the admin API says %q", line)
 		}
 		return do(line, e)
-	})
+	}))
 }
 
 func quarantineList() *cobra.Command {
@@ -141,7 +194,10 @@ fault. With --format json it prints an entry a line.`,
 		Example: `  caddy green-api quarantine list --since 24h
   caddy green-api quarantine list --reason schema --instance 1101000001 --format json`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			query := q.query()
+			query, err := q.query(cmd)
+			if err != nil {
+				return err
+			}
 			if limit > 0 {
 				query.Set("limit", strconv.Itoa(limit))
 			}
@@ -149,7 +205,7 @@ fault. With --format json it prints an entry a line.`,
 				query.Set("after", after)
 			}
 			count := 0
-			err := q.entries(cmd, "quarantine", query, func(line []byte, e shownEntry) error {
+			err = q.entries(cmd, "quarantine", query, func(line []byte, e shownEntry) error {
 				count++
 				if q.format == formatJSON {
 					_, err := cmd.OutOrStdout().Write(line)
@@ -231,107 +287,6 @@ func wantID(_ *cobra.Command, args []string) error {
 	return nil
 }
 
-func quarantineReplay() *cobra.Command {
-	q := new(quarantineFlags)
-	var recheck bool
-	cmd := &cobra.Command{
-		Use:   "replay [<id>...]",
-		Short: "Delivers what is kept to the handlers",
-		Long: `Delivers what is kept to the handlers of its green_api block, those of an instance in order, and
-takes out what a handler took. Handlers see the header X-Green-Api-Replay with the entry's id, and a
-token of the config. With --recheck, what still fails its schema stays where it is.
-
-Exit status: 0 if all were delivered, 1 if some were not, 2 if the server could not be asked.`,
-		Example: `  caddy green-api quarantine replay --reason schema --since 24h --recheck
-  caddy green-api quarantine replay 20261121T034150123-0000002a`,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			query := q.query()
-			for _, id := range args {
-				query.Add("id", id)
-			}
-			if recheck {
-				query.Set("recheck", "true")
-			}
-			tally := newReplayTally(cmd)
-			err := q.ask(cmd, http.MethodPost, "quarantine/replay", query, func(line []byte) error {
-				var r replayed
-				if err := json.Unmarshal(line, &r); err != nil {
-					return fmt.Errorf("the admin API says %q", line)
-				}
-				tally.count(r.Outcome)
-				if q.format == formatJSON {
-					_, err := tally.out.Write(line)
-					return err
-				}
-				return tally.print(r)
-			})
-			if err != nil {
-				return err
-			}
-			return tally.close()
-		},
-	}
-	cmd.Flags().BoolVar(&recheck, "recheck", false, "validate first, and keep what still fails")
-	return q.with(cmd, true)
-}
-
-// replayTally counts what became of the entries, and prints it.
-type replayTally struct {
-	out, progress           io.Writer
-	terminal                bool // that the progress is shown on
-	began                   time.Time
-	delivered, failed, kept int
-}
-
-func newReplayTally(cmd *cobra.Command) *replayTally {
-	t := &replayTally{out: cmd.OutOrStdout(), began: time.Now()}
-	t.progress, t.terminal = terminalOf(cmd.ErrOrStderr())
-	return t
-}
-
-func (t *replayTally) count(end string) {
-	switch end {
-	case string(delivered):
-		t.delivered++
-	case outcomeKept:
-		t.kept++
-	default:
-		t.failed++
-	}
-}
-
-func (t *replayTally) String() string {
-	return fmt.Sprintf("%d delivered, %d failed, %d still at fault", t.delivered, t.failed, t.kept)
-}
-
-// print prints a line about one entry. On a terminal, of those that are delivered it shows only how
-// many they are, once that takes long.
-func (t *replayTally) print(r replayed) error {
-	if t.terminal && time.Since(t.began) > time.Second { // a line each would be too many
-		fmt.Fprintf(t.progress, "\r\x1b[K%s", t)
-		if r.Outcome == string(delivered) {
-			return nil
-		}
-		fmt.Fprint(t.progress, "\r\x1b[K")
-	}
-	words := []string{fmt.Sprintf("%-9s", r.Outcome), r.ID, r.Type, r.Instance, r.Reason, r.Error}
-	words = slices.DeleteFunc(words, func(word string) bool { return word == "" })
-	_, err := fmt.Fprintln(t.out, printable(strings.Join(words, "  ")))
-	return err
-}
-
-// close prints the sum.
-func (t *replayTally) close() error {
-	if t.terminal {
-		fmt.Fprint(t.progress, "\r\x1b[K")
-	}
-	fmt.Fprintf(t.progress, "%s in %s\n", t, round(time.Since(t.began)))
-	if t.failed+t.kept > 0 {
-		return errFindings
-	}
-	return nil
-}
-
 func quarantineDelete() *cobra.Command {
 	q := new(quarantineFlags)
 	var all bool
@@ -339,37 +294,63 @@ func quarantineDelete() *cobra.Command {
 		Use:   "delete [<id>...]",
 		Short: "Deletes what is kept, for good",
 		Long: `Deletes entries, and wipes what the file has left of them: no byte of their bodies stays in it. The
-file keeps its size. Wants ids, a filter, or --all.`,
+file keeps its size. Wants ids, a filter, or --all.
+
+Exit status: 0 if it is done, 1 if no entry has one of the ids, 2 if the server could not be asked.`,
 		Example: `  caddy green-api quarantine delete 20261121T034150123-0000002a
   caddy green-api quarantine delete --chat 79001234568@c.us
   caddy green-api quarantine delete --until 720h`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			query := q.query()
-			for _, id := range args {
-				query.Add("id", id)
+			query, err := q.query(cmd)
+			if err != nil {
+				return err
 			}
-			if len(query) == 0 && !all {
+			if len(query)+len(args) == 0 && !all {
 				return usageError(cmd, errors.New("nothing said of what to delete; want ids, a filter, or --all"))
 			}
 			if all {
 				query.Set("all", "true")
 			}
-			return q.ask(cmd, http.MethodDelete, "quarantine", query, func(line []byte) error {
-				var said struct{ Deleted int }
-				if err := json.Unmarshal(line, &said); err != nil {
-					return fmt.Errorf("the admin API says %q", line)
-				}
-				if q.format == formatJSON {
-					_, err := cmd.OutOrStdout().Write(line)
-					return err
-				}
-				_, err := fmt.Fprintf(cmd.OutOrStdout(), "%d deleted\n", said.Deleted)
-				return err
+			var sum deletion
+			err = inParts(cmd, query, args, func(query url.Values) error {
+				return q.ask(cmd, http.MethodDelete, "quarantine", query, sum.take)
 			})
+			if err != nil {
+				return err
+			}
+			return q.finish(cmd, sum.print(cmd, q.format))
 		},
 	}
 	cmd.Flags().BoolVar(&all, "all", false, "delete everything")
 	return q.with(cmd, true)
+}
+
+// take adds the answer to one request.
+func (d *deletion) take(line []byte) error {
+	var said deletion
+	if err := json.Unmarshal(line, &said); err != nil {
+		return fmt.Errorf("the admin API says %q", line)
+	}
+	d.Deleted += said.Deleted
+	d.Missing = append(d.Missing, said.Missing...)
+	return nil
+}
+
+// print prints the sum, and says what was not there.
+func (d *deletion) print(cmd *cobra.Command, format string) error {
+	var err error
+	if format == formatJSON {
+		err = json.NewEncoder(cmd.OutOrStdout()).Encode(d)
+	} else {
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d deleted\n", d.Deleted)
+	}
+	for _, id := range d.Missing {
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s: no entry has the id %s\n", cmd.CommandPath(), printable(id))
+	}
+	if err == nil && len(d.Missing) > 0 {
+		return errFindings
+	}
+	return err
 }
 
 func quarantineExport() *cobra.Command {
@@ -382,7 +363,10 @@ body, or body_base64 if it is not UTF-8. 'caddy green-api check' reads it again.
 		Example: `  caddy green-api quarantine export --since 24h >kept.jsonl
   caddy green-api check --schemas /etc/green-api/schemas kept.jsonl`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			query := q.query()
+			query, err := q.query(cmd)
+			if err != nil {
+				return err
+			}
 			query.Set("body", "true")
 			return q.entries(cmd, "quarantine", query, func(line []byte, _ shownEntry) error {
 				_, err := cmd.OutOrStdout().Write(line)

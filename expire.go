@@ -27,8 +27,8 @@ type stopError string
 func (e stopError) Error() string { return string(e) }
 
 // expire deletes what is older than max_age, and wipes what deletions left behind, as long as the
-// config runs.
-func (a *App) expire(ctx context.Context) {
+// config runs. wipeDue says that there is something to wipe from the start.
+func (a *App) expire(ctx context.Context, wipeDue bool) {
 	maxAge := time.Duration(a.Quarantine.MaxAge)
 	tick := time.Hour
 	if maxAge > 0 {
@@ -38,8 +38,10 @@ func (a *App) expire(ctx context.Context) {
 	}
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
-	for {
-		a.expireTick(maxAge, time.Now())
+	for now := maxAge > 0 || wipeDue; ; now = true {
+		if now {
+			a.expireTick(maxAge, time.Now())
+		}
 		select {
 		case <-ctx.Done():
 			return

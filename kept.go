@@ -143,6 +143,13 @@ func newEntry(name string, v *visit, end *verdict) quarantine.Entry {
 	return entry
 }
 
+// keptReasons are all that a filter can ask for: what is found here, and in notifications on their
+// way to handlers or in a queue.
+var keptReasons = []string{
+	reasonTooLarge, reasonEncoding, reasonMalformed, reasonUnknownType, reasonUnknownMessage, reasonSchema,
+	reasonUndeliverable, "retention", "expired",
+}
+
 // Most bytes of what is kept beside a body.
 const (
 	maxKeptHost = 255 // a name of the DNS has no more

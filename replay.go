@@ -8,9 +8,13 @@ import (
 	"fmt"
 	"hash/maphash"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -32,47 +36,84 @@ type replayed struct {
 	ID       string `json:"id"`
 	Instance string `json:"instance"`
 	Type     string `json:"type"`
-	Outcome  string `json:"outcome"` // delivered, failed, or kept: its body is still at fault
+	Outcome  string `json:"outcome"` // delivered, failed, kept (its body is still at fault) or skipped
 	Reason   string `json:"reason"`
 	Error    string `json:"error,omitempty"`
 }
 
-const outcomeKept = "kept"
+// More ends of a replay, beside those of a notification.
+const (
+	outcomeKept    = "kept"
+	outcomeSkipped = "skipped" // it is of a reason that is replayed only when named
+)
+
+// optionTo is the option that says through which block to replay.
+const optionTo = "to"
+
+const reasonNotFound = "not_found"
+
+// replaying is how to replay.
+type replaying struct {
+	recheck bool
+	to      string // name of a block; "" for the one that an entry came to
+}
 
 // adminReplay delivers entries and takes those out that a handler took.
 func (a *App) adminReplay(w http.ResponseWriter, r *http.Request) error {
-	f, store, release, err := a.chosen(r, "recheck")
+	f, store, release, err := a.chosen(r, "recheck", "all", optionTo)
 	if err != nil {
 		return err
 	}
 	defer release()
-	recheck := f.says("recheck")
-
-	var mu sync.Mutex
-	took := 0
-	write := lines(w)
+	if f.everything() && !f.says("all") {
+		return badRequest(errors.New("nothing said of what to replay; want a filter, or all=true"))
+	}
+	how := replaying{recheck: f.says("recheck"), to: f.options.Get(optionTo)}
+	if _, known := a.blocks[how.to]; how.to != "" && !known {
+		return badRequest(fmt.Errorf("to: the config that runs has no green_api block named %q; want one of %s", how.to, a.blockNames()))
+	}
+	answer := lines(w)
+	f.unreadable = answer.unreadable
 	flusher := http.NewResponseController(w)
+	var took atomic.Bool
 	err = inOrder(r.Context(), &f, store, func(entry quarantine.Entry) {
-		result, ours := a.replay(store, entry.ID, recheck)
-		if !ours {
-			return
+		line, delivered := any(replayed{ID: entry.ID, Instance: entry.Instance, Type: entry.Type, Outcome: outcomeSkipped, Reason: entry.Reason}), false
+		if !f.skips(entry) {
+			line, delivered = a.replay(store, entry.ID, how)
 		}
-		mu.Lock()
-		defer mu.Unlock()
-		_ = write(result) // who asked may be gone; what was begun goes on
-		_ = flusher.Flush()
-		if result.Outcome == string(delivered) {
-			took++
+		if line != nil {
+			_ = answer.write(line) // who asked may be gone; what was begun goes on
+			_ = flusher.Flush()
+		}
+		if delivered {
+			took.Store(true)
 		}
 	})
-	if took > 0 {
+	if took.Load() {
 		err = errors.Join(err, store.Scrub())
 	}
 	if errors.Is(err, context.Canceled) {
 		return nil
 	}
-	return err
+	if err == nil {
+		for _, id := range f.missing(store) {
+			_ = answer.write(replayed{ID: id, Outcome: string(failed), Reason: reasonNotFound, Error: quarantine.ErrNotFound.Error()})
+		}
+	}
+	return answer.end(err)
 }
+
+// skips reports whether an entry is replayed only when its reason or its id is named, and is not: no
+// handler can read such a body, or not every handler in the same way.
+func (f *filter) skips(e quarantine.Entry) bool {
+	switch e.Reason {
+	case reasonMalformed, reasonEncoding, reasonTooLarge:
+		return !f.names("reason", e.Reason) && !f.names("id", e.ID)
+	}
+	return false
+}
+
+func (a *App) blockNames() string { return strings.Join(slices.Sorted(maps.Keys(a.blocks)), ", ") }
 
 // inOrder calls do with each entry that the filter means, several at once, but those of one
 // instance one after the other. It returns when all that was begun is done.
@@ -103,27 +144,28 @@ func inOrder(ctx context.Context, f *filter, store *quarantine.Store, do func(qu
 	return err
 }
 
-// replay delivers one entry. ours is false if another replay has it in hand, or had.
-func (a *App) replay(store *quarantine.Store, id string, recheck bool) (result replayed, ours bool) {
+// replay delivers one entry, and returns the line that says what became of it: nil if another replay
+// has it in hand, or had.
+func (a *App) replay(store *quarantine.Store, id string, how replaying) (line any, took bool) {
 	if _, taken := a.operator.replaying.LoadOrStore(id, nil); taken {
-		return result, false
+		return nil, false
 	}
 	defer a.operator.replaying.Delete(id)
 	entry, err := store.Get(id)
-	if errors.Is(err, quarantine.ErrNotFound) {
+	switch {
+	case errors.Is(err, quarantine.ErrNotFound):
+		return nil, false
+	case err != nil:
+		return lineError{err.Error(), id}, false
+	}
+	result := replayed{ID: id, Instance: entry.Instance, Type: entry.Type, Outcome: string(failed)}
+	b, known := a.blocks[cmp.Or(how.to, entry.Name)]
+	if !known {
+		result.Reason = reasonNoHandler
+		result.Error = fmt.Sprintf("the config that runs has no green_api block named %q; replay it to another one, of %s", entry.Name, a.blockNames())
 		return result, false
 	}
-	result = replayed{ID: id, Instance: entry.Instance, Type: entry.Type, Outcome: string(failed)}
-	if err != nil {
-		result.Reason, result.Error = reasonQuarantine, err.Error()
-		return result, true
-	}
-	b, known := a.blocks[entry.Name]
-	if !known {
-		result.Reason, result.Error = reasonNoHandler, fmt.Sprintf("the config that runs has no green_api block named %q", entry.Name)
-		return result, true
-	}
-	end := b.handler.replay(entry, recheck)
+	end := b.handler.replay(entry, how.recheck)
 	result.Outcome, result.Reason = string(end.outcome), end.reason
 	if end.err != nil {
 		result.Error = end.err.Error()
@@ -131,10 +173,11 @@ func (a *App) replay(store *quarantine.Store, id string, recheck bool) (result r
 	if end.outcome == quarantined || end.outcome == dropped { // by --recheck: no handler got it
 		result.Outcome = outcomeKept
 	}
-	if end.outcome == delivered {
-		if _, err := store.Delete(id); err != nil {
-			result.Error = "delivered, but still in the quarantine: " + err.Error()
-		}
+	if end.outcome != delivered {
+		return result, false
+	}
+	if _, err := store.Delete(id); err != nil {
+		result.Error = "delivered, but still in the quarantine: " + err.Error()
 	}
 	return result, true
 }
@@ -159,11 +202,7 @@ func (h *Handler) replay(entry quarantine.Entry, recheck bool) *verdict {
 
 func (h *Handler) replayEnd(v *visit, entry quarantine.Entry, recheck bool) *verdict {
 	if recheck {
-		n, end := h.Validate.parseBody(entry.Body)
-		if end == nil {
-			end, _ = h.Validate.judge(n)
-		}
-		if end != nil {
+		if _, end, _ := h.Validate.wholly(entry.Body, keptHeader(entry)); end != nil {
 			return end
 		}
 	}
@@ -183,14 +222,21 @@ func (h *Handler) replayEnd(v *visit, entry quarantine.Entry, recheck bool) *ver
 func (h *Handler) replayVisit(entry quarantine.Entry) *visit {
 	v := h.madeVisit(entry.URI, entry.Host, entry.Body)
 	v.body = entry.Body
-	for name, values := range entry.Header {
-		v.r.Header[http.CanonicalHeaderKey(name)] = values
-	}
+	maps.Copy(v.r.Header, keptHeader(entry))
 	if token := h.Auth.headerFor(entry.Instance); token != "" {
 		v.r.Header.Set("Authorization", token)
 	}
 	v.r.Header.Set(replayHeader, entry.ID)
 	return v
+}
+
+// keptHeader is what is kept of the header that an entry came with.
+func keptHeader(entry quarantine.Entry) http.Header {
+	header := make(http.Header)
+	for name, values := range entry.Header {
+		header[http.CanonicalHeaderKey(name)] = values
+	}
+	return header
 }
 
 // madeVisit is one that no request from outside began. Nobody who waits for it can cut it short.

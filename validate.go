@@ -153,15 +153,21 @@ func (va *Validate) read(v *visit) *verdict {
 		return tooLarge()
 	}
 	v.body = body
-	if int64(len(body)) > va.MaxBodySize {
+	return va.wrapping(int64(len(body)), v.r.Header)
+}
+
+// wrapping judges what can be known of a body without a look into it: how long it is, and what its
+// header says it is. A replay and the command check ask it, too.
+func (va *Validate) wrapping(size int64, header http.Header) *verdict {
+	if size > va.MaxBodySize {
 		return toQuarantine(reasonTooLarge)
 	}
 	// An encoded body would pass the schema unseen, and of two content types the handlers may look
 	// at the other.
-	if encoding := v.r.Header.Values("Content-Encoding"); len(encoding) > 1 || len(encoding) == 1 && !strings.EqualFold(encoding[0], "identity") {
+	if encoding := header.Values("Content-Encoding"); len(encoding) > 1 || len(encoding) == 1 && !strings.EqualFold(encoding[0], "identity") {
 		return toQuarantine(reasonEncoding)
 	}
-	if types := v.r.Header.Values("Content-Type"); len(types) > 1 || len(types) == 1 && !isJSONType(types[0]) {
+	if types := header.Values("Content-Type"); len(types) > 1 || len(types) == 1 && !isJSONType(types[0]) {
 		end := toQuarantine(reasonEncoding)
 		end.fields = append(end.fields, zap.String("content_type", clip(strings.Join(types, ", "))))
 		return end
@@ -272,6 +278,18 @@ func (va *Validate) judge(n *notification.Notification) (end, remark *verdict) {
 		return act(va.UnknownMessage, toQuarantine(reasonUnknownMessage))
 	}
 	return nil, nil
+}
+
+// wholly judges a body from without and from within, as the gates do one after the other. What it
+// finds of a body that is not a notification is an empty one.
+func (va *Validate) wholly(body []byte, header http.Header) (n *notification.Notification, end, remark *verdict) {
+	if end = va.wrapping(int64(len(body)), header); end == nil {
+		if n, end = va.parseBody(body); end == nil {
+			end, remark = va.judge(n)
+			return n, end, remark
+		}
+	}
+	return new(notification.Notification), end, nil
 }
 
 // toQuarantine ends the way in the quarantine. What is broken is an ERROR, what is unknown a WARN

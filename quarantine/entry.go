@@ -164,6 +164,17 @@ func newID(received time.Time, seq uint64) string {
 	return fmt.Sprintf("%s%03d-%08x", received.Format("20060102T150405"), received.Nanosecond()/int(time.Millisecond), seq)
 }
 
+// TimeOf returns the time of receipt that an ID of Put's says, to the millisecond; ok is false for anything else.
+func TimeOf(id string) (received time.Time, ok bool) {
+	const seconds = "20060102T150405"
+	if !isID([]byte(id)) {
+		return time.Time{}, false
+	}
+	// Go takes fractions of a second behind a point only.
+	received, err := time.Parse(seconds+".000", id[:len(seconds)]+"."+id[len(seconds):len(seconds)+3])
+	return received, err == nil
+}
+
 // isID tells whether newID could have made it.
 func isID(id []byte) bool {
 	const times = len("20060102T150405000")

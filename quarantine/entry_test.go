@@ -156,3 +156,15 @@ func FuzzEntry(f *testing.F) {
 		}
 	})
 }
+
+// TestTimeOf: an ID says when its entry came, whatever else of it can be read.
+func TestTimeOf(t *testing.T) {
+	if got, ok := TimeOf(newID(testTime, 7)); !ok || !got.Equal(testTime.Truncate(time.Millisecond)) {
+		t.Errorf("got %v, %v", got, ok)
+	}
+	for _, id := range []string{"", "none", "20261121T034150123", "20261399T999999999-00000001"} {
+		if got, ok := TimeOf(id); ok {
+			t.Errorf("%q: got %v", id, got)
+		}
+	}
+}

@@ -1,0 +1,150 @@
+package greenapi
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+func quarantineReplay() *cobra.Command {
+	q := new(quarantineFlags)
+	var recheck, all bool
+	var to string
+	cmd := &cobra.Command{
+		Use:   "replay [<id>...]",
+		Short: "Delivers what is kept to the handlers",
+		Long: `Delivers what is kept to the handlers of its green_api block, those of an instance in order, and
+takes out what a handler took. Handlers see the header X-Green-Api-Replay with the entry's id, and a
+token of the config. With --recheck, what would still be kept if it came now stays where it is. With
+--to it goes to the handlers of another block, for example because its own is no longer there.
+
+Wants ids, a filter, or --all. What is kept as malformed, encoding or too_large is replayed only when
+its id or its reason is named: not every handler reads such a body, or reads the same in it.
+
+Exit status: 0 if all were delivered, 1 if some were not, 2 if the server could not be asked or an
+entry could not be read.`,
+		Example: `  caddy green-api quarantine replay --reason schema --since 24h --recheck
+  caddy green-api quarantine replay --name old-site --to sales
+  caddy green-api quarantine replay 20261121T034150123-0000002a`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			query, err := q.query(cmd)
+			switch {
+			case err != nil:
+				return err
+			case len(query)+len(args) == 0 && !all:
+				return usageError(cmd, errors.New("nothing said of what to replay; want ids, a filter, or --all"))
+			case cmd.Flags().Changed("to") && to == "":
+				return usageError(cmd, fmt.Errorf("--to: %w", errEmptyValue))
+			case to != "":
+				query.Set(optionTo, to)
+			}
+			for name, said := range map[string]bool{"recheck": recheck, "all": all} {
+				if said {
+					query.Set(name, "true")
+				}
+			}
+			tally := newReplayTally(cmd)
+			err = inParts(cmd, query, args, func(query url.Values) error {
+				return q.ask(cmd, http.MethodPost, "quarantine/replay", query, func(line []byte) error {
+					return tally.take(line, q.format)
+				})
+			})
+			if err != nil {
+				return err
+			}
+			return q.finish(cmd, tally.close())
+		},
+	}
+	cmd.Flags().BoolVar(&recheck, "recheck", false, "validate first, and keep what still fails")
+	cmd.Flags().BoolVar(&all, "all", false, "replay everything, but for what is to be named")
+	cmd.Flags().StringVar(&to, "to", "", "name of the green_api block to deliver through, instead of its own")
+	return q.with(cmd, true)
+}
+
+// replayTally counts what became of the entries, and prints it.
+type replayTally struct {
+	out, progress           io.Writer
+	terminal                bool // that the progress is shown on
+	began                   time.Time
+	delivered, failed, kept int
+	skipped                 int
+}
+
+func newReplayTally(cmd *cobra.Command) *replayTally {
+	t := &replayTally{out: cmd.OutOrStdout(), began: time.Now()}
+	t.progress, t.terminal = terminalOf(cmd.ErrOrStderr())
+	return t
+}
+
+// take counts what a line of the answer says, and prints it.
+func (t *replayTally) take(line []byte, format string) error {
+	var r replayed
+	if err := json.Unmarshal(line, &r); err != nil {
+		return fmt.Errorf("the admin API says %q", line)
+	}
+	t.count(r.Outcome)
+	if format == formatJSON {
+		_, err := t.out.Write(line)
+		return err
+	}
+	return t.print(r)
+}
+
+func (t *replayTally) count(end string) {
+	switch end {
+	case string(delivered):
+		t.delivered++
+	case outcomeKept:
+		t.kept++
+	case outcomeSkipped:
+		t.skipped++
+	default:
+		t.failed++
+	}
+}
+
+func (t *replayTally) String() string {
+	return fmt.Sprintf("%d delivered, %d failed, %d still at fault", t.delivered, t.failed, t.kept)
+}
+
+// print prints a line about one entry. On a terminal, of those that are delivered it shows only how
+// many they are, once that takes long.
+func (t *replayTally) print(r replayed) error {
+	if r.Outcome == outcomeSkipped { // close says how many
+		return nil
+	}
+	if t.terminal && time.Since(t.began) > time.Second { // a line each would be too many
+		fmt.Fprintf(t.progress, "\r\x1b[K%s", t)
+		if r.Outcome == string(delivered) {
+			return nil
+		}
+		fmt.Fprint(t.progress, "\r\x1b[K")
+	}
+	words := []string{fmt.Sprintf("%-9s", r.Outcome), r.ID, r.Type, r.Instance, r.Reason, r.Error}
+	words = slices.DeleteFunc(words, func(word string) bool { return word == "" })
+	_, err := fmt.Fprintln(t.out, printable(strings.Join(words, "  ")))
+	return err
+}
+
+// close prints the sum.
+func (t *replayTally) close() error {
+	if t.terminal {
+		fmt.Fprint(t.progress, "\r\x1b[K")
+	}
+	fmt.Fprintf(t.progress, "%s in %s\n", t, round(time.Since(t.began)))
+	if t.skipped > 0 {
+		fmt.Fprintf(t.progress, "%d skipped: malformed, encoding and too_large are replayed only when named, by --reason or id\n", t.skipped)
+	}
+	if t.failed+t.kept > 0 {
+		return errFindings
+	}
+	return nil
+}
