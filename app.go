@@ -71,7 +71,9 @@ type Quarantine struct {
 
 	// Most bytes to occupy. When it is full, notifications that fail their schema or have an
 	// unknown type are delivered all the same, others are answered 503 and stay with the sender;
-	// nothing that is kept is thrown away. Default: 1 GiB.
+	// nothing that is kept is thrown away. Where several instances send, so it is for one whose
+	// bodies have filled a quarter; those that name no instance have a quarter together. Default:
+	// 1 GiB.
 	MaxSize int64 `json:"max_size,omitempty"`
 
 	// Deletes entries that are older, for good: no byte of them stays in the file. The operator is

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
@@ -67,6 +68,7 @@ func (s *sharedQuarantine) open() (*quarantine.Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	store.ShareBy(shareOf)
 	s.store = store
 	return store, nil
 }
@@ -91,8 +93,11 @@ func (h *Handler) keep(v *visit, end *verdict) *verdict {
 		end.fields = append(end.fields, zap.String("quarantine_id", id))
 		return end
 	}
-	if errors.Is(err, quarantine.ErrFull) {
+	switch {
+	case errors.Is(err, quarantine.ErrFull):
 		err = fmt.Errorf("%w: raise max_size or clear it", err)
+	case errors.Is(err, quarantine.ErrShare):
+		err = fmt.Errorf("%w: a quarter of max_size is for what the bodies of one instance cause, or those that name none: raise max_size, or clear it of those", err)
 	}
 	unavailable := &verdict{
 		outcome: failed, reason: reasonQuarantine, status: http.StatusServiceUnavailable, level: zap.ErrorLevel,
@@ -114,7 +119,7 @@ func (a *App) put(name string, v *visit, end *verdict) (id string, err error) {
 	if err != nil {
 		return "", err
 	}
-	return store.Put(newEntry(name, v, end), a.Quarantine.MaxSize)
+	return store.PutShare(newEntry(name, v, end), a.Quarantine.MaxSize, a.maxShare(v.n.Instance, time.Now()))
 }
 
 // newEntry is what is kept of a notification. All of it but the body is clipped: lists hold many of

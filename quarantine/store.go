@@ -64,6 +64,7 @@ type Store struct {
 	writable bool // since db was opened; the writer's
 	verified bool // all pages were looked at, and nothing broke since; the writer's
 	deletes  int  // transactions that deleted something; the writer's
+	shares   shares
 	// The last panic or damage and its time; the writer's. The file is left alone for the time of pause then.
 	broken   error
 	brokenAt time.Time
@@ -107,6 +108,11 @@ func Open(dir string) (*Store, error) {
 // After an error of the disk the store goes on: each Put tries again. Only when the file looks damaged, it is left alone
 // for a minute, and all calls return that error meanwhile.
 func (s *Store) Put(e Entry, maxSize int64) (id string, err error) {
+	return s.PutShare(e, maxSize, 0)
+}
+
+// put keeps e as p says.
+func (s *Store) put(e Entry, p *put) (id string, err error) {
 	if err := s.begin(); err != nil {
 		return "", err
 	}
@@ -116,7 +122,7 @@ func (s *Store) Put(e Entry, maxSize int64) (id string, err error) {
 		e.Received = time.Now()
 	}
 	e.Received = e.Received.UTC()
-	p := &put{received: e.Received, maxSize: max(maxSize, 0), done: make(chan struct{})}
+	p.received = e.Received
 	if p.record, p.parts, err = encodeRecord(e); err != nil {
 		return "", err
 	}

@@ -27,6 +27,10 @@ type put struct {
 	record   []byte
 	parts    [][]byte
 	maxSize  int64
+	maxShare int64
+
+	share      string // that it counts against
+	shareBytes int64  // 0 if it counts against none
 
 	done chan struct{} // closed when id and err are set
 	id   string
@@ -67,15 +71,19 @@ func (s *Store) writeQueue() {
 	s.writeBatch(s.refuseFull(batch))
 }
 
-// refuseFull ends the puts for which there is no room and returns the others.
+// refuseFull ends the puts for which there is no room, or none in their share, and returns the others.
 func (s *Store) refuseFull(batch []*put) []*put {
 	used := s.Stats().Bytes
 	pageSize := int64(s.db.Info().PageSize)
 	fitting := batch[:0:0]
+	pending := make(map[string]int64)
 	for _, p := range batch {
 		need := (p.size()/pageSize + 1) * pageSize
 		if p.maxSize > 0 && used+need+overheadPages*pageSize > p.maxSize {
 			finish([]*put{p}, s.errFull(p))
+			continue
+		}
+		if s.refuseShare(p, pending) {
 			continue
 		}
 		used += need
@@ -105,6 +113,9 @@ func (s *Store) writeBatch(batch []*put) {
 	})
 	switch {
 	case !isMaxSize(err):
+		if err == nil {
+			s.addShares(batch)
+		}
 		finish(batch, err)
 	case len(batch) == 1:
 		finish(batch, s.errFull(batch[0]))
@@ -144,9 +155,13 @@ func (s *Store) deleteBatch(ids []string, grow bool) (deleted int, err error) {
 	if grow {
 		maxSize = 0
 	}
+	freed := make(map[string]int64)
 	err = s.update(maxSize, func(tx *bolt.Tx) error {
 		deleted = 0
 		for _, id := range ids {
+			if share, bytes, counted := s.shareOf(tx, id); counted {
+				freed[share] += bytes
+			}
 			found, err := deleteEntry(tx, id)
 			if err != nil {
 				return err
@@ -169,6 +184,9 @@ func (s *Store) deleteBatch(ids []string, grow bool) (deleted int, err error) {
 	if deleted > 0 {
 		s.deletes++
 	}
+	for share, bytes := range freed {
+		s.changeShare(share, -bytes)
+	}
 	return deleted, nil
 }
 
@@ -181,6 +199,7 @@ func (s *Store) update(maxSize int64, fn func(*bolt.Tx) error) error {
 		s.measure()
 		return err
 	}
+	s.shares.used = nil // nobody knows whether it was written
 	err = fmt.Errorf("%s: %w", s.path, err)
 	panicked := errors.Is(err, errPanic)
 	if panicked {

@@ -1,0 +1,81 @@
+package greenapi
+
+import (
+	"time"
+
+	"github.com/greenapi-community/caddy-green-api/quarantine"
+)
+
+// shares is into how many parts the quarantine is divided: where several instances send, what the
+// bodies of one of them cause fills at most one part. So nobody's faults take the room of another's.
+const shares = 4
+
+// severalFor is for how long an instance that has sent something is one of those that send.
+const severalFor = 24 * time.Hour
+
+// shareOf says whose share of the quarantine an entry counts against. That no handler took a
+// notification is not its sender's doing, and counts against none. Bodies that name no instance have
+// one share together.
+func shareOf(e quarantine.Entry) (instance string, counted bool) {
+	switch e.Reason {
+	case reasonMalformed, reasonEncoding, reasonTooLarge, reasonSchema, reasonUnknownType, reasonUnknownMessage:
+		return e.Instance, true
+	}
+	return "", false
+}
+
+// maxShare is how many bytes one share may have; 0 for no limit, where a single instance sends.
+func (a *App) maxShare(instance string, now time.Time) int64 {
+	if !a.severalSend(instance, now) {
+		return 0
+	}
+	return a.Quarantine.MaxSize / shares
+}
+
+// severalSend reports whether more than one instance sends: those that have sent something of late,
+// those that the config names, and the one that sends now.
+func (a *App) severalSend(instance string, now time.Time) bool {
+	known := newFew(2)
+	known.add(instance)
+	a.operator.seen.recent(now.Add(-severalFor), known.add)
+	for _, b := range a.blocks {
+		if known.full() {
+			break
+		}
+		for _, configured := range b.handler.configuredInstances() {
+			known.add(configured)
+		}
+	}
+	return known.full()
+}
+
+// few is a set of texts that takes no more than a few.
+type few struct {
+	of   map[string]bool
+	most int
+}
+
+func newFew(most int) *few { return &few{make(map[string]bool), most} }
+
+// add adds a text, unless it is empty, and reports whether there is room for more.
+func (f *few) add(text string) bool {
+	if text != "" && !f.full() {
+		f.of[text] = true
+	}
+	return !f.full()
+}
+
+func (f *few) full() bool { return len(f.of) >= f.most }
+
+// recent calls do with each instance that has sent something since then, the last to do so first, until
+// do returns false.
+func (s *seenInstances) recent(since time.Time, do func(instance string) (more bool)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for at := s.oldest.Back(); at != nil; at = at.Prev() {
+		one := at.Value.(*seenInstance)
+		if one.Last.Before(since) || !do(one.Instance) {
+			return
+		}
+	}
+}

@@ -1,0 +1,132 @@
+package greenapi
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/greenapi-community/caddy-green-api/quarantine"
+)
+
+// bulky is a notification of an instance that breaks its schema, with 40 KiB to keep.
+func bulky(instance string) string {
+	return strings.Replace(strings.Replace(broken("BULKY"), "1101000001", instance, 1), "Test Sender", strings.Repeat("x", 40<<10), 1)
+}
+
+// TestShares: where several instances send, what the bodies of one cause fills a quarter of the
+// quarantine, and behaves then as if it were full; nobody else notices.
+func TestShares(t *testing.T) {
+	const a, b = "1101000001", "1101000002"
+	up := newUpstream(t, 200, nil)
+	e := start(t, strings.Replace(site(loopback+"reverse_proxy "+up.address), "quarantine DIR", "quarantine DIR {\nmax_size 2MiB\n}", 1))
+	keep := func(body string, most int) (kept int) {
+		t.Helper()
+		for range most {
+			if status := e.post(body); status != 200 && status != 503 {
+				t.Fatalf("status %d", status)
+			}
+			if e.record().text("outcome") != "quarantined" {
+				break
+			}
+			kept++
+		}
+		return kept
+	}
+	e.post(strings.Replace(textMessage, a, b, 1)) // b sends, too
+	if n := keep(bulky(a), 40); n < 8 || n > 12 {
+		t.Errorf("%d of 40 KiB kept, a quarter of 2 MiB is 12 at most", n)
+	}
+	e.wantRecord("outcome", "delivered", "reason", "quarantine_unavailable", "found", "schema", "instance", a)
+	if text := e.record().text("error"); !strings.Contains(text, "share of the quarantine is full") || !strings.Contains(text, "raise max_size") {
+		t.Errorf("error: %s", text)
+	}
+	e.post(strings.Replace(bulky(a), "incomingMessageReceived", "brandNew", 1))
+	e.wantRecord("outcome", "delivered", "reason", "quarantine_unavailable", "found", "unknown_type")
+
+	// Bodies of which nobody knows the instance have one share together.
+	if n := keep(strings.Repeat("x", 40<<10), 40); n < 8 || n > 12 {
+		t.Errorf("%d malformed of 40 KiB kept", n)
+	}
+	e.wantRecord("outcome", "failed", "reason", "quarantine_unavailable", "status", "503", "found", "malformed")
+
+	if n := keep(bulky(b), 3); n != 3 {
+		t.Errorf("of another instance %d were kept", n)
+	}
+}
+
+// TestShareOf: what a notification's own body causes counts against its instance, and that no handler
+// took it does not.
+func TestShareOf(t *testing.T) {
+	for _, reason := range keptReasons {
+		want := !slices.Contains([]string{"undeliverable", "retention", "expired"}, reason)
+		share, counted := shareOf(quarantine.Entry{Reason: reason, Instance: "1101000001"})
+		if counted != want || counted && share != "1101000001" {
+			t.Errorf("%s: share %q, counted %v", reason, share, counted)
+		}
+	}
+}
+
+// TestSeveralSend: shares are for where several instances send, by what is known of them.
+func TestSeveralSend(t *testing.T) {
+	now := time.Now()
+	for _, test := range []struct {
+		name       string
+		configured []string
+		seen       map[string]time.Duration // how long ago
+		instance   string
+		want       bool
+	}{
+		{"nobody yet", nil, nil, "1", false},
+		{"no instance, of nobody", nil, nil, "", false},
+		{"alone", nil, map[string]time.Duration{"1": 0}, "1", false},
+		{"alone, in the config", []string{"1"}, map[string]time.Duration{"1": time.Minute}, "1", false},
+		{"no instance, of one", nil, map[string]time.Duration{"1": 0}, "", false},
+		{"another", nil, map[string]time.Duration{"1": 0, "2": 23 * time.Hour}, "1", true},
+		{"another, at first", nil, map[string]time.Duration{"2": time.Hour}, "1", true},
+		{"another, long ago", nil, map[string]time.Duration{"1": 0, "2": 25 * time.Hour}, "1", false},
+		{"another, in the config", []string{"2"}, nil, "1", true},
+		{"two in the config", []string{"1", "2"}, nil, "", true},
+		{"no instance, of two", nil, map[string]time.Duration{"1": 0, "2": time.Minute}, "", true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			op := new(operator)
+			for _, instance := range slices.Sorted(maps.Keys(test.seen)) { // the last to send is the last to be added
+				op.seen.add(instance, delivered, now.Add(-test.seen[instance]))
+			}
+			auth := &Auth{set: new(atomic.Pointer[grantSet])}
+			set, err := newGrantSet(nil, tokensOf(test.configured))
+			if err != nil {
+				t.Fatal(err)
+			}
+			auth.set.Store(set)
+			a := &App{operator: op, blocks: map[string]block{"default": {handler: &Handler{Auth: auth}}}}
+			if got := a.severalSend(test.instance, now); got != test.want {
+				t.Errorf("got %v, want %v", got, test.want)
+			}
+		})
+	}
+}
+
+func tokensOf(instances []string) map[string][]string {
+	tokens := make(map[string][]string)
+	for _, instance := range instances {
+		tokens[instance] = []string{"token-of-" + instance}
+	}
+	return tokens
+}
+
+// TestOneInstanceHasAll: where a single one sends, there is nobody to share with.
+func TestOneInstanceHasAll(t *testing.T) {
+	up := newUpstream(t, 200, nil)
+	e := start(t, strings.Replace(site(loopback+"reverse_proxy "+up.address), "quarantine DIR", "quarantine DIR {\nmax_size 2MiB\n}", 1))
+	for i := range 30 {
+		e.post(bulky("1101000001"))
+		e.wantRecord("outcome", "quarantined", "reason", "schema")
+		if t.Failed() {
+			t.Fatalf("after %d", i)
+		}
+	}
+}
