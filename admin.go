@@ -102,6 +102,8 @@ type status struct {
 		MaxBytes int64  `json:"max_bytes"`
 		File     int64  `json:"file_bytes"`
 	} `json:"quarantine"`
+	Outcomes map[outcome]int64 `json:"outcomes"` // how many requests have ended so, over reloads
+
 	Waiting       int             `json:"waiting"`
 	AlertsPending int             `json:"alerts_pending"`
 	ReportOnly    []reportOnly    `json:"report_only"`
@@ -128,7 +130,7 @@ func (a *App) adminStatus(w http.ResponseWriter, _ *http.Request) error {
 	s.Quarantine.Path, s.Quarantine.MaxBytes = a.Quarantine.Path, a.Quarantine.MaxSize
 	s.Quarantine.Entries, s.Quarantine.Bytes, s.Quarantine.File = stats.Entries, stats.Bytes, stats.File
 	s.Waiting, s.AlertsPending, s.Instances = waitingNotifications(), a.operator.alerts.pending(), a.operator.seen.list()
-	s.Receivers = receiverStates()
+	s.Outcomes, s.Receivers = a.operator.totals.counts(), receiverStates()
 	s.Drift, s.ReportOnly = a.operator.drift.turned(), []reportOnly{}
 	for _, name := range slices.Sorted(maps.Keys(a.blocks)) {
 		h := a.blocks[name].handler

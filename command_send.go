@@ -39,6 +39,11 @@ everything behind it waits.
 Without --body it sends the built-in examples, which have invented values: one of every type and
 message type, each with an id of its own. With --body it sends files as they are.
 
+A 200 is also the answer to what goes into the quarantine. How many of the acknowledged ones were
+delivered and how many quarantined is what the edge's admin API has counted meanwhile: that at
+--admin, or, if the URL is on this machine, that on localhost:2019. With --format json these are
+delivered and quarantined, null if it is not known.
+
 Exit status: 0 if all are acknowledged, 1 if some are not, 2 if the command was not understood. With
 Ctrl-C it stops and says how far it came.`,
 		Example: `  caddy green-api send http://127.0.0.1:8080/green-api/webhook --token demo-token
@@ -62,6 +67,7 @@ type sendFlags struct {
 	options sender.Options
 	plan    sendPlan
 	format  string
+	admin   string
 }
 
 // with adds the flags to the command.
@@ -79,6 +85,7 @@ func (s *sendFlags) with(cmd *cobra.Command) *cobra.Command {
 	flags.IntVar(&s.options.Attempts, "attempts", 0, "after which a notification is given up; 0 is after 24 hours")
 	flags.BoolVar(&s.options.NewConnections, "new-connections", false, "open a connection for each attempt")
 	flags.BoolVar(&s.options.Insecure, "insecure", false, "take any TLS certificate")
+	flags.StringVar(&s.admin, "admin", "", "address of the edge's admin API, as localhost:2019 or unix//run/caddy/admin.sock")
 	flags.StringVar(&s.format, "format", formatText, "of the summary, text or json")
 	return cmd
 }
@@ -86,10 +93,15 @@ func (s *sendFlags) with(cmd *cobra.Command) *cobra.Command {
 // run sends what is planned, and prints the summary.
 func (s *sendFlags) run(cmd *cobra.Command, url string) error {
 	queues, err := s.check()
+	if err == nil {
+		err = checkAdmin(cmd, s.admin)
+	}
 	if err != nil {
 		return usageError(cmd, err)
 	}
+	ending := watchEnds(url, s.admin)
 	watch := newProgress(cmd.ErrOrStderr(), s.plan.total(), s.options.Pause)
+	watch.asIs = s.plan.asIs
 	s.options.URL, s.options.OnAttempt = url, watch.attempt
 	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -98,7 +110,11 @@ func (s *sendFlags) run(cmd *cobra.Command, url string) error {
 	if err != nil {
 		return usageError(cmd, err)
 	}
-	if err := printReport(cmd.OutOrStdout(), report, s.plan.total(), s.format); err != nil {
+	how := ending.end(report.Acknowledged, s.plan.instanceIDs())
+	if s.admin != "" && !how.known && s.format == formatJSON { // a null does not say why
+		_ = how.print(cmd.ErrOrStderr())
+	}
+	if err := printReport(cmd.OutOrStdout(), report, how, s.plan.total(), s.format); err != nil {
 		return err
 	}
 	if report.Acknowledged < s.plan.total() {
@@ -155,11 +171,14 @@ func (p *sendPlan) queues() ([]sender.Queue, error) {
 	}
 	queues := make([]sender.Queue, p.instances)
 	for i := range queues {
-		id := strconv.Itoa(firstInstance + i)
+		id := instanceID(i)
 		queues[i] = sender.Queue{Instance: id, Notifications: p.notifications(id)}
 	}
 	return queues, nil
 }
+
+// instanceID is the id of the nth instance that send plays.
+func instanceID(n int) string { return strconv.Itoa(firstInstance + n) }
 
 // load reads the files, or takes the examples of the types that are asked for.
 func (p *sendPlan) load() error {
@@ -273,6 +292,8 @@ type sendSummary struct {
 	Lost           int            `json:"lost"`
 	Unfinished     int            `json:"unfinished"`
 	Resent         int            `json:"resent"`
+	Delivered      *int           `json:"delivered"` // of the acknowledged ones; null if it is not known
+	Quarantined    *int           `json:"quarantined"`
 	Answers        map[string]int `json:"answers"`
 	StalledSeconds float64        `json:"stalled_seconds"`
 	LongestStall   float64        `json:"longest_stall_seconds"`
@@ -281,13 +302,17 @@ type sendSummary struct {
 	Seconds        float64        `json:"seconds"`
 }
 
-func printReport(out io.Writer, r *sender.Report, total int, format string) error {
+func printReport(out io.Writer, r *sender.Report, how ends, total int, format string) error {
 	if format == formatJSON {
-		return json.NewEncoder(out).Encode(sendSummary{
+		summary := sendSummary{
 			Notifications: total, Sent: r.Sent, Acknowledged: r.Acknowledged, Lost: r.Lost, Unfinished: r.Unfinished, Resent: r.Resent, Answers: r.Answers,
 			StalledSeconds: r.Stalled.Seconds(), LongestStall: r.LongestStall.Seconds(),
 			P50: r.Quantile(0.5).Seconds(), P99: r.Quantile(0.99).Seconds(), Seconds: r.Took.Seconds(),
-		})
+		}
+		if how.known {
+			summary.Delivered, summary.Quarantined = &how.delivered, &how.quarantined
+		}
+		return json.NewEncoder(out).Encode(summary)
 	}
 	var answers []string
 	for _, status := range slices.Sorted(maps.Keys(r.Answers)) {
@@ -297,11 +322,14 @@ func printReport(out io.Writer, r *sender.Report, total int, format string) erro
 	if r.Unfinished > 0 {
 		unfinished = fmt.Sprintf("%d unfinished, %d not sent behind them, ", r.Unfinished, total-r.Sent)
 	}
-	_, err := fmt.Fprintf(out, `%d of %d sent, %d acknowledged, %d lost, %s%d re-sent in %s
-answers by status: %s
-stalled %s in all, %s at most
-`,
-		r.Sent, total, r.Acknowledged, r.Lost, unfinished, r.Resent, round(r.Took), strings.Join(answers, ", "), round(r.Stalled), round(r.LongestStall))
+	_, err := fmt.Fprintf(out, "%d of %d sent, %d acknowledged, %d lost, %s%d re-sent in %s\n",
+		r.Sent, total, r.Acknowledged, r.Lost, unfinished, r.Resent, round(r.Took))
+	if err == nil && r.Acknowledged > 0 {
+		err = how.print(out)
+	}
+	if err == nil {
+		_, err = fmt.Fprintf(out, "answers by status: %s\nstalled %s in all, %s at most\n", strings.Join(answers, ", "), round(r.Stalled), round(r.LongestStall))
+	}
 	if err == nil && r.Acknowledged > 0 {
 		_, err = fmt.Fprintf(out, "from first attempt to 200: p50 %s, p99 %s, at most %s\n",
 			round(r.Quantile(0.5)), round(r.Quantile(0.99)), round(r.Quantile(1)))

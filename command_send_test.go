@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
+
 	"github.com/greenapi-community/caddy-green-api/notification"
 )
 
@@ -142,6 +144,101 @@ func TestSendText(t *testing.T) {
 		if !strings.Contains(stdout, part) {
 			t.Errorf("lacks %q:\n%s", part, stdout)
 		}
+	}
+}
+
+// TestSendNamesInstance: a failure of a file is one of the instance that the file names.
+func TestSendNamesInstance(t *testing.T) {
+	dir := t.TempDir()
+	for name, body := range map[string]string{"other.json": strings.Replace(stateChanged, "1101000001", "7103000009", 1), "odd.json": "no JSON"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(body), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	up := newUpstream(t, 503, nil)
+	_, stderr, code := runCommand(t, dir, "", "green-api", "send", up.URL, "--body", ".", "--attempts", "1")
+	if want := "503, given up: odd.json\n503, given up: other.json of 7103000009\n"; code != 1 || stderr != want {
+		t.Errorf("exit code %d, stderr %q, want %q", code, stderr, want)
+	}
+}
+
+// TestSendEnds: a 200 may be one of the quarantine's, and send says how many are.
+func TestSendEnds(t *testing.T) {
+	up := newUpstream(t, 200, nil)
+	config, admin := withAdmin(t, site(loopback+"validate {\nmax_body_size 2KiB\ndrop deviceInfo\n}\nreverse_proxy "+up.address))
+	e := start(t, config)
+	dir := t.TempDir()
+	for name, body := range map[string]string{
+		"good.json": textMessage, "bad.json": broken("BAD"), "odd.json": "no JSON", "big.json": textMessage + strings.Repeat(" ", 2<<10),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(body), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	send := func(args ...string) (stdout, stderr string, code int) {
+		t.Helper()
+		return runCommand(t, dir, "", append([]string{"green-api", "send", e.url, "--token", testToken, "--attempts", "1"}, args...)...)
+	}
+	for _, test := range []struct {
+		args                   string
+		delivered, quarantined int
+		line                   string
+	}{
+		{"--type incomingCall --count 3", 3, 0, "of those, 3 delivered, 0 quarantined\n"},
+		{"--type deviceInfo --count 2", 0, 0, "of those, 0 delivered, 0 quarantined, 2 dropped\n"},
+		{"--body good.json --body bad.json", 1, 1, "of those, 1 delivered, 1 quarantined; see 'caddy green-api quarantine list'\n"},
+		{"--body .", 1, 3, "of those, 1 delivered, 3 quarantined; see"}, // the edge knows no instance of two
+		{"--body big.json", 0, 1, "of those, 0 delivered, 1 quarantined; see"},
+	} {
+		args := append(strings.Fields(test.args), "--admin", admin)
+		stdout, stderr, code := send(append(args, "--format", "json")...)
+		s := summaryOf(t, stdout)
+		if code != 0 || stderr != "" || s.Delivered == nil || s.Quarantined == nil || *s.Delivered != test.delivered || *s.Quarantined != test.quarantined {
+			t.Errorf("%s: exit code %d, %s, %s", test.args, code, stdout, stderr)
+		}
+		if stdout, _, _ := send(args...); !strings.Contains(stdout, test.line) {
+			t.Errorf("%s: lacks %q: %s", test.args, test.line, stdout)
+		}
+	}
+
+	// What cannot be known is not guessed.
+	free := "127.0.0.1:" + freePort(t)
+	stdout, stderr, code := send("--type", "incomingCall", "--admin", free, "--format", "json")
+	if s := summaryOf(t, stdout); code != 0 || s.Delivered != nil || s.Quarantined != nil || !strings.Contains(stderr, "is not known: admin API on "+free) {
+		t.Errorf("without an admin API: exit code %d, %s, %s", code, stdout, stderr)
+	}
+	if stdout, _, code := send("--type", "incomingCall", "--admin", free); code != 0 || !strings.Contains(stdout, "is not known: admin API on "+free) {
+		t.Errorf("without an admin API: exit code %d, %s", code, stdout)
+	}
+	other := newUpstream(t, 200, nil) // it is not behind this admin API
+	stdout, _, code = runCommand(t, dir, "", "green-api", "send", other.URL, "--type", "incomingCall", "--admin", admin)
+	if code != 0 || !strings.Contains(stdout, "does not add up") {
+		t.Errorf("another server: exit code %d, %s", code, stdout)
+	}
+	foreign := newUpstream(t, 200, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "{}") })
+	if stdout, _, code := send("--type", "incomingCall", "--admin", foreign.address); code != 0 || !strings.Contains(stdout, "counts no outcomes") {
+		t.Errorf("something else than an admin API: exit code %d, %s", code, stdout)
+	}
+	if _, stderr, code := send("--admin", ""); code != 2 || !strings.Contains(stderr, "--admin: empty") {
+		t.Errorf("empty: exit code %d, %s", code, stderr)
+	}
+}
+
+// TestSendAsks: without --admin, only an edge on this machine is asked.
+func TestSendAsks(t *testing.T) {
+	for target, want := range map[string]bool{
+		"http://127.0.0.1:8080/x": true, "http://localhost/x": true, "http://LOCALHOST:80": true, "https://[::1]:8443/": true, "http://127.9.9.9": true,
+		"http://[::ffff:127.0.0.1]/": true, "https://hooks.example.com/": false, "http://10.0.0.1/": false, "http://localhost.example.com/": false, "%": false,
+	} {
+		if got := onLoopback(target); got != want {
+			t.Errorf("%s: %v, want %v", target, got, want)
+		}
+	}
+	if got := watchEnds("https://hooks.example.com/", "").end(1, nil); got.known || got.why != errNobodyAsked {
+		t.Errorf("%+v", got)
+	}
+	if got := watchEnds("http://127.0.0.1:1/", "").address; got != caddy.DefaultAdminListen {
+		t.Errorf("asks %q", got)
 	}
 }
 

@@ -20,6 +20,7 @@ type operator struct {
 	clock  wallClock
 	silent silentInstances
 	drift  driftDesk
+	totals totals
 
 	replaying sync.Map // of quarantine ids: those in hand
 }

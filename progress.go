@@ -20,6 +20,7 @@ type progress struct {
 	terminal bool
 	total    int
 	pause    time.Duration
+	asIs     bool // bodies are files, of whatever instance they name
 
 	mu                         sync.Mutex
 	sent, acknowledged, resent int
@@ -82,7 +83,14 @@ func (p *progress) attempt(a sender.Attempt) {
 	} else {
 		what += ", given up"
 	}
-	p.trouble = fmt.Sprintf("%s: %s of %s", what, a.Notification.Name, a.Instance)
+	p.trouble = what + ": " + a.Notification.Name
+	instance := a.Instance
+	if p.asIs {
+		instance = instanceIn(a.Notification.Body)
+	}
+	if instance != "" {
+		p.trouble += " of " + instance
+	}
 	p.troubles++
 	if p.terminal || p.troubles > mostTroubles {
 		return

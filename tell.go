@@ -17,6 +17,7 @@ import (
 func (h *Handler) tell(v *visit, said *verdict) {
 	h.count(v, said)
 	op := h.app.operator
+	op.totals.add(said.outcome)
 	if v.n.Instance != "" && said.outcome != refused {
 		op.seen.add(v.n.Instance, said.outcome, v.started)
 	}

@@ -51,6 +51,9 @@ import (
 //	fails open when a file is missing         TestProvisionRefuses
 //	a header that marks a replay              TestTrapReplayHeader
 //	tokens in logs, alerts, answers           TestSecrets
+//	a quarantine filled for others            TestShares, TestEntryClipped
+//	a replay of what the gates would keep     TestRecheck, TestReplayNamed
+//	deleted bodies that stay in the file      TestWipeRetried, TestMaxAge, TestQuarantineCommands
 
 // witness is a handler that sees all that comes to it, be it a connection and no more.
 type witness struct {

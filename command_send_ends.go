@@ -1,0 +1,200 @@
+package greenapi
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/spf13/cobra"
+
+	"github.com/greenapi-community/caddy-green-api/notification"
+)
+
+// edgeCounts is what send wants to know of /green_api/status.
+type edgeCounts struct {
+	Outcomes  map[outcome]int64 `json:"outcomes"`
+	Instances []struct {
+		Instance string            `json:"instance"`
+		Outcomes map[outcome]int64 `json:"outcomes"`
+	} `json:"instances"`
+}
+
+// ends is how the notifications have ended that were acknowledged, as far as the edge's admin API can
+// say: the sender itself sees a 200 either way.
+type ends struct {
+	known                           bool
+	delivered, quarantined, dropped int
+	why                             error // of what is not known
+}
+
+// endWatch asks the admin API before and after.
+type endWatch struct {
+	address string
+	before  edgeCounts
+	err     error // why there is nothing to compare with
+}
+
+var (
+	errNobodyAsked = errors.New("--admin ADDRESS asks the edge's admin API")
+	errOthersCame  = errors.New("what the admin API has counted does not add up to it: other notifications came at the same time, some came twice, or it is the admin API of another server")
+)
+
+// watchEnds begins to watch how what is sent to the URL will end. Without an address, the admin API is
+// asked where Caddy has it by default, if the URL is on this machine.
+func watchEnds(target, address string) *endWatch {
+	if address == "" && !onLoopback(target) {
+		return &endWatch{err: errNobodyAsked}
+	}
+	w := new(endWatch)
+	if w.address, w.err = caddycmd.DetermineAdminAPIAddress(address, nil, "", ""); w.err == nil {
+		w.before, w.err = w.counts()
+	}
+	return w
+}
+
+// onLoopback reports whether a URL is on this machine.
+func onLoopback(target string) bool {
+	u, err := url.Parse(target)
+	if err != nil {
+		return false
+	}
+	addr, err := netip.ParseAddr(u.Hostname())
+	return err == nil && addr.Unmap().IsLoopback() || strings.EqualFold(u.Hostname(), "localhost")
+}
+
+// adminPatience is how long send waits for the admin API, twice.
+const adminPatience = 5 * time.Second
+
+// counts asks for the numbers of now.
+func (w *endWatch) counts() (edgeCounts, error) {
+	type answer struct {
+		counts edgeCounts
+		err    error
+	}
+	got := make(chan answer, 1)
+	go func() { // it knows no time-out
+		var a answer
+		a.counts, a.err = askCounts(w.address)
+		got <- a
+	}()
+	select {
+	case a := <-got:
+		if a.err != nil {
+			a.err = fmt.Errorf("admin API on %s: %w; --admin says where it is", w.address, a.err)
+		}
+		return a.counts, a.err
+	case <-time.After(adminPatience):
+		return edgeCounts{}, fmt.Errorf("admin API on %s: no answer within %s; --admin says where it is", w.address, adminPatience)
+	}
+}
+
+func askCounts(address string) (counts edgeCounts, err error) {
+	response, err := caddycmd.AdminAPIRequest(address, http.MethodGet, "/green_api/status", make(http.Header), nil)
+	if err != nil {
+		return counts, err
+	}
+	defer response.Body.Close()
+	if err := json.NewDecoder(io.LimitReader(response.Body, 64<<20)).Decode(&counts); err != nil || counts.Outcomes == nil {
+		return counts, errors.New("its /green_api/status counts no outcomes")
+	}
+	return counts, nil
+}
+
+// end says how the acknowledged notifications have ended, which are of these instances; of none if
+// not all of them name one.
+func (w *endWatch) end(acknowledged int, instances map[string]bool) ends {
+	if w.err != nil {
+		return ends{why: w.err}
+	}
+	after, err := w.counts()
+	if err != nil {
+		return ends{why: err}
+	}
+	// What others send meanwhile is in the sums. The bodies that the edge knew no instance of are not
+	// among those of instances.
+	for _, e := range []ends{endsBetween(w.before.of(instances), after.of(instances)), endsBetween(w.before.Outcomes, after.Outcomes)} {
+		if e.delivered+e.quarantined+e.dropped == acknowledged {
+			e.known = true
+			return e
+		}
+	}
+	return ends{why: errOthersCame}
+}
+
+// of sums the outcomes of some instances.
+func (c edgeCounts) of(instances map[string]bool) map[outcome]int64 {
+	sum := make(map[outcome]int64)
+	for _, seen := range c.Instances {
+		if instances[seen.Instance] {
+			for end, n := range seen.Outcomes {
+				sum[end] += n
+			}
+		}
+	}
+	return sum
+}
+
+func endsBetween(before, after map[outcome]int64) ends {
+	since := func(end outcome) int { return int(after[end] - before[end]) }
+	return ends{delivered: since(delivered), quarantined: since(quarantined), dropped: since(dropped)}
+}
+
+// print says it in a line.
+func (e ends) print(out io.Writer) error {
+	if !e.known {
+		_, err := fmt.Fprintf(out, "how many of those were delivered and how many quarantined is not known: %v\n", e.why)
+		return err
+	}
+	line := fmt.Sprintf("of those, %d delivered, %d quarantined", e.delivered, e.quarantined)
+	if e.dropped > 0 {
+		line += fmt.Sprintf(", %d dropped", e.dropped)
+	}
+	if e.quarantined > 0 {
+		line += "; see 'caddy green-api quarantine list'"
+	}
+	_, err := fmt.Fprintln(out, line)
+	return err
+}
+
+// instanceIDs are the instances that the planned notifications name; none if one of them names none.
+func (p *sendPlan) instanceIDs() map[string]bool {
+	ids := make(map[string]bool)
+	if !p.asIs {
+		for i := range p.instances {
+			ids[instanceID(i)] = true
+		}
+		return ids
+	}
+	for _, n := range p.bodies {
+		id := instanceIn(n.Body)
+		if id == "" {
+			return nil
+		}
+		ids[id] = true
+	}
+	return ids
+}
+
+// instanceIn is the instance that a body names, "" if it names none.
+func instanceIn(body []byte) string {
+	n, err := notification.Parse(body)
+	if err != nil {
+		return ""
+	}
+	return n.Instance
+}
+
+// checkAdmin refuses an address that is said and empty.
+func checkAdmin(cmd *cobra.Command, address string) error {
+	if address == "" && cmd.Flags().Changed("admin") {
+		return fmt.Errorf("--admin: %w", errEmptyValue)
+	}
+	return nil
+}
