@@ -102,6 +102,10 @@ func TestUnreadableEntries(t *testing.T) {
 		}
 	}
 
+	if text := readAllOf(t, "http://"+admin+"/green_api/quarantine?id="+ids[0]); strings.Count(text, "\n") != 1 || strings.Contains(text, "error") {
+		t.Errorf("asked for another one: %s", text)
+	}
+
 	// In the API, no line about an error can be taken for an entry.
 	text := readAllOf(t, "http://"+admin+"/green_api/quarantine?body=true")
 	for line := range strings.Lines(text) {
@@ -311,8 +315,10 @@ func TestFilterRefuses(t *testing.T) {
 		{"POST", "/replay?all=true&recheck=yes", "", 400},
 		{"POST", "/replay?all=true&to=", "", 400},
 		{"POST", "/replay?recheck=true&limit=5", "", 400},
-		// Of parameters that are cut off, some would be obeyed.
+		// Of parameters that are cut off, some would be obeyed, and half a value.
 		{"DELETE", "", "id=" + none + strings.Repeat("&id="+none, maxParameters/len("&id="+none)), 400},
+		{"DELETE", "", "instance=" + strings.Repeat("1", maxParameters), 400},
+		{"DELETE", "", "instance=" + strings.Repeat("1", maxParameters-len("instance=")), 200},
 	} {
 		if got := ask(t, test.method, at+test.path, test.body); got != test.want {
 			t.Errorf("%s %s %.50s: status %d, want %d", test.method, test.path, test.body, got, test.want)
