@@ -41,16 +41,10 @@ entry could not be read.`,
 				return err
 			case len(query)+len(args) == 0 && !all:
 				return usageError(cmd, errors.New("nothing said of what to replay; want ids, a filter, or --all"))
-			case cmd.Flags().Changed("to") && to == "":
-				return usageError(cmd, fmt.Errorf("--to: %w", errEmptyValue))
-			case to != "":
-				query.Set(optionTo, to)
+			case cmd.Flags().Changed(optionTo) && to == "":
+				return usageError(cmd, fmt.Errorf("--%s: %w", optionTo, errEmptyValue))
 			}
-			for name, said := range map[string]bool{"recheck": recheck, "all": all} {
-				if said {
-					query.Set(name, "true")
-				}
-			}
+			setOptions(query, to, map[string]bool{"recheck": recheck, "all": all})
 			tally := newReplayTally(cmd)
 			err = inParts(cmd, query, args, func(query url.Values) error {
 				return q.ask(cmd, http.MethodPost, "quarantine/replay", query, func(line []byte) error {
@@ -65,8 +59,20 @@ entry could not be read.`,
 	}
 	cmd.Flags().BoolVar(&recheck, "recheck", false, "validate first, and keep what still fails")
 	cmd.Flags().BoolVar(&all, "all", false, "replay everything, but for what is to be named")
-	cmd.Flags().StringVar(&to, "to", "", "name of the green_api block to deliver through, instead of its own")
+	cmd.Flags().StringVar(&to, optionTo, "", "name of the green_api block to deliver through, instead of its own")
 	return q.with(cmd, true)
+}
+
+// setOptions adds what is said beside the filter.
+func setOptions(query url.Values, to string, flags map[string]bool) {
+	if to != "" {
+		query.Set(optionTo, to)
+	}
+	for name, said := range flags {
+		if said {
+			query.Set(name, "true")
+		}
+	}
 }
 
 // replayTally counts what became of the entries, and prints it.

@@ -196,26 +196,23 @@ func (f *filter) each(store *quarantine.Store, do func(quarantine.Entry) error) 
 	for {
 		const batch = 1000
 		entries, err := store.List(after, batch)
-		if err != nil && len(entries) == 0 {
+		if len(entries) == 0 {
 			return err
 		}
 		for _, entry := range entries {
 			meant, err := f.look(store, entry)
-			if err == nil && meant {
-				err = do(entry)
-			}
 			if err != nil {
 				return err
 			}
 			if !meant {
 				continue
 			}
+			if err := do(entry); err != nil {
+				return err
+			}
 			if left--; left == 0 {
 				return nil
 			}
-		}
-		if len(entries) == 0 {
-			return nil
 		}
 		after = entries[len(entries)-1].ID
 	}

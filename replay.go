@@ -77,10 +77,7 @@ func (a *App) adminReplay(w http.ResponseWriter, r *http.Request) error {
 	flusher := http.NewResponseController(w)
 	var took atomic.Bool
 	err = inOrder(r.Context(), &f, store, func(entry quarantine.Entry) {
-		line, delivered := any(replayed{ID: entry.ID, Instance: entry.Instance, Type: entry.Type, Outcome: outcomeSkipped, Reason: entry.Reason}), false
-		if !f.skips(entry) {
-			line, delivered = a.replay(store, entry.ID, how)
-		}
+		line, delivered := a.replayOne(&f, store, entry, how)
 		if line != nil {
 			_ = answer.write(line) // who asked may be gone; what was begun goes on
 			_ = flusher.Flush()
@@ -95,12 +92,21 @@ func (a *App) adminReplay(w http.ResponseWriter, r *http.Request) error {
 	if errors.Is(err, context.Canceled) {
 		return nil
 	}
-	if err == nil {
-		for _, id := range f.missing(store) {
-			_ = answer.write(replayed{ID: id, Outcome: string(failed), Reason: reasonNotFound, Error: quarantine.ErrNotFound.Error()})
-		}
+	if err != nil {
+		return answer.end(err)
 	}
-	return answer.end(err)
+	for _, id := range f.missing(store) {
+		_ = answer.write(replayed{ID: id, Outcome: string(failed), Reason: reasonNotFound, Error: quarantine.ErrNotFound.Error()})
+	}
+	return nil
+}
+
+// replayOne is replay of an entry that the filter means, unless that skips it.
+func (a *App) replayOne(f *filter, store *quarantine.Store, e quarantine.Entry, how replaying) (line any, took bool) {
+	if f.skips(e) {
+		return replayed{ID: e.ID, Instance: e.Instance, Type: e.Type, Outcome: outcomeSkipped, Reason: e.Reason}, false
+	}
+	return a.replay(store, e.ID, how)
 }
 
 // skips reports whether an entry is replayed only when its reason or its id is named, and is not: no
