@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -234,7 +235,7 @@ func TestSendAsks(t *testing.T) {
 			t.Errorf("%s: %v, want %v", target, got, want)
 		}
 	}
-	if got := watchEnds("https://hooks.example.com/", "").end(1, nil); got.known || got.why != errNobodyAsked {
+	if got := watchEnds("https://hooks.example.com/", "").end(1, nil); got.known || !errors.Is(got.why, errNobodyAsked) {
 		t.Errorf("%+v", got)
 	}
 	if got := watchEnds("http://127.0.0.1:1/", "").address; got != caddy.DefaultAdminListen {

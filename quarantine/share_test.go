@@ -23,13 +23,13 @@ func openShared(t *testing.T, dir string) *Store {
 }
 
 // fill puts entries of an instance until its share is full, and returns them.
-func fill(t *testing.T, s *Store, instance string, maxSize, maxShare int64, body func() []byte) (bodies map[string][]byte) {
+func fill(t *testing.T, s *Store, instance string, maxShare int64, body func() []byte) (bodies map[string][]byte) {
 	t.Helper()
 	bodies = make(map[string][]byte)
 	for {
 		e := testEntry(body())
 		e.Instance = instance
-		id, err := s.PutShare(e, maxSize, maxShare)
+		id, err := s.PutShare(e, 4*maxShare, maxShare)
 		if errors.Is(err, ErrShare) {
 			return bodies
 		}
@@ -43,7 +43,7 @@ func fill(t *testing.T, s *Store, instance string, maxSize, maxShare int64, body
 // TestShare: one instance fills its share and no more, whatever the sizes of its bodies; others, and
 // what counts against none, have the rest.
 func TestShare(t *testing.T) {
-	const maxSize, maxShare = 3 << 20, 3 << 18
+	const maxShare = 3 << 18
 	for name, sizes := range map[string]func(rnd *rand.Rand) int{
 		"short":   func(*rand.Rand) int { return 300 },
 		"awkward": func(*rand.Rand) int { return 2500 },
@@ -58,22 +58,22 @@ func TestShare(t *testing.T) {
 			dir := t.TempDir()
 			s := openShared(t, dir)
 			empty := s.Stats().Bytes
-			bodies := fill(t, s, "1101000001", maxSize, maxShare, body)
+			bodies := fill(t, s, "1101000001", maxShare, body)
 			used := s.Stats().Bytes - empty
 			if used > maxShare*21/20 || used < maxShare*3/4 {
 				t.Errorf("%d bytes in use, %d are the share", used, maxShare)
 			}
-			other := fill(t, s, "1101000002", maxSize, maxShare, body)
+			other := fill(t, s, "1101000002", maxShare, body)
 			if len(other) < len(bodies)/2 {
 				t.Errorf("%d of another instance, %d of the first", len(other), len(bodies))
 			}
 			uncounted := testEntry(testBody(1000))
 			uncounted.Reason = "undeliverable"
 			mustPut(t, s, uncounted)
-			if _, err := s.PutShare(uncounted, maxSize, maxShare); err != nil {
+			if _, err := s.PutShare(uncounted, 0, maxShare); err != nil {
 				t.Errorf("counts against none: %v", err)
 			}
-			if _, err := s.PutShare(testEntry(body()), maxSize, 0); err != nil {
+			if _, err := s.PutShare(testEntry(body()), 0, 0); err != nil {
 				t.Errorf("without a bound: %v", err)
 			}
 
@@ -83,9 +83,7 @@ func TestShare(t *testing.T) {
 			}
 			s = openShared(t, dir)
 			before := s.Stats().Bytes
-			for id, body := range fill(t, s, "1101000001", maxSize, maxShare, body) { // in what was left
-				bodies[id] = body
-			}
+			maps.Copy(bodies, fill(t, s, "1101000001", maxShare, body)) // in what was left
 			if more := s.Stats().Bytes - before; more > maxShare/8 {
 				t.Errorf("%d bytes more after opening it again", more)
 			}
@@ -93,7 +91,7 @@ func TestShare(t *testing.T) {
 			if _, err := s.Delete(append(ids, ids...)...); err != nil {
 				t.Fatal(err)
 			}
-			if more := fill(t, s, "1101000001", maxSize, maxShare, body); len(more) < len(bodies)*3/4 {
+			if more := fill(t, s, "1101000001", maxShare, body); len(more) < len(bodies)*3/4 {
 				t.Errorf("%d after deleting %d", len(more), len(bodies))
 			}
 		})
