@@ -239,6 +239,17 @@ func (l *answerLines) write(line any) error {
 	return l.encode(line)
 }
 
+// send writes a line that whoever asked is to have now: what comes next may take long.
+func (l *answerLines) send(line any) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.begun = true
+	if err := l.encode(line); err != nil {
+		return err
+	}
+	return http.NewResponseController(l.to).Flush()
+}
+
 // unreadable writes that an entry could not be read. What is behind it can be.
 func (l *answerLines) unreadable(id string, err error) error {
 	return l.write(lineError{err.Error(), id})

@@ -74,13 +74,11 @@ func (a *App) adminReplay(w http.ResponseWriter, r *http.Request) error {
 	}
 	answer := lines(w)
 	f.unreadable = answer.unreadable
-	flusher := http.NewResponseController(w)
 	var took atomic.Bool
 	err = inOrder(r.Context(), &f, store, func(entry quarantine.Entry) {
 		line, delivered := a.replayOne(&f, store, entry, how)
 		if line != nil {
-			_ = answer.write(line) // who asked may be gone; what was begun goes on
-			_ = flusher.Flush()
+			_ = answer.send(line) // who asked may be gone; what was begun goes on
 		}
 		if delivered {
 			took.Store(true)
