@@ -15,7 +15,7 @@ const NoAnswer = "none"
 type Report struct {
 	Sent         int            // notifications that were sent at least once
 	Acknowledged int            // those answered 200
-	Lost         int            // those given up
+	Lost         int            // those given up, sent or not
 	Unfinished   int            // those that were neither when Run was told to stop
 	Resent       int            // attempts after the first of a notification
 	Answers      map[string]int // attempts by status, or NoAnswer
@@ -63,6 +63,13 @@ func (r *Report) add(a Attempt) {
 func (r *Report) stall(d time.Duration) {
 	r.Stalled += d
 	r.LongestStall = max(r.LongestStall, d)
+}
+
+// lose adds a notification that was given up without an attempt.
+func (r *Report) lose() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.Lost++
 }
 
 // stop adds a notification that was still being sent when Run was told to stop.

@@ -44,7 +44,7 @@ type Options struct {
 	Pause time.Duration
 	// How long to wait for an answer. Default: 180s.
 	Timeout time.Duration
-	// How long after its first attempt a notification is given up. Default: 24h.
+	// How long after it was queued a notification is given up, whether it was sent or not. Default: 24h.
 	GiveUp time.Duration
 	// After how many attempts one is given up. Default: never, only GiveUp counts.
 	Attempts int
@@ -77,6 +77,8 @@ type Queue struct {
 type Notification struct {
 	Name string // for reports
 	Body []byte
+	// When it came into its queue. Default: when Run began or, with a Rate, when that lets it begin.
+	Queued time.Time
 }
 
 // Attempt is one request and what came of it.
@@ -107,7 +109,7 @@ func Run(ctx context.Context, options Options, queues ...Queue) (*Report, error)
 	var running sync.WaitGroup
 	for _, queue := range queues {
 		next, stop := iter.Pull(queue.Notifications)
-		q := &instance{sender: s, id: queue.Instance, next: next, pace: s.pace()}
+		q := &instance{sender: s, id: queue.Instance, next: next, pace: s.pace(), queued: s.report.began}
 		running.Go(func() {
 			defer stop()
 			var slots sync.WaitGroup
@@ -211,9 +213,10 @@ type instance struct {
 	id     string
 	pace   time.Duration
 
-	mu    sync.Mutex
-	next  func() (Notification, bool)
-	begin time.Time // of the next one
+	mu     sync.Mutex
+	next   func() (Notification, bool)
+	begin  time.Time // of the next one
+	queued time.Time // when the next one came
 }
 
 // run sends one notification after the other.
@@ -234,6 +237,10 @@ func (i *instance) take() (n Notification, wait time.Duration, ok bool) {
 	if n, ok = i.next(); !ok {
 		return n, 0, false
 	}
+	if n.Queued.IsZero() {
+		n.Queued = i.queued
+		i.queued = i.queued.Add(i.pace)
+	}
 	now := time.Now()
 	if i.begin.Before(now) {
 		i.begin = now
@@ -247,6 +254,10 @@ func (i *instance) take() (n Notification, wait time.Duration, ok bool) {
 func (i *instance) send(ctx context.Context, n Notification) {
 	s := i.sender
 	first := time.Now()
+	if first.Sub(n.Queued) >= s.options.GiveUp { // those before it took all the time it had
+		s.report.lose()
+		return
+	}
 	for number := 1; ; number++ {
 		a := Attempt{Instance: i.id, Notification: n, Number: number, First: first, Began: first}
 		if number > 1 {
@@ -258,7 +269,7 @@ func (i *instance) send(ctx context.Context, n Notification) {
 			s.report.stop(first)
 			return
 		}
-		spent := time.Since(first) + s.options.Pause
+		spent := time.Since(n.Queued) + s.options.Pause
 		a.Again = !a.Acknowledged() && number != s.options.Attempts && spent < s.options.GiveUp
 		s.report.add(a)
 		if s.options.OnAttempt != nil {

@@ -161,6 +161,46 @@ func TestGiveUp(t *testing.T) {
 	}
 }
 
+// TestGiveUpQueued: what stands behind has its time from when it was queued, too, and can be lost before
+// its turn.
+func TestGiveUpQueued(t *testing.T) {
+	for _, test := range []struct {
+		name              string
+		rate              float64
+		queued            time.Duration // of all, against the beginning; 0 for the default
+		sent, lost, taken int
+	}{
+		{"all at once", 0, 0, 1, 3, 0},
+		{"one after the other", 4, 0, 3, 1, 2}, // 250ms apart
+		{"a day before", 0, -time.Minute, 0, 3, 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			rc := newReceiver(t, func(w http.ResponseWriter, _ *http.Request, body string) {
+				if body == "A 0" {
+					time.Sleep(200 * time.Millisecond)
+					w.WriteHeader(500)
+				}
+			})
+			queue := numbered("A", 3)
+			if test.queued != 0 {
+				began, all := time.Now(), queue.Notifications
+				queue.Notifications = func(yield func(Notification) bool) {
+					for n := range all {
+						n.Queued = began.Add(test.queued)
+						if !yield(n) {
+							return
+						}
+					}
+				}
+			}
+			report := run(t, Options{URL: rc.URL, GiveUp: 400 * time.Millisecond, Pause: 100 * time.Millisecond, Rate: test.rate}, queue)
+			if report.Sent != test.sent || report.Lost != test.lost || report.Acknowledged != test.taken || report.Unfinished != 0 {
+				t.Errorf("%+v", report)
+			}
+		})
+	}
+}
+
 // TestTimeout: no answer in time is a failure.
 func TestTimeout(t *testing.T) {
 	var asked atomic.Int64
