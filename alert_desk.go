@@ -144,6 +144,7 @@ var alertTexts = map[string]string{ //nolint:gosec // sentences, no credentials
 	reasonMisrouted:          "what answers is no handler",
 	reasonHandlerRefused:     "a handler refuses a notification, its queue stands still",
 	reasonUndeliverable:      "a notification failed too often, it is kept",
+	reasonRetention:          "a notification was about to be deleted by GREEN-API undelivered, it is kept",
 	reasonNoHandler:          "there is no handler behind green_api",
 	reasonQuarantine:         "the quarantine cannot keep more",
 	reasonSilence:            "nothing has come for long",

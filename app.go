@@ -39,6 +39,7 @@ type App struct {
 	logger   *zap.Logger
 	events   *caddyevents.App
 	operator *operator
+	shared   *sharedQuarantine
 	held     bool // this config's share in the quarantine
 	stop     context.CancelFunc
 
@@ -133,6 +134,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 		return err
 	}
 	a.operator = holdOperator()
+	a.shared, a.held = holdQuarantine(q.Path), true // its file stays shut until Start
 	a.events = events.(*caddyevents.App)
 	return errors.Join(a.events.On("started", a), a.events.On("stopping", a))
 }
@@ -140,9 +142,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 // Start opens the quarantine, which is shared with the config that ran before if the path is the
 // same.
 func (a *App) Start() error {
-	shared := holdQuarantine(a.Quarantine.Path)
-	a.held = true
-	store, err := shared.open()
+	store, err := a.shared.open()
 	if err != nil {
 		return fmt.Errorf("quarantine: %w", err)
 	}

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
-	"slices"
-	"strconv"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -33,6 +31,8 @@ const (
 	defaultAttemptTimeout = 60 * time.Second
 	defaultSecondOpinion  = 1
 	defaultDeadLetter     = 3
+
+	defaultDeadLetterAfter = time.Hour
 
 	// senderTimeout is how long GREEN-API waits for an answer (GREEN-API release notes 5.44.24.11;
 	// "Working with incoming webhooks", read 2026-07).
@@ -63,48 +63,29 @@ type Deliver struct {
 	// Longest time for one handler's answer. Default: 60s, or `timeout` if that is less.
 	AttemptTimeout caddy.Duration `json:"attempt_timeout,omitempty"`
 
-	// How many other handlers are asked after one that took the body and then broke off or let the
-	// time run out; it may be the body that does it. A handler without others that broke off is
-	// asked again itself. Default: 1.
+	// How many other handlers are asked after one that refused the body (a 4xx), or took it and then
+	// broke off or let the time run out; it may be the body that does it. A handler without others
+	// that broke off is asked again itself. Default: 1.
 	SecondOpinion *int `json:"second_opinion,omitempty"`
 
 	// After how many failures a notification goes into the quarantine, and the sender on to the
-	// next. Only those count which a handler answered (`handler_refused`, `handler_error`,
-	// `broken_off`), and only when the handlers took other notifications in between. `"off"`: never.
-	// Default: 3.
+	// next. A failure counts if a handler was asked (`handler_refused`, `handler_error`, `broken_off`,
+	// `attempt_timeout`, `misrouted`) that has taken another notification since it last failed this
+	// one, 45 seconds after the one before at the earliest. `"off"`: never, nor after
+	// `dead_letter_after`. Default: 3.
 	DeadLetter DeadLetter `json:"dead_letter,omitempty"`
 
-	// How long a delivered notification is remembered: when it comes again in that time, it is
-	// answered 200 and not delivered. At most the last 1,000,000 are, and no restart survives.
+	// After how long a notification goes into the quarantine that has failed as often as `dead_letter`
+	// says, but for `misrouted`, while the handlers that failed it took nothing. It doubles with each
+	// one until a handler takes something again. `"off"`: never. Default: 1h.
+	DeadLetterAfter DeadLetterAfter `json:"dead_letter_after,omitempty"`
+
+	// How long a delivered notification is remembered: when it comes again in that time with the same
+	// content, but for its timestamp, it is answered 200 and not delivered. Not so
+	// incomingMessageStatus, which comes once for each reader without saying which. At most the last
+	// 1,000,000 are, and no restart survives.
 	// Default: 0, none is.
 	Deduplicate caddy.Duration `json:"deduplicate,omitempty"`
-}
-
-// DeadLetter is a number of failures; in JSON a number above 0, or "off".
-type DeadLetter int
-
-const deadLetterOff DeadLetter = -1
-
-// MarshalJSON writes "off" or a number.
-func (d DeadLetter) MarshalJSON() ([]byte, error) {
-	if d == deadLetterOff {
-		return []byte(`"off"`), nil
-	}
-	return strconv.AppendInt(nil, int64(d), 10), nil
-}
-
-// UnmarshalJSON reads "off" or a number above 0.
-func (d *DeadLetter) UnmarshalJSON(text []byte) error {
-	if string(text) == `"off"` {
-		*d = deadLetterOff
-		return nil
-	}
-	n, err := strconv.Atoi(string(text))
-	if err != nil || n < 1 {
-		return fmt.Errorf("dead_letter: invalid value %s; want a number of failures above 0, or off", text)
-	}
-	*d = DeadLetter(n)
-	return nil
 }
 
 func (d *Deliver) provision(caddy.Context) error {
@@ -132,6 +113,9 @@ func (d *Deliver) provision(caddy.Context) error {
 	if d.DeadLetter == 0 {
 		d.DeadLetter = defaultDeadLetter
 	}
+	if d.DeadLetterAfter == 0 {
+		d.DeadLetterAfter = DeadLetterAfter(defaultDeadLetterAfter)
+	}
 	if d.Deduplicate < 0 {
 		return fmt.Errorf("deduplicate: %s is out of range; want a duration above 0s, or off", time.Duration(d.Deduplicate))
 	}
@@ -151,30 +135,34 @@ var failures = map[result]verdict{
 }
 
 // deliver gives the notification to a handler, and says how that ended. One whose sender
-// gave up while it is on its way is not given a second time when it comes again: it joins the first.
+// gave up while it is on its way is not given a second time when it comes again: it joins the first,
+// or is told of its good end.
 func (h *Handler) deliver(v *visit, next caddyhttp.Handler) (end *verdict) {
-	deduplicate := time.Duration(h.Deliver.Deduplicate)
+	now := h.fleet.clock.now()
 	duplicate := &verdict{outcome: dropped, reason: reasonDuplicate, status: http.StatusOK, level: zap.DebugLevel}
-	if deduplicate > 0 && h.fleet.duplicates.has(v.eventKey(), v.started) {
+	mine, other, ended := h.fleet.flights.board(v.r.Context(), v.via, v.body, now.up)
+	if ended {
 		return duplicate
 	}
-	mine, other := h.fleet.flights.board(v.r.Context(), v.via, v.body)
 	if other != nil {
 		return other.join(v)
 	}
-	defer func() { h.fleet.flights.land(mine, v, end) }()
-	if deduplicate > 0 && h.fleet.duplicates.has(v.eventKey(), v.started) { // landed just now
+	defer func() { h.fleet.flights.land(mine, v, end, h.fleet.clock.now().up) }()
+	key, deduplicate := h.eventKey(v)
+	if deduplicate && h.fleet.duplicates.has(key, v.started) { // only now: it may have landed just before
 		return duplicate
 	}
 
+	v.lastChance = h.behind(v, now)
 	got := h.ask(v, next)
 	if got.result != taken {
-		return h.deadLetter(v, failure(got))
+		return h.giveUp(v, failure(got))
 	}
-	h.fleet.taken.Add(1)
+	h.fleet.deadLetters.took(got.handler)
 	h.fleet.deadLetters.forget(v.body)
-	if deduplicate > 0 {
-		h.fleet.duplicates.add(v.eventKey(), time.Now(), deduplicate)
+	h.deliveredAgain(v)
+	if deduplicate {
+		h.fleet.duplicates.add(key, time.Now(), time.Duration(h.Deliver.Deduplicate))
 	}
 	return &verdict{outcome: delivered, status: http.StatusOK, level: zap.InfoLevel}
 }
@@ -189,42 +177,13 @@ func failure(got answer) *verdict {
 	return &end
 }
 
-// deadLetter keeps a notification that failed too often, so that the sender goes on to the next.
-// Whether it is the notification that is at fault, and not the handlers, shows in what they took
-// in between.
-func (h *Handler) deadLetter(v *visit, failure *verdict) *verdict {
-	switch failure.reason {
-	case reasonHandlerRefused, reasonHandlerError, reasonBrokenOff:
-	default:
-		return failure
-	}
-	if h.Deliver.DeadLetter == deadLetterOff {
-		return failure
-	}
-	pause := time.Duration(0) // the sender makes its own
-	if v.via == viaHTTPAPI {
-		pause = receiving.again
-	}
-	failures := h.fleet.deadLetters.count(v.body, h.fleet.taken.Load(), pause, time.Now())
-	failure.fields = append(failure.fields, zap.Int("failures", failures))
-	if failures < int(h.Deliver.DeadLetter) {
-		return failure
-	}
-	dead := toQuarantine(reasonUndeliverable)
-	dead.fields = append(slices.Clone(failure.fields), zap.String("found", failure.reason))
-	kept := h.keep(v, dead)
-	if kept.outcome != quarantined { // the failure stands
-		failure.fields = append(failure.fields, zap.NamedError("quarantine_error", kept.err))
-		return failure
-	}
-	h.fleet.deadLetters.forget(v.body)
-	return kept
-}
-
 // ask is the loop of attempts: it asks handlers until one takes the notification, or there is no
 // use in asking any other, or the time is over.
 func (h *Handler) ask(v *visit, next caddyhttp.Handler) answer {
 	deadline := v.started.Add(time.Duration(h.Deliver.Timeout))
+	if v.lastChance {
+		deadline = v.started.Add(min(lastAttempt, time.Duration(h.Deliver.Timeout)))
+	}
 	a := &asking{
 		fleet: h.fleet, started: v.started, body: v.body,
 		opinions: *h.Deliver.SecondOpinion,
@@ -239,7 +198,7 @@ func (h *Handler) ask(v *visit, next caddyhttp.Handler) answer {
 		if final := a.learn(got, patience.pause); final {
 			return got
 		}
-		if !time.Now().Before(deadline) {
+		if !time.Now().Before(deadline) || v.lastChance && got.result != noneFree {
 			return a.last
 		}
 		if a.policy && got.result != noneFree {
@@ -256,7 +215,7 @@ func (h *Handler) ask(v *visit, next caddyhttp.Handler) answer {
 func (a *asking) learn(got answer, pause time.Duration) (final bool) {
 	now := time.Now()
 	switch got.result {
-	case taken, refusedByIt, nobody: // no other handler would say otherwise
+	case taken, nobody: // no other handler would say otherwise
 		return true
 
 	case notNow: // other handlers first, then the same again at a growing interval
@@ -275,6 +234,16 @@ func (a *asking) learn(got answer, pause time.Duration) (final bool) {
 	case handlerError, misrouted: // each other handler once
 		if a.shown[got.handler].state == spent || !a.policy && got.handler == "" {
 			return true // no policy of ours: the same one was asked again
+		}
+		a.mark(got.handler, spent, now)
+		a.last = got
+
+	case refusedByIt: // a second opinion: it may be the handler
+		if a.shown[got.handler].state == spent || !a.policy && got.handler == "" {
+			return true
+		}
+		if a.opinions--; a.opinions < 0 {
+			return true
 		}
 		a.mark(got.handler, spent, now)
 		a.last = got
@@ -350,11 +319,12 @@ func (w *waiting) wait(v *visit, a *asking) bool {
 // unmarshalCaddyfile sets up delivery from Caddyfile tokens. Syntax:
 //
 //	deliver {
-//	    timeout         <duration>
-//	    attempt_timeout <duration>
-//	    second_opinion  <handlers>
-//	    dead_letter     <failures>|off
-//	    deduplicate     <duration>|off
+//	    timeout           <duration>
+//	    attempt_timeout   <duration>
+//	    second_opinion    <handlers>
+//	    dead_letter       <failures>|off
+//	    dead_letter_after <duration>|off
+//	    deduplicate       <duration>|off
 //	}
 func (d *Deliver) unmarshalCaddyfile(disp *caddyfile.Dispenser) error {
 	if err := noArgs(disp); err != nil {
@@ -373,6 +343,13 @@ func (d *Deliver) unmarshalCaddyfile(disp *caddyfile.Dispenser) error {
 				return nil
 			}
 			return numberArg(disp, (*int)(&d.DeadLetter), 1, "a number of failures above 0, such as 3, or off")
+		}},
+		{name: "dead_letter_after", parse: func() error {
+			if offInstead(disp) {
+				d.DeadLetterAfter = deadLetterAfterOff
+				return nil
+			}
+			return durationArg(disp, (*caddy.Duration)(&d.DeadLetterAfter))
 		}},
 		{name: "deduplicate", parse: func() error {
 			if offInstead(disp) {

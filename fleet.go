@@ -13,11 +13,11 @@ import (
 )
 
 // fleet is what the blocks of one name share over config reloads: which of them is the newest, how
-// many of each handler's places are taken, who waits for one, and what was delivered. A
+// many of each handler's places are taken, who waits for one, what was delivered and what failed. A
 // notification that waits outlives the config that it came to.
 type fleet struct {
 	newest atomic.Pointer[Handler] // of the config that runs; nil before it does and after its end
-	taken  atomic.Uint64           // notifications that a handler took
+	clock  clock
 
 	mu      sync.Mutex
 	busy    map[string]int       // places that are taken, by upstream

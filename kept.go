@@ -24,11 +24,14 @@ type sharedQuarantine struct {
 	path  string
 	mu    sync.Mutex
 	store *quarantine.Store
+
+	times  *failureTimes
+	saving *saver // of times; nil until the store is open
 }
 
 func holdQuarantine(path string) *sharedQuarantine {
 	shared, _, _ := quarantines.LoadOrNew(path, func() (caddy.Destructor, error) { // never fails
-		return &sharedQuarantine{path: path}, nil
+		return &sharedQuarantine{path: path, times: newFailureTimes()}, nil
 	})
 	return shared.(*sharedQuarantine)
 }
@@ -70,6 +73,7 @@ func (s *sharedQuarantine) open() (*quarantine.Store, error) {
 	}
 	store.ShareBy(shareOf)
 	s.store = store
+	s.saving = save(s.times, store)
 	return store, nil
 }
 
@@ -80,6 +84,7 @@ func (s *sharedQuarantine) Destruct() error {
 	if s.store == nil {
 		return nil
 	}
+	s.saving.stop()
 	return s.store.Close()
 }
 

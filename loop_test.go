@@ -93,7 +93,14 @@ func TestLoop(t *testing.T) {
 		{"another 5xx: a single handler", [][]string{{"500"}}, "", 502, "handler_error", []int{1}},
 		{"misrouted: each other one once", [][]string{{"301"}, {"401"}, {"403"}, {"404"}, {"405"}, {"200"}}, "", 200, "", []int{1, 1, 1, 1, 1, 1}},
 		{"misrouted: all of them", [][]string{{"404"}, {"404"}}, "", 502, "misrouted", []int{1, 1}},
-		{"refused: not tried elsewhere", [][]string{{"422"}, {"200"}}, "", 502, "handler_refused", []int{1, 0}},
+		{"refused: a second opinion", [][]string{{"422"}, {"200"}, {"200"}}, "", 200, "", []int{1, 1, 0}},
+		{"refused: the second opinion too", [][]string{{"422"}, {"400"}, {"200"}}, "", 502, "handler_refused", []int{1, 1, 0}},
+		{"refused: two more opinions", [][]string{{"422"}, {"400"}, {"200"}}, "second_opinion 2", 200, "", []int{1, 1, 1}},
+		{"refused: no second opinion", [][]string{{"422"}, {"200"}}, "second_opinion 0", 502, "handler_refused", []int{1, 0}},
+		{"refused: after it was broken off", [][]string{{"break"}, {"422"}, {"200"}}, "", 502, "handler_refused", []int{1, 1, 0}},
+		{"refused: the second opinion is another error", [][]string{{"422"}, {"500"}, {"200"}}, "", 200, "", []int{1, 1, 1}},
+		{"refused: the second one is busy", [][]string{{"422"}, {"503", "200"}}, "", 200, "", []int{1, 2}},
+		{"refused: a single handler", [][]string{{"422"}}, "", 502, "handler_refused", []int{1}},
 		{"all of it", [][]string{{"503"}, {"down"}, {"500"}, {"404"}, {"break"}, {"202"}}, "", 200, "", []int{1, 0, 1, 1, 1, 1}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

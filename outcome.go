@@ -71,6 +71,9 @@ type visit struct {
 	handler  string // upstream that was asked last
 	attempts int
 	answers  []quarantine.Answer // of the last attempts
+
+	failed     failedRound
+	lastChance bool // it is asked about once, and kept if that fails
 }
 
 // asked writes an attempt down.
@@ -79,6 +82,7 @@ func (v *visit) asked(got answer) {
 		return
 	}
 	countAttempt(got.result)
+	v.failed.add(got)
 	v.attempts++
 	if got.handler != "" {
 		v.handler = got.handler

@@ -180,6 +180,8 @@ func TestProvisionRefuses(t *testing.T) {
 		{"second_opinion negative", withAuth(`"deliver": {"second_opinion": -1}`), []string{"deliver: second_opinion: -1 is out of range"}},
 		{"dead_letter 0", withAuth(`"deliver": {"dead_letter": 0}`), []string{"dead_letter: invalid value 0; want a number of failures above 0, or off"}},
 		{"dead_letter negative", withAuth(`"deliver": {"dead_letter": -1}`), []string{"dead_letter: invalid value -1"}},
+		{"dead_letter_after negative", withAuth(`"deliver": {"dead_letter_after": "-1h"}`), []string{`dead_letter_after: invalid value "-1h"; want a duration above 0s, such as "1h", or off`}},
+		{"dead_letter_after no duration", withAuth(`"deliver": {"dead_letter_after": "soon"}`), []string{`dead_letter_after: invalid value "soon"`}},
 		{"dead_letter no number", withAuth(`"deliver": {"dead_letter": "never"}`), []string{`dead_letter: invalid value "never"`}},
 		{"deduplicate negative", withAuth(`"deliver": {"deduplicate": -1}`), []string{"deliver: deduplicate: ", "is out of range"}},
 		{"attempt_timeout negative", withAuth(`"deliver": {"attempt_timeout": -1}`), []string{"deliver: attempt_timeout: ", "is out of range"}},

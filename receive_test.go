@@ -20,7 +20,6 @@ import (
 func init() {
 	receiving.firstPause, receiving.longestPause = 10*time.Millisecond, 200*time.Millisecond
 	receiving.soon, receiving.patience = 10*time.Millisecond, 300*time.Millisecond
-	receiving.again = 100 * time.Millisecond
 	leasing.beat, leasing.dead, leasing.settle, leasing.look = 200*time.Millisecond, time.Second, 20*time.Millisecond, 50*time.Millisecond
 }
 

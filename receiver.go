@@ -42,12 +42,10 @@ var receiving = struct {
 	firstPause, longestPause time.Duration
 	// How long the API may be unavailable before the operator is told.
 	patience time.Duration
-	// How long after a failure the next one counts for the dead letters, as with the sender.
-	again time.Duration
 }{
 	poll: 30 * time.Second, soon: time.Second,
 	firstPause: time.Second, longestPause: time.Minute,
-	patience: time.Minute, again: time.Minute,
+	patience: time.Minute,
 }
 
 // A receiver polls the API for one instance.

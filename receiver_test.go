@@ -268,17 +268,3 @@ func TestReceivePauseOverReload(t *testing.T) {
 	}
 	eventually(t, "it to be received", func() bool { return v.Queued(instance) == 0 })
 }
-
-// TestReceiveDeadLetter: what comes again at once has not failed as often as it seems.
-func TestReceiveDeadLetter(t *testing.T) {
-	var d deadLetters
-	now := time.Now()
-	for i, test := range []struct {
-		after time.Duration
-		want  int
-	}{{0, 1}, {time.Second, 1}, {59 * time.Second, 1}, {61 * time.Second, 2}, {90 * time.Second, 2}, {122 * time.Second, 3}} {
-		if got := d.count([]byte("a body"), uint64(i), time.Minute, now.Add(test.after)); got != test.want {
-			t.Errorf("after %s: %d, want %d", test.after, got, test.want)
-		}
-	}
-}

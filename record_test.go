@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestRecords compares the record of each outcome, field by field, with testdata/records.jsonl.
@@ -24,6 +25,7 @@ func TestRecords(t *testing.T) {
 		block("report", "ip_filter {\nallow 203.0.113.7\nreport_only\n}\n"+tokens+"reverse_proxy "+up.address)+
 		block("body", "log_body\n"+loopback+"reverse_proxy "+up.address)+
 		block("refusing", loopback+"deliver {\ndead_letter 2\n}\nreverse_proxy "+refusing.address)+
+		block("retained", loopback+"deliver {\ntimeout 50ms\n}\nreverse_proxy 127.0.0.1:1")+
 		block("gone", loopback+"deliver {\ntimeout 200ms\n}\nreverse_proxy 127.0.0.1:1")+
 		block("nobody", loopback)+
 		block("twice", loopback+"deliver {\ndeduplicate 1h\n}\nreverse_proxy "+up.address)), "auto_https off", "auto_https off\n\tservers {\n\t}", 1))
@@ -53,7 +55,13 @@ func TestRecords(t *testing.T) {
 		{"delivered by another", "ok", stateChanged, right},
 		{"failed not_now", "gone", textMessage, right},
 		{"failed no_handler", "nobody", textMessage, right},
+		{"first seen", "retained", stateChanged, right},
+		{"quarantined retention", "retained", stateChanged, right},
+		{"quarantined undeliverable", "refusing", textMessage, right},
 	} {
+		if test.name == "quarantined retention" || test.name == "quarantined undeliverable" {
+			e.later(24 * time.Hour)
+		}
 		before := len(e.logs.records(t))
 		e.url = "http://127.0.0.1:" + e.port + "/" + test.path
 		e.post(test.body, "Authorization", test.token)

@@ -217,7 +217,7 @@ func (h *Handler) replayEnd(v *visit, entry quarantine.Entry, recheck bool) *ver
 	if got.result != taken {
 		return failure(got)
 	}
-	h.fleet.taken.Add(1)
+	h.fleet.deadLetters.took(got.handler)
 	return &verdict{outcome: delivered, status: http.StatusOK, level: zap.InfoLevel}
 }
 

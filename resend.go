@@ -2,7 +2,6 @@ package greenapi
 
 import (
 	"bytes"
-	"container/list"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -14,14 +13,16 @@ import (
 	"go.uber.org/zap"
 )
 
-// What is remembered of notifications that may come again: those on their way, those that failed,
-// and those that were delivered. GREEN-API sends the very same bytes again; only the duplicates
+// What is remembered of notifications that may come again: those on their way, and those that were
+// delivered. (Those that failed are in deadletter.go and retention.go.) GREEN-API sends the very same bytes again; only the duplicates
 // that it makes itself may differ.
 
-// flights are the notifications on their way to a handler.
+// flights are the notifications on their way to a handler, and those that ended well after their
+// sender had hung up.
 type flights struct {
-	mu sync.Mutex
-	of map[uint64]*flight // by a hash of the body
+	mu      sync.Mutex
+	of      map[uint64]*flight // by a hash of the body
+	unheard unheard
 }
 
 type flight struct {
@@ -37,38 +38,89 @@ type flight struct {
 	attempts int
 }
 
-// board enters a notification, or returns the flight that it is on already although its sender has
-// given up, or because an instance is just being switched between webhook and HTTP API and it comes
-// both ways. While the sender waits, the same bytes are another notification.
-func (f *flights) board(sender context.Context, via string, body []byte) (mine, other *flight) {
+// board enters a notification. If its sender gave up before it ended well, ended is true, once. If it
+// is on a flight already although its sender has given up, or because an instance is just being
+// switched between webhook and HTTP API and it comes both ways, board returns that other flight.
+// While the sender waits, the same bytes are another notification, which flies unseen: nothing is
+// returned then. now counts from any point.
+func (f *flights) board(sender context.Context, via string, body []byte, now time.Duration) (mine, other *flight, ended bool) {
 	hash := xxhash.Sum64(body)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if running := f.of[hash]; running != nil {
 		if (running.sender.Err() != nil || running.via != via) && bytes.Equal(running.body, body) {
 			running.sender = sender // who joins waits for it
-			return nil, running
+			return nil, running, false
 		}
-		return nil, nil // this one flies unseen
+		return nil, nil, false
+	}
+	if f.unheard.tell(body, now, sender.Err() == nil) {
+		return nil, nil, true
 	}
 	if f.of == nil {
 		f.of = make(map[uint64]*flight)
 	}
 	mine = &flight{hash: hash, body: body, sender: sender, via: via, done: make(chan struct{})}
 	f.of[hash] = mine
-	return mine, nil
+	return mine, nil, false
 }
 
-// land ends a flight. end is nil if it crashed.
-func (f *flights) land(mine *flight, v *visit, end *verdict) {
+// land ends a flight, which is nil if it was not seen. end is nil if it crashed.
+func (f *flights) land(mine *flight, v *visit, end *verdict, now time.Duration) {
+	sender := v.r.Context()
+	f.mu.Lock()
+	if mine != nil {
+		delete(f.of, mine.hash)
+		sender = mine.sender // who joined last
+	}
+	if end != nil && (end.outcome == delivered || end.outcome == quarantined) && sender.Err() != nil {
+		f.unheard.add(v.body, now)
+	}
+	f.mu.Unlock()
 	if mine == nil {
 		return
 	}
-	f.mu.Lock()
-	delete(f.of, mine.hash)
-	f.mu.Unlock()
 	mine.end, mine.handler, mine.attempts = end, v.handler, v.attempts
 	close(mine.done)
+}
+
+// unheard are notifications that were delivered or kept when nobody waited for the answer any longer.
+// The sender has to be told: it sends them again, once more.
+type unheard struct {
+	until  map[[sha256.Size]byte]time.Duration
+	oldest [][sha256.Size]byte // in the order of their end; some may be told of
+}
+
+const (
+	unheardFor = 10 * time.Minute
+	maxUnheard = 10_000
+)
+
+func (u *unheard) add(body []byte, now time.Duration) {
+	for len(u.oldest) > 0 && (len(u.oldest) >= maxUnheard || u.until[u.oldest[0]] <= now) {
+		delete(u.until, u.oldest[0])
+		u.oldest = u.oldest[1:]
+	}
+	if u.until == nil {
+		u.until = make(map[[sha256.Size]byte]time.Duration)
+	}
+	key := sha256.Sum256(body)
+	u.until[key] = now + unheardFor
+	u.oldest = append(u.oldest, key)
+}
+
+// tell reports whether the sender of a body is to be told that it ended well. It is told once, if it
+// still listens.
+func (u *unheard) tell(body []byte, now time.Duration, listens bool) bool {
+	if len(u.until) == 0 {
+		return false
+	}
+	key := sha256.Sum256(body)
+	until, known := u.until[key]
+	if listens {
+		delete(u.until, key)
+	}
+	return known && now < until
 }
 
 // join waits for the end of another's flight and takes it as its own. That one began earlier, so
@@ -86,68 +138,6 @@ func (f *flight) join(v *visit) *verdict {
 
 var errCrashed = errors.New("the delivery that it joined has crashed")
 
-// deadLetters counts the failures of notifications, of the last maxDeadLetters that failed.
-type deadLetters struct {
-	mu     sync.Mutex
-	of     map[[sha256.Size]byte]*list.Element
-	oldest list.List // of *deadLetterCount
-}
-
-const maxDeadLetters = 10_000
-
-type deadLetterCount struct {
-	key      [sha256.Size]byte
-	failures int
-	taken    uint64
-	at       time.Time
-}
-
-// count adds a failure and returns how many there are. One does not count if the handlers have
-// taken nothing since the last: it may be theirs. Nor does one that comes sooner than the sender's
-// pause: a short outage is no fault of the notification.
-func (d *deadLetters) count(body []byte, taken uint64, pause time.Duration, now time.Time) int {
-	key := sha256.Sum256(body)
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if at, known := d.of[key]; known {
-		d.oldest.MoveToBack(at)
-		c := at.Value.(*deadLetterCount)
-		if taken > c.taken && now.Sub(c.at) >= pause {
-			c.failures++
-			c.taken, c.at = taken, now
-		}
-		return c.failures
-	}
-	if d.of == nil {
-		d.of = make(map[[sha256.Size]byte]*list.Element)
-	}
-	if d.oldest.Len() == maxDeadLetters {
-		d.remove(d.oldest.Front())
-	}
-	d.of[key] = d.oldest.PushBack(&deadLetterCount{key, 1, taken, now})
-	return 1
-}
-
-// forget takes a notification out that was delivered or kept.
-func (d *deadLetters) forget(body []byte) {
-	d.mu.Lock()
-	none := len(d.of) == 0
-	d.mu.Unlock()
-	if none {
-		return
-	}
-	key := sha256.Sum256(body) // nobody waits for it
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if at, known := d.of[key]; known {
-		d.remove(at)
-	}
-}
-
-func (d *deadLetters) remove(at *list.Element) {
-	delete(d.of, d.oldest.Remove(at).(*deadLetterCount).key)
-}
-
 // duplicates remembers what was delivered.
 type duplicates struct {
 	mu     sync.Mutex
@@ -158,17 +148,20 @@ type duplicates struct {
 // maxDuplicates keeps the memory below about 100 MB.
 const maxDuplicates = 1_000_000
 
-// eventKey stands for an event: what is the same in all notifications of it.
+// eventKey stands for a notification: its content without what may differ in a duplicate.
 type eventKey [16]byte
 
-func (v *visit) eventKey() (key eventKey) {
-	event := []byte(v.n.Event())
-	if len(event) == 0 { // without idMessage only the body tells
-		event = v.body
+// eventKey returns the key by which duplicates of a notification are found, and whether they are looked
+// for at all.
+func (h *Handler) eventKey(v *visit) (key eventKey, wanted bool) {
+	if h.Deliver.Deduplicate == 0 {
+		return key, false
 	}
-	sum := sha256.Sum256(event)
-	copy(key[:], sum[:])
-	return key
+	if v.n.Type == "" { // it is no notification, but passed on all the same
+		sum := sha256.Sum256(v.body)
+		return eventKey(sum[:len(key)]), true
+	}
+	return v.n.Content()
 }
 
 func (d *duplicates) has(key eventKey, now time.Time) bool {

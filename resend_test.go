@@ -54,16 +54,7 @@ func TestJoin(t *testing.T) {
 			})
 			e := start(t, site(loopback+"reverse_proxy "+up.address))
 			e.hangUpAfter(textMessage, began)
-			fleet := holdFleet(defaultName)
-			defer releaseFleet(defaultName)
-			eventually(t, "sender's end", func() bool {
-				fleet.flights.mu.Lock()
-				defer fleet.flights.mu.Unlock()
-				for _, flight := range fleet.flights.of {
-					return flight.sender.Err() != nil
-				}
-				return false
-			})
+			e.awaitHangUp()
 			answer := make(chan int)
 			go func() { answer <- e.post(textMessage) }()
 			select {
@@ -111,93 +102,140 @@ func TestJoin(t *testing.T) {
 	}
 }
 
-// TestDeadLetter: what handlers fail again and again while they take others goes into the quarantine.
-func TestDeadLetter(t *testing.T) {
-	const good, bad = "good", "POISON"
-	handler := func(status int) http.HandlerFunc {
-		return func(w http.ResponseWriter, r *http.Request) {
-			if r.ContentLength == int64(len(numbered(bad))) {
-				w.WriteHeader(status)
-				fmt.Fprint(w, "cannot read it")
-			}
-		}
-	}
+// TestUnheard: what ended well when its sender had hung up is not done a second time; the sender is
+// told when it sends it again, once.
+func TestUnheard(t *testing.T) {
 	for _, test := range []struct {
 		name    string
-		status  int
+		status  int // of the handler
 		options string
-		posts   string // g for a good one, b for the bad one
-		last    int
-		reason  string
+		later   time.Duration
+		answer  int
+		reason  string // of the re-send
+		asked   int64
+		kept    int
 	}{
-		{"refused", 422, "", "bgbgb", 200, "undeliverable"},
-		{"failed", 500, "", "bgbgb", 200, "undeliverable"},
-		{"refused for too short", 422, "", "bgb", 502, "handler_refused"},
-		{"nothing else was taken", 422, "", "gbbbbb", 502, "handler_refused"},
-		{"nothing else was taken in between for long", 422, "", "bgbbbbgb", 200, "undeliverable"},
-		{"not now does not count", 503, "timeout 60ms", "bgbgbgb", 503, "not_now"},
-		{"misrouted does not count", 404, "", "bgbgbgb", 502, "misrouted"},
-		{"after two", 422, "dead_letter 2", "bgb", 200, "undeliverable"},
-		{"at once", 422, "dead_letter 1", "b", 200, "undeliverable"},
-		{"off", 422, "dead_letter off", "bgbgbgbgb", 502, "handler_refused"},
-		{"counts anew", 422, "", "bgbgbgb", 502, "handler_refused"},
+		{"taken", 200, "", time.Minute, 200, "duplicate", 1, 0},
+		{"taken, with deduplicate", 200, "deduplicate 1h", time.Minute, 200, "duplicate", 1, 0},
+		{"taken, but long ago", 200, "", 10*time.Minute + time.Second, 200, "", 2, 0},
+		{"dead letter", 422, "dead_letter 1", time.Minute, 200, "duplicate", 1, 1},
+		{"failed", 422, "", time.Minute, 502, "handler_refused", 2, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			up := newUpstream(t, 0, handler(test.status))
+			began, goOn := make(chan struct{}), make(chan struct{})
+			var asked atomic.Int64
+			up := newUpstream(t, 0, func(w http.ResponseWriter, _ *http.Request) {
+				if asked.Add(1) == 1 {
+					close(began)
+					<-goOn
+				}
+				w.WriteHeader(test.status)
+			})
 			e := start(t, site(loopback+"deliver {\n"+test.options+"\n}\nreverse_proxy "+up.address))
-			status := 0
-			for i, kind := range test.posts {
-				if kind == 'b' {
-					status = e.post(numbered(bad))
-				} else if got := e.post(numbered(fmt.Sprint(good, i))); got != 200 {
-					t.Errorf("good one: status %d", got)
-				}
+			e.hangUpAfter(textMessage, began)
+			e.awaitHangUp()
+			close(goOn)
+			eventually(t, "end of the first", func() bool { return len(e.logs.records(t)) == 1 })
+			e.later(test.later)
+			if status := e.post(textMessage); status != test.answer {
+				t.Errorf("status %d, want %d", status, test.answer)
 			}
-			if status != test.last {
-				t.Errorf("status %d, want %d", status, test.last)
+			e.wantRecord("reason", test.reason)
+			if test.reason == "duplicate" {
+				e.wantRecord("outcome", "dropped", "level", "debug")
 			}
-			e.wantRecord("reason", test.reason, "level", "error")
-			kept := e.kept()
-			if (len(kept) == 1) != (test.reason == "undeliverable" || test.name == "counts anew") {
-				t.Fatalf("%d kept", len(kept))
+			if n := asked.Load(); n != test.asked {
+				t.Errorf("asked %d times, want %d", n, test.asked)
 			}
-			if len(kept) == 1 {
-				entry := kept[0]
-				if entry.Reason != "undeliverable" || entry.NotificationID != bad || len(entry.Answers) != 1 ||
-					entry.Answers[0].Handler != up.address || entry.Answers[0].Status != test.status || entry.Answers[0].Text != "cannot read it" {
-					t.Errorf("kept %+v", entry)
-				}
+			if test.options == "" && test.status == 200 { // it was told, so this is another one
+				e.post(textMessage)
+				e.wantRecord("outcome", "delivered")
+			}
+			if kept := e.kept(); len(kept) != test.kept {
+				t.Errorf("%d kept, want %d", len(kept), test.kept)
 			}
 		})
 	}
 }
 
-// TestDeadLetterFull: if it cannot be kept, the failure stands.
-func TestDeadLetterFull(t *testing.T) {
-	up := newUpstream(t, 422, nil)
-	e := start(t, strings.Replace(site(loopback+"deliver {\ndead_letter 1\n}\nreverse_proxy "+up.address), "quarantine DIR", "quarantine DIR {\nmax_size 1KiB\n}", 1))
-	if status := e.post(textMessage); status != 502 {
-		t.Errorf("status %d, want 502", status)
+// awaitHangUp waits until the edge knows that the sender of the one that is on its way has hung up.
+func (e *edge) awaitHangUp() {
+	fleet := holdFleet(defaultName)
+	defer releaseFleet(defaultName)
+	eventually(e.t, "sender's end", func() bool {
+		fleet.flights.mu.Lock()
+		defer fleet.flights.mu.Unlock()
+		for _, flight := range fleet.flights.of {
+			return flight.sender.Err() != nil
+		}
+		return false
+	})
+}
+
+// TestFlightsSenders: who joins a flight is its sender from then on. It is not left for a third, and
+// whether somebody hears of the end is up to it.
+func TestFlightsSenders(t *testing.T) {
+	body, good := []byte(textMessage), &verdict{outcome: delivered}
+	visitOf := func(sender context.Context) *visit {
+		r, err := http.NewRequestWithContext(sender, http.MethodPost, "/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &visit{r: r, body: body}
 	}
-	e.wantRecord("outcome", "failed", "reason", "handler_refused", "level", "error")
-	if e.record().text("quarantine_error") == "" {
-		t.Error("the record does not say why it is not kept")
+	for _, secondStays := range []bool{true, false} {
+		var f flights
+		first, hangUp := context.WithCancel(t.Context())
+		mine, _, _ := f.board(first, "", body, 0)
+		hangUp()
+		second, hangUp := context.WithCancel(t.Context())
+		if _, other, _ := f.board(second, "", body, 0); other != mine {
+			t.Fatal("the second does not join the first, which nobody waits for")
+		}
+		third := visitOf(t.Context())
+		if unseen, other, ended := f.board(third.r.Context(), "", body, 0); unseen != nil || other != nil || ended {
+			t.Error("the third joins although the second waits")
+		}
+		f.land(nil, third, good, 0)
+		if !secondStays {
+			hangUp()
+		}
+		f.land(mine, visitOf(first), good, 0)
+		if _, _, ended := f.board(t.Context(), "", body, 0); ended == secondStays {
+			t.Errorf("second waits %t: the next is told of the end %t", secondStays, ended)
+		}
+		hangUp()
+	}
+
+	var f flights
+	gone, hangUp := context.WithCancel(t.Context())
+	hangUp()
+	f.land(nil, visitOf(gone), good, 0) // one that flew unseen
+	if _, _, ended := f.board(gone, "", body, 0); !ended {
+		t.Error("not told of the end")
+	}
+	if _, _, ended := f.board(t.Context(), "", body, 0); !ended {
+		t.Error("who has hung up was told, and nobody else is")
+	}
+	if _, _, ended := f.board(t.Context(), "", body, 0); ended {
+		t.Error("told twice")
 	}
 }
 
-// TestDeadLettersBounded: however many different bodies fail, the memory for them is bounded.
-func TestDeadLettersBounded(t *testing.T) {
-	var d deadLetters
+// TestUnheardBounded: however many senders hang up, the memory for them is bounded.
+func TestUnheardBounded(t *testing.T) {
+	var u unheard
 	body := make([]byte, 8)
-	for i := range 3 * maxDeadLetters {
+	for i := range 3 * maxUnheard {
 		binary.BigEndian.PutUint64(body, uint64(i))
-		d.count(body, uint64(i), 0, time.Now())
+		u.add(body, 0)
 	}
-	if len(d.of) != maxDeadLetters || d.oldest.Len() != maxDeadLetters {
-		t.Errorf("%d and %d remembered", len(d.of), d.oldest.Len())
+	if len(u.until) > maxUnheard || len(u.oldest) > maxUnheard || !u.tell(body, unheardFor-1, true) {
+		t.Errorf("%d and %d remembered", len(u.until), len(u.oldest))
 	}
-	if n := d.count(body, 1<<40, 0, time.Now()); n != 2 {
-		t.Errorf("the last one: %d failures", n)
+	u.add(body, unheardFor)
+	if len(u.until) != 1 || len(u.oldest) != 1 {
+		t.Errorf("%d and %d remembered after all are over", len(u.until), len(u.oldest))
 	}
 }
 
@@ -227,6 +265,10 @@ func TestDeduplicate(t *testing.T) {
 		{stateChanged, 200, ""},
 		{strings.Replace(stateChanged, "1700000000", "1700000060", 1), 200, ""}, // without idMessage: another one
 		{stateChanged, 200, "duplicate"},
+		{strings.Replace(textMessage, "a canary sings", "a canary sings more", 1), 200, ""}, // a placeholder before
+		{strings.Replace(textMessage, `"a canary sings"`, `"a canary sings","more":1`, 1), 200, ""},
+		{strings.Replace(textMessage, `"typeWebhook":"incomingMessageReceived",`, "", 1)[:1] + strings.Replace(textMessage, `{"typeWebhook":"incomingMessageReceived",`, "", 1)[:len(textMessage)-len(`{"typeWebhook":"incomingMessageReceived",`)-1] +
+			`,"typeWebhook":"incomingMessageReceived"}`, 200, "duplicate"}, // in another order
 	} {
 		if i%4 == 3 {
 			if err := e.load(config + fmt.Sprintf("\n# %d", i)); err != nil {
@@ -315,11 +357,11 @@ func TestFlightsBothWays(t *testing.T) {
 		joins         bool
 	}{{"", viaHTTPAPI, true}, {viaHTTPAPI, "", true}, {"", "", false}, {viaHTTPAPI, viaHTTPAPI, false}} {
 		var f flights
-		mine, _ := f.board(t.Context(), test.first, []byte(textMessage))
+		mine, _, _ := f.board(t.Context(), test.first, []byte(textMessage), 0)
 		if mine == nil {
 			t.Fatal("the first does not board")
 		}
-		if _, other := f.board(t.Context(), test.second, []byte(textMessage)); (other != nil) != test.joins {
+		if _, other, _ := f.board(t.Context(), test.second, []byte(textMessage), 0); (other != nil) != test.joins {
 			t.Errorf("via %q, then %q: joins %t, want %t", test.first, test.second, other != nil, test.joins)
 		}
 	}

@@ -34,8 +34,6 @@ func (s *scan) notification(body []byte, known *names) *Notification {
 		{&n.Message, s.member(at[nameMessageData], nameMessage)},
 		{&n.Chat, s.chat(&at)},
 		{&n.ID, at[nameID]},
-		{&n.status, at[nameStatus]},
-		{&n.state, at[nameState]},
 	}
 	var ends [len(texts)]int
 	s.text = s.text[:0]

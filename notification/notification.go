@@ -9,7 +9,6 @@ package notification
 
 import (
 	"strconv"
-	"strings"
 )
 
 // Notification is what the edge needs to know of one body. Fields of a body that are absent or
@@ -22,10 +21,9 @@ type Notification struct {
 	ID        string // idMessage, unique within one chat only
 	Timestamp int64  // Unix seconds; 0 if absent
 
-	status, state string   // status and stateInstance of the body, for Event
-	body          []byte   // what was parsed, so that what is decided is decided of these very bytes
-	checked       *Schemas // against which it was checked in the same pass, if it was
-	met           bool     // it is as they demand
+	body    []byte   // what was parsed, so that what is decided is decided of these very bytes
+	checked *Schemas // against which it was checked in the same pass, if it was
+	met     bool     // it is as they demand
 }
 
 // Parse reads one body: exactly one JSON object, strictly (see SyntaxError for what is refused),
@@ -61,16 +59,6 @@ func parse(body []byte, s *Schemas) (*Notification, error) {
 		return nil, refusal(body)
 	}
 	return n, nil
-}
-
-// Event returns what stays the same in all notifications of one event, and is another for any
-// other; "" for a body without idMessage, of which only the whole body tells. idMessage alone would
-// not do: a message and its statuses share it, and it is unique within one chat only.
-func (n *Notification) Event() string {
-	if n.ID == "" {
-		return ""
-	}
-	return strings.Join([]string{n.Instance, n.Type, n.Chat, n.ID, n.status, n.state, n.Message}, "\x00")
 }
 
 // seconds reads a timestamp. JSON Schema counts 1.7e9 as an integer, so it is read as one.
