@@ -177,6 +177,27 @@ func TestDeadLetterOutage(t *testing.T) {
 	}
 }
 
+// TestDeadLetterRoute: what an upstream of the rest of the route takes says nothing of what it fails: it
+// may serve several paths.
+func TestDeadLetterRoute(t *testing.T) {
+	up := newUpstream(t, 0, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/broken" {
+			w.WriteHeader(400)
+		}
+	})
+	e := start(t, siteWith("", "green_api {\n"+loopback+"deliver {\nsecond_opinion 0\n}\n}\n@broken vars {http.green_api.instance} 1101000002\n"+
+		"handle @broken {\nrewrite * /broken\nreverse_proxy "+up.address+"\n}\nhandle {\nreverse_proxy "+up.address+"\n}\n"))
+	for i := range 4 {
+		e.later(time.Minute)
+		if got := e.post(strings.Replace(numbered("N"), "1101000001", "1101000002", 1)); got != 502 {
+			t.Errorf("%d: status %d", i, got)
+		}
+		if got := e.post(numbered(fmt.Sprint("OK", i))); got != 200 {
+			t.Errorf("%d: status %d of one that is taken", i, got)
+		}
+	}
+}
+
 // TestDeadLetterAfter: with a single instance, nothing is ever taken in between. Poison is kept after a
 // time, and if it was an outage, not much is.
 func TestDeadLetterAfter(t *testing.T) {

@@ -153,6 +153,14 @@ func (h *Handler) deliveredAgain(v *visit) {
 	}
 }
 
+// deadline is when the sender must have its answer.
+func (v *visit) deadline(timeout time.Duration) time.Time {
+	if v.lastChance {
+		timeout = min(timeout, lastAttempt)
+	}
+	return v.started.Add(timeout)
+}
+
 // sent is when the notification says it was made; zero if it does not.
 func (v *visit) sent() time.Time {
 	if v.n.Timestamp <= 0 {

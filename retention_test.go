@@ -160,13 +160,17 @@ func TestRetentionBounded(t *testing.T) {
 	var key failureKey
 	for i := range maxFailureTimes + 1000 {
 		binary.BigEndian.PutUint64(key[:], uint64(i+1))
-		times.fail(key, instanceKey("1"), time.Time{}, midday)
+		now := midday.after(time.Duration(i))
+		times.fail(key, instanceKey("1"), time.Time{}, now)
 		if i%1000 == 0 {
-			times.fail(steady, instanceKey("2"), time.Time{}, midday)
+			times.fail(steady, instanceKey("2"), time.Time{}, now)
 		}
 	}
-	if len(times.of) != maxFailureTimes || times.oldest.Len() != maxFailureTimes || times.of[steady] == nil {
+	if len(times.of) != maxFailureTimes || times.oldest.Len() != maxFailureTimes {
 		t.Errorf("%d and %d remembered", len(times.of), times.oldest.Len())
+	}
+	if at := times.of[steady]; at == nil || at.Value.(*failureTime).since != midday.up {
+		t.Error("what goes on failing was forgotten")
 	}
 	times.fail(key, instanceKey("1"), time.Time{}, midday.after(26*time.Hour)) // all others do not fail any longer
 	if len(times.of) != 2 || len(times.of) != times.oldest.Len() {
@@ -226,20 +230,27 @@ func TestRetention(t *testing.T) {
 
 // TestRetentionLastAttempt: what stands behind is asked about once, at one handler, for a short time.
 func TestRetentionLastAttempt(t *testing.T) {
-	up, other := script(t, "500", "500", "200", "500"), script(t, "500")
+	up, other := script(t, "500", "500", "500", "200", "500"), script(t, "500")
 	e := start(t, site(loopback+"reverse_proxy "+up.address+" "+other.address+" {\nlb_policy first\n}"))
 	sent := time.Now()
 	e.post(sentAt("HEAD", sent))
 	e.later(23*time.Hour + 30*time.Minute)
-	for i, want := range []string{"quarantined", "delivered", "failed"} {
-		if i > 0 {
-			e.later(time.Minute)
-		}
-		e.post(sentAt([]string{"HEAD", "ONE", "TWO"}[i], sent))
-		e.wantRecord("outcome", want)
+	for _, step := range []struct{ id, outcome string }{{"HEAD", "quarantined"}, {"ONE", "quarantined"}, {"TWO", "delivered"}, {"THREE", "failed"}} {
+		e.post(sentAt(step.id, sent))
+		e.wantRecord("outcome", step.outcome)
 	}
-	if n := len(other.requests()); n != 3 { // not about the one that was behind
+	if n := len(other.requests()); n != 3 { // twice about the head, once about the last one
 		t.Errorf("the other handler was asked %d times", n)
+	}
+	v := &visit{started: sent}
+	for _, test := range []struct {
+		last          bool
+		timeout, want time.Duration
+	}{{false, time.Minute, time.Minute}, {true, time.Minute, 10 * time.Second}, {true, time.Second, time.Second}} {
+		v.lastChance = test.last
+		if got := v.deadline(test.timeout).Sub(sent); got != test.want {
+			t.Errorf("last chance %t, timeout %s: %s", test.last, test.timeout, got)
+		}
 	}
 }
 
