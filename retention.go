@@ -26,6 +26,9 @@ const (
 	behindAfter = 23 * time.Hour
 	lastAttempt = 10 * time.Second
 
+	// headRepeats is how often a head that stands comes again at least.
+	headRepeats = time.Hour
+
 	// forgetAfter is when GREEN-API has deleted it for certain. What comes again later is another one.
 	forgetAfter = 25 * time.Hour
 
@@ -133,12 +136,16 @@ func (f *failureTimes) behind(body, instance failureKey, sent time.Time, now ins
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	stands, known := f.of[instance]
-	if !known || stands.Value.(*failureTime).age(now) < behindAfter {
+	at, known := f.of[instance]
+	if !known {
+		return false
+	}
+	stands := at.Value.(*failureTime)
+	if stands.age(now) < behindAfter || now.up-stands.last > headRepeats {
 		return false
 	}
 	own, known := f.of[body]
-	return !known || own.Value.(*failureTime).since > stands.Value.(*failureTime).since
+	return !known || own.Value.(*failureTime).since > stands.since
 }
 
 // empty reports whether nothing fails, so that nothing need be forgotten.

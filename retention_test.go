@@ -126,8 +126,10 @@ func TestRetentionBehind(t *testing.T) {
 		now := midday.after(at)
 		return times.behind(bodyKey([]byte(body)), instance, now.wall.Add(-age), now)
 	}
-	times.fail(head, one, midday.wall, midday)
 	const h = time.Hour
+	for hour := range time.Duration(24) {
+		times.fail(head, one, midday.wall, midday.after(hour*h))
+	}
 	for i, step := range []struct {
 		body     string
 		instance failureKey
@@ -147,6 +149,9 @@ func TestRetentionBehind(t *testing.T) {
 	times.forget(head) // it was kept
 	if !behind("next", one, 24*h, 24*h) {
 		t.Error("it does not stand behind it any longer when that was kept")
+	}
+	if behind("next", one, 24*h, 24*h+1) {
+		t.Error("it stands behind one that does not come again")
 	}
 	times.forget(one) // something was delivered
 	if behind("next", one, 24*h, 24*h) {
