@@ -157,7 +157,7 @@ func newEntry(name string, v *visit, end *verdict) quarantine.Entry {
 // way to handlers or in a queue.
 var keptReasons = []string{
 	reasonTooLarge, reasonEncoding, reasonMalformed, reasonUnknownType, reasonUnknownMessage, reasonSchema,
-	reasonUndeliverable, "retention", "expired",
+	reasonUndeliverable, reasonRetention, "expired",
 }
 
 // Most bytes of what is kept beside a body.
