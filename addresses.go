@@ -118,7 +118,7 @@ type AddressFile struct {
 	// The file's path. Placeholders `{env.*}` and `{file.*}` are resolved at load.
 	Path string `json:"path"`
 
-	list atomic.Pointer[[]netip.Prefix]
+	list atomic.Pointer[prefixes]
 }
 
 // CaddyModule returns the Caddy module information.
@@ -131,25 +131,30 @@ func (*AddressFile) CaddyModule() caddy.ModuleInfo {
 
 // Provision reads the list for the first time.
 func (f *AddressFile) Provision(ctx caddy.Context) error {
-	return followFile(ctx, f.Path, tellOperator, func(text []byte) error {
-		var list []netip.Prefix
-		number := 0
-		for line := range strings.Lines(string(text)) {
-			number++
-			for field := range strings.FieldsSeq(withoutComment(line)) {
-				prefix, err := parsePrefix(field)
-				if err != nil {
-					return fmt.Errorf("line %d: no address; want one such as 203.0.113.7 or 203.0.113.0/24 a line", number)
-				}
-				list = append(list, prefix)
-			}
-		}
-		if len(list) == 0 {
-			return errors.New("no address in it")
-		}
-		f.list.Store(&list)
-		return nil
+	return followFile(ctx, f.Path, "addresses", tellOperator, func(text []byte) (entries, func(), error) {
+		list, err := parseAddresses(text)
+		return list, func() { f.list.Store(&list) }, err
 	})
+}
+
+// parseAddresses reads a list of addresses. Its errors name the line, never what is in it.
+func parseAddresses(text []byte) (prefixes, error) {
+	var list []netip.Prefix
+	number := 0
+	for line := range strings.Lines(string(text)) {
+		number++
+		for field := range strings.FieldsSeq(withoutComment(line)) {
+			prefix, err := parsePrefix(field)
+			if err != nil {
+				return nil, fmt.Errorf("line %d: no address; want one such as 203.0.113.7 or 203.0.113.0/24 a line", number)
+			}
+			list = append(list, prefix)
+		}
+	}
+	if len(list) == 0 {
+		return nil, errors.New("no address in it")
+	}
+	return newPrefixes(list), nil
 }
 
 // tellOperator tells who runs the process, if there is a green_api in its config.
@@ -159,6 +164,9 @@ func tellOperator(n note) {
 		return true
 	})
 }
+
+// contains reports whether an address is in the list, without a look at each of its lines.
+func (f *AddressFile) contains(addr netip.Addr) bool { return f.list.Load().contains(addr) }
 
 // GetIPRanges returns the list.
 func (f *AddressFile) GetIPRanges(*http.Request) []netip.Prefix { return *f.list.Load() }

@@ -73,7 +73,11 @@ func adminHandler(methods map[string]adminFunc) caddy.AdminHandler {
 		if err != nil {
 			return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: errors.New("the config that runs has no green_api in it")}
 		}
-		return do(app.(*App), w, r)
+		err = do(app.(*App), w, r)
+		if _, said := err.(caddy.APIError); said { //nolint:errorlint // as Caddy looks at it
+			return err
+		}
+		return app.(*App).Quarantine.hide(err)
 	})
 }
 

@@ -257,9 +257,7 @@ func newAlertEndpoint(alert *Alert, logger *zap.Logger) *alertEndpoint {
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 	}
-	if target, err := url.Parse(alert.url); err == nil {
-		e.host = target.Host // the rest may be a secret
-	}
+	e.host = hostOf(alert.URL) // as the config says it; the rest may be a secret
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	return e
 }
@@ -380,7 +378,7 @@ func (e *alertEndpoint) post(ctx context.Context, g *alertGroup) error {
 		if wrapped, ok := errors.AsType[*url.Error](err); ok {
 			err = wrapped.Err // without the URL
 		}
-		return err
+		return hideURL(err, e.alert.URL, e.alert.url)
 	}
 	defer response.Body.Close()
 	_, _ = io.Copy(io.Discard, io.LimitReader(response.Body, 64<<10)) // so that the connection can be used again

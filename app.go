@@ -81,6 +81,8 @@ type Quarantine struct {
 	// told 48 hours before. For as long after the machine's clock was set while Caddy runs, by over an
 	// hour or a twentieth of this, none is deleted. Default: none is deleted.
 	MaxAge caddy.Duration `json:"max_age,omitempty"`
+
+	said string // the path as the config says it, for logs and errors
 }
 
 // CaddyModule returns the Caddy module information.
@@ -105,6 +107,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if q.Path == "" {
 		q.Path = filepath.Join(caddy.AppDataDir(), "green_api")
 	}
+	q.said = q.Path
 	path, err := resolve(q.Path)
 	if err != nil {
 		return fmt.Errorf("quarantine: %w", err)
@@ -144,7 +147,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 func (a *App) Start() error {
 	store, err := a.shared.open()
 	if err != nil {
-		return fmt.Errorf("quarantine: %w", err)
+		return fmt.Errorf("quarantine: %w", a.Quarantine.hide(err))
 	}
 	var ctx context.Context
 	ctx, a.stop = context.WithCancel(context.Background())

@@ -52,8 +52,8 @@ type Auth struct {
 	Instance map[string][]string `json:"instance,omitempty"`
 
 	// A file with more of them: an id and its tokens a line, # for a comment. It is followed: a
-	// change is in force within seconds, and a file that cannot be used leaves the last good copy
-	// in force.
+	// change is in force within seconds, and a file that cannot be used, or seems to have been cut
+	// short, leaves the last good copy in force.
 	Instances string `json:"instances,omitempty"`
 
 	// Refuses nothing: what would have been is logged and counted.
@@ -85,7 +85,7 @@ func (a *Auth) provision(ctx caddy.Context, tell func(note)) error {
 		a.set.Store(set)
 		return err
 	}
-	err := followFile(ctx, a.Instances, tell, a.useInstances)
+	err := followFile(ctx, a.Instances, "instances", tell, a.parseFile)
 	if err != nil {
 		return fmt.Errorf("instances: %w", err)
 	}

@@ -102,6 +102,9 @@ func (s *settingsFlags) listed(only []string) (clients []*vendorapi.Client, err 
 	if err != nil {
 		return nil, fmt.Errorf("--instances: %w", err)
 	}
+	if mark := byteOrderMark(text); mark != "" {
+		return nil, fmt.Errorf("--instances: %s: it begins with a byte-order mark (%s); want UTF-8 without one", s.file, mark)
+	}
 	known := make(map[string]bool)
 	number := 0
 	for line := range strings.Lines(string(text)) {

@@ -355,6 +355,7 @@ func TestSettingsRefused(t *testing.T) {
 		{[]string{"get", "1101000002", "--instances", good}, "no instance 1101000002 in it"},
 		{[]string{"get", "1101000001", "1101000001", "--instances", good}, "instance 1101000001 is named twice"},
 		{[]string{"get", "--instances", b.file("# none\n")}, "no instance in it"},
+		{[]string{"get", "--instances", b.file("\xef\xbb\xbf1101000001 x\n")}, "byte-order mark (UTF-8)"},
 		{[]string{"get", "--instances", b.file("\n1101000001\n")}, ":2: want an id, its API token and"},
 		{[]string{"get", "--instances", b.file(apiToken + " 1101000001\n")}, ":1: want an id, its API token and"},
 		{[]string{"get", "--instances", b.file("1101000001 " + apiToken + "\n1101000001 " + otherAPI + "\n")}, ":2: instance 1101000001 is there already"},

@@ -53,7 +53,7 @@ func (a *App) expire(ctx context.Context, wipeDue bool) {
 func (a *App) expireTick(maxAge time.Duration, now time.Time) {
 	if maxAge == 0 {
 		if err := a.wipeLeft(); err != nil {
-			a.logger.Error("what is left of deleted quarantine entries could not be wiped", zap.Error(err))
+			a.logger.Error("what is left of deleted quarantine entries could not be wiped", zap.Error(a.Quarantine.hide(err)))
 		}
 		return
 	}
@@ -62,7 +62,7 @@ func (a *App) expireTick(maxAge time.Duration, now time.Time) {
 		a.logger.Warn("the clock was set: no quarantine entry is deleted for its age in the next 48 hours, unless Caddy is restarted", zap.Duration("by", step))
 	}
 	if err := a.expireNow(maxAge, now, doubtful); err != nil {
-		a.logger.Error("quarantine entries older than max_age could not be deleted", zap.Error(err))
+		a.logger.Error("quarantine entries older than max_age could not be deleted", zap.Error(a.Quarantine.hide(err)))
 	}
 }
 

@@ -26,11 +26,12 @@ func (a *App) warnOfExposed() {
 			a.logger.Warn("anyone can send notifications, neither address nor token is asked for", zap.String("name", h.Name), zap.Strings("listen", listen))
 		}
 		if path, err := resolve(h.Auth.Instances); err == nil {
-			a.warnOfReaders(path, 0o004)
+			a.warnOfReaders(path, h.Auth.Instances, 0o004)
 		}
 	}
-	a.warnOfReaders(a.Quarantine.Path, 0o077)
-	a.warnOfReaders(filepath.Join(a.Quarantine.Path, quarantine.FileName), 0o077)
+	q := a.Quarantine
+	a.warnOfReaders(q.Path, q.said, 0o077)
+	a.warnOfReaders(filepath.Join(q.Path, quarantine.FileName), filepath.Join(q.said, quarantine.FileName), 0o077)
 }
 
 // isPublic tells whether another machine can reach the block's server, or whether nobody knows.
@@ -45,13 +46,14 @@ func (h *Handler) isPublic() bool {
 	})
 }
 
-// warnOfReaders tells of a file that more than its owner can use, by those bits of its mode.
-func (a *App) warnOfReaders(path string, others fs.FileMode) {
+// warnOfReaders tells of a file that more than its owner can use, by those bits of its mode. said is
+// the path as the config says it.
+func (a *App) warnOfReaders(path, said string, others fs.FileMode) {
 	if runtime.GOOS == "windows" { // which has no such bits
 		return
 	}
 	if info, err := os.Stat(path); err == nil && info.Mode()&others != 0 {
 		a.logger.Warn("file can be used by others, and has secrets or messages in it",
-			zap.String("file", path), zap.String("mode", info.Mode().String()), zap.String("fix", "chmod go= "+path))
+			zap.String("file", said), zap.String("mode", info.Mode().String()), zap.String("fix", "chmod go= "+said))
 	}
 }

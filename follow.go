@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
+	"io"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -20,43 +23,59 @@ var followEvery = time.Second // shorter in tests
 // A followed file is read at load and again whenever it changes. A bad one keeps the last good copy
 // in force.
 type followed struct {
-	path string
-	use  func(text []byte) error // takes a copy into force, or says what is wrong with it
+	said  string // the path as the config says it, for logs and errors
+	path  string
+	kind  string // what it lists
+	parse parseList
 
-	// After a change that cannot be used.
 	logger *zap.Logger
 	tell   func(note) // may be nil
 
-	last os.FileInfo // that is in force
-	seen os.FileInfo // at the look before
-	bad  string      // what was last said to be wrong
+	good   fileCopy    // the copy in force
+	memory *copyMemory // of it, for the next config; may be nil
+
+	seed   maphash.Seed
+	judged fileSum // the content that was last read, good or bad
+	seen   fileSum // the content at the look before
+	bad    string  // what was last said to be wrong
+}
+
+// parseList reads a copy of a file. It returns what the copy lists, and use, which takes it into force.
+type parseList func(text []byte) (listed entries, use func(), err error)
+
+// A fileSum tells one content from another. The time of a file does not: tools set it, and clocks
+// are coarse. The zero value is no content.
+type fileSum struct {
+	sum  uint64
+	size int64
+	read bool
 }
 
 // maxFollowed is the longest file that is read.
 const maxFollowed = 16 << 20
 
-// load reads the file for the first time. A file that cannot be used is an error.
+// load reads the file for the first time. A file that cannot be used is an error. A copy that lists
+// less than the config before is taken all the same: whoever loads a config means it.
 func (f *followed) load() error {
-	info, err := os.Stat(f.path)
+	f.seed = maphash.MakeSeed()
+	text, sum, err := f.read()
 	if err != nil {
 		return err
 	}
-	if err := f.read(info); err != nil {
-		return fmt.Errorf("%s: %w", f.path, err)
+	f.judged, f.seen = sum, sum
+	listed, use, err := f.parse(text)
+	if err != nil {
+		return err
 	}
-	f.last = info
+	use()
+	f.good = newCopy(text, listed)
+	if !f.good.ended {
+		f.logger.Warn("the last line of the file has no line end, so that a copy that was cut short looks like a whole one", zap.String("file", f.said))
+	}
+	if before := f.memory.swap(f.good); before.listed != nil {
+		f.warnOfLoss(before)
+	}
 	return nil
-}
-
-func (f *followed) read(info os.FileInfo) error {
-	if info.Size() > maxFollowed {
-		return fmt.Errorf("%d bytes; want at most %d", info.Size(), maxFollowed)
-	}
-	text, err := os.ReadFile(f.path)
-	if err != nil {
-		return err
-	}
-	return f.use(text)
 }
 
 // follow looks at the file until the config that names it is replaced.
@@ -76,31 +95,134 @@ func (f *followed) follow(ctx context.Context) {
 // look reads the file if it has changed, and has not since the look before: somebody may be writing
 // it.
 func (f *followed) look() {
-	info, err := os.Stat(f.path)
-	if err == nil && same(info, f.last) {
+	sum, err := f.sum()
+	before := f.seen
+	f.seen = sum
+	switch {
+	case err != nil:
+		f.judged = fileSum{} // whatever comes is new
+		f.complain(err)
+	case sum == f.judged:
+	case sum == before:
+		f.readAgain(sum)
+	}
+}
+
+// readAgain takes the copy with that sum into force, unless something is wrong with it.
+func (f *followed) readAgain(want fileSum) {
+	text, sum, err := f.read()
+	if sum.read && sum != want { // changed since
+		f.seen = sum
 		return
 	}
-	before := f.seen
-	f.seen = info
-	if err == nil && !same(info, before) {
-		return
+	f.judged = sum
+	var listed entries
+	var use func()
+	if err == nil {
+		err = f.good.doubtEnd(text)
 	}
 	if err == nil {
-		f.last = info
-		err = f.read(info)
-	} else {
-		f.last = nil // whatever comes is new
+		listed, use, err = f.parse(text)
+	}
+	if err == nil {
+		err = f.good.doubtLoss(listed)
 	}
 	if err != nil {
 		f.complain(err)
 		return
 	}
+	use()
 	f.bad = ""
-	f.logger.Info("file read again", zap.String("file", f.path))
+	before := f.good
+	f.good = newCopy(text, listed)
+	f.memory.swap(f.good)
+	f.logger.Info("file read again", zap.String("file", f.said))
+	f.warnOfLoss(before)
 }
 
-func same(a, b os.FileInfo) bool {
-	return a != nil && b != nil && os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size()
+// warnOfLoss tells how much less the copy in force lists than the one before it.
+func (f *followed) warnOfLoss(before fileCopy) {
+	if lost := before.listed.missingFrom(f.good.listed); lost > 0 {
+		f.logger.Warn("file lists less than before", zap.String("file", f.said), zap.Int(f.kind+"_before", before.listed.count()),
+			zap.Int(f.kind+"_now", f.good.listed.count()), zap.Int(f.kind+"_lost", lost))
+	}
+}
+
+// complain tells of a file that cannot be used, once for each thing that is wrong with it.
+func (f *followed) complain(err error) {
+	if f.bad == err.Error() {
+		return
+	}
+	f.bad = err.Error()
+	f.logger.Error("file cannot be used, its last good copy stays in force", zap.String("file", f.said), zap.Error(err))
+	if f.tell != nil {
+		f.tell(note{reason: reasonBadFile, typ: typeNone, level: zap.ErrorLevel, more: f.said + ": " + err.Error() + ".", at: time.Now()})
+	}
+}
+
+// sum is the sum of the file's content.
+func (f *followed) sum() (fileSum, error) {
+	var sum maphash.Hash
+	sum.SetSeed(f.seed)
+	size, err := readFollowed(f.path, &sum)
+	if err != nil {
+		return fileSum{}, err
+	}
+	return fileSum{sum.Sum64(), size, true}, nil
+}
+
+// read returns the file's content, and its sum as soon as that is known.
+func (f *followed) read() ([]byte, fileSum, error) {
+	var text byteSink
+	size, err := readFollowed(f.path, &text)
+	if err != nil {
+		return nil, fileSum{}, err
+	}
+	sum := fileSum{maphash.Bytes(f.seed, text), size, true}
+	if mark := byteOrderMark(text); mark != "" {
+		return nil, sum, fmt.Errorf("it begins with a byte-order mark (%s); want UTF-8 without one", mark)
+	}
+	return text, sum, nil
+}
+
+// byteSink is a writer into memory.
+type byteSink []byte
+
+func (s *byteSink) Write(p []byte) (int, error) {
+	*s = append(*s, p...)
+	return len(p), nil
+}
+
+// readFollowed reads a file. Its errors do not have the path in them, which may come out of a
+// placeholder.
+func readFollowed(path string, into io.Writer) (int64, error) {
+	if err := wantRegular(path); err != nil {
+		return 0, err
+	}
+	file, err := os.Open(path) //nolint:gosec // the operator names it
+	if err != nil {
+		return 0, withoutPath(err)
+	}
+	defer file.Close()
+	size, err := io.Copy(into, io.LimitReader(file, maxFollowed+1))
+	if err == nil && size > maxFollowed {
+		return 0, fmt.Errorf("more than %d bytes; want at most as many", maxFollowed)
+	}
+	return size, withoutPath(err)
+}
+
+var errNotRegular = errors.New("not a regular file")
+
+// wantRegular refuses what is no regular file: a pipe or a device may never come to an end.
+func wantRegular(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return withoutPath(err)
+	}
+	if !info.Mode().IsRegular() {
+		return errNotRegular
+	}
+	return nil
 }
 
 // withoutComment takes the comment off a line: from a # at its beginning or after white space.
@@ -113,30 +235,43 @@ func withoutComment(line string) string {
 	return line
 }
 
-// complain tells of a file that cannot be used, once for each thing that is wrong with it.
-func (f *followed) complain(err error) {
-	if path, ok := errors.AsType[*os.PathError](err); ok {
-		err = path.Err
-	}
-	if f.bad == err.Error() {
-		return
-	}
-	f.bad = err.Error()
-	f.logger.Error("file cannot be used, its last good copy stays in force", zap.String("file", f.path), zap.Error(err))
-	if f.tell != nil {
-		f.tell(note{reason: reasonBadFile, typ: typeNone, level: zap.ErrorLevel, more: f.path + ": " + err.Error() + ".", at: time.Now()})
-	}
+// copyMemories remember over reloads, by kind and path, the copies of followed files that are in
+// force.
+var copyMemories = caddy.NewUsagePool()
+
+// copyMemory remembers one.
+type copyMemory struct {
+	mu   sync.Mutex
+	copy fileCopy
 }
 
-// followFile loads a file and follows it as long as the config runs.
-func followFile(ctx caddy.Context, path string, tell func(note), use func([]byte) error) error {
-	resolved, err := resolve(path)
+// swap remembers a copy and returns the one before, which lists nil if there was none.
+func (m *copyMemory) swap(newer fileCopy) fileCopy {
+	if m == nil {
+		return fileCopy{}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	before := m.copy
+	m.copy = newer
+	return before
+}
+
+// Destruct has nothing to do.
+func (*copyMemory) Destruct() error { return nil }
+
+// followFile loads a file of things of a kind, and follows it as long as the config runs.
+func followFile(ctx caddy.Context, said, kind string, tell func(note), parse parseList) error {
+	path, err := resolve(said)
 	if err != nil {
 		return err
 	}
-	f := &followed{path: resolved, use: use, logger: ctx.Logger(), tell: tell}
+	key := kind + " " + path
+	memory, _, _ := copyMemories.LoadOrNew(key, func() (caddy.Destructor, error) { return new(copyMemory), nil }) // never fails
+	context.AfterFunc(ctx, func() { _, _ = copyMemories.Delete(key) })
+	f := &followed{said: said, path: path, kind: kind, parse: parse, logger: ctx.Logger(), tell: tell, memory: memory.(*copyMemory)}
 	if err := f.load(); err != nil {
-		return err
+		return pathError(said, err)
 	}
 	go f.follow(ctx)
 	return nil

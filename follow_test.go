@@ -85,7 +85,7 @@ func TestInstancesFileRefused(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]string{
-		"missing": "auth: instances: stat ", "empty": "no instance in it", "bad": "line 2: the id is not 1 to 20 digits", "twice": "instance 1101000009 is in the config, too",
+		"missing": "missing: no such file or directory", "empty": "no instance in it", "bad": "line 2: the id is not 1 to 20 digits", "twice": "instance 1101000009 is in the config, too",
 	} {
 		config := "http://:8080 {\ngreen_api {\nauth {\ninstance 1101000009 x\ninstances " + filepath.Join(dir, name) + "\n}\n}\n}\n"
 		if err := loadConfig(t, config); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "TOKEN") {

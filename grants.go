@@ -50,6 +50,9 @@ func newGrantSet(shared []string, instances map[string][]string) (*grantSet, err
 		if !isInstanceID(id) {
 			return nil, errInstanceID
 		}
+		if a.own[sameInstance(id)] {
+			return nil, fmt.Errorf("instance %s is there twice, with and without leading zeros; want all its tokens in one place", sameInstance(id))
+		}
 		a.own[sameInstance(id)] = true
 		if len(tokens) == 0 {
 			return nil, fmt.Errorf("instance %s: no token", id)

@@ -3,30 +3,31 @@ package greenapi
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 )
 
-// useInstances takes a copy of the instances file into force.
-func (a *Auth) useInstances(text []byte) error {
+// parseFile makes a set of a copy of the instances file and of the tokens of the config.
+func (a *Auth) parseFile(text []byte) (entries, func(), error) {
 	listed, err := parseInstances(text)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
+	all := maps.Clone(listed)
 	for id, tokens := range a.Instance {
-		if _, twice := listed[id]; twice {
-			return fmt.Errorf("instance %s is in the config, too; want it in one place", id)
+		if _, twice := listed[sameInstance(id)]; twice {
+			return nil, nil, fmt.Errorf("instance %s is in the config, too; want it in one place", id)
 		}
-		listed[id] = tokens
+		all[id] = tokens
 	}
-	set, err := newGrantSet(a.Token, listed)
+	set, err := newGrantSet(a.Token, all)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	a.set.Store(set)
-	return nil
+	return instanceList(listed), func() { a.set.Store(set) }, nil
 }
 
-// parseInstances reads an instances file. Its errors name the line, never what is in it.
+// parseInstances reads an instances file: the tokens of each instance, by the shortest spelling of its id. Its errors name the line, never what is in it.
 func parseInstances(text []byte) (map[string][]string, error) {
 	listed := make(map[string][]string)
 	number := 0
@@ -41,7 +42,7 @@ func parseInstances(text []byte) (map[string][]string, error) {
 		if !isInstanceID(id) {
 			return nil, fmt.Errorf("line %d: the id is not 1 to 20 digits; want an id and its tokens, as in '1101000001 token'", number)
 		}
-		if _, twice := listed[id]; twice {
+		if _, twice := listed[sameInstance(id)]; twice {
 			return nil, fmt.Errorf("line %d: instance %s is there already; want all its tokens on one line", number, id)
 		}
 		tokens := joinSchemes(fields[1:])
@@ -53,7 +54,7 @@ func parseInstances(text []byte) (map[string][]string, error) {
 				return nil, fmt.Errorf("line %d: instance %s: token %d: %w", number, id, i+1, errTokenForm)
 			}
 		}
-		listed[id] = tokens
+		listed[sameInstance(id)] = tokens
 	}
 	if len(listed) == 0 {
 		return nil, errors.New("no instance in it")

@@ -173,6 +173,12 @@ func (f *IPFilter) allows(address string, r *http.Request) bool {
 		return true
 	}
 	for _, source := range f.sources {
+		if list, ours := source.(interface{ contains(netip.Addr) bool }); ours {
+			if list.contains(addr) {
+				return true
+			}
+			continue
+		}
 		for _, prefix := range source.GetIPRanges(r) {
 			if foldPrefix(prefix).Contains(addr) {
 				return true
@@ -192,7 +198,7 @@ func parseAllow(allow []string) ([]netip.Prefix, error) {
 		for item := range strings.FieldsSeq(resolved) {
 			prefixes, err := parseItem(item)
 			if err != nil {
-				return nil, err
+				return nil, fmt.Errorf("allow: invalid address %q; %w", text, err) // not what a placeholder stands for
 			}
 			list = append(list, prefixes...)
 		}
@@ -222,13 +228,14 @@ func parsePrefixes(texts []string) ([]netip.Prefix, error) {
 	return list, nil
 }
 
+var errNoAddress = errors.New("want an address such as 203.0.113.7, a CIDR such as 203.0.113.0/24 or 2001:db8::/32, private_ranges or green_api")
+
 func parsePrefix(text string) (netip.Prefix, error) {
 	prefix, err := netip.ParsePrefix(text)
 	if err != nil {
 		addr, err := netip.ParseAddr(text)
 		if err != nil || addr.Zone() != "" {
-			return netip.Prefix{}, fmt.Errorf("allow: invalid address %q; want an address such as 203.0.113.7, "+
-				"a CIDR such as 203.0.113.0/24 or 2001:db8::/32, private_ranges or green_api", text)
+			return netip.Prefix{}, errNoAddress
 		}
 		prefix = netip.PrefixFrom(addr, addr.BitLen())
 	}

@@ -3,6 +3,7 @@ package greenapi
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"strings"
 	"sync"
@@ -122,9 +123,22 @@ func (a *App) put(name string, v *visit, end *verdict) (id string, err error) {
 	defer releaseQuarantine(a.Quarantine.Path) //nolint:errcheck // closing does not undo what is durable
 	store, err := shared.open()
 	if err != nil {
-		return "", err
+		return "", a.Quarantine.hide(err)
 	}
-	return store.PutShare(newEntry(name, v, end), a.Quarantine.MaxSize, a.maxShare(v.n.Instance, time.Now()))
+	id, err = store.PutShare(newEntry(name, v, end), a.Quarantine.MaxSize, a.maxShare(v.n.Instance, time.Now()))
+	return id, a.Quarantine.hide(err)
+}
+
+// hide takes the path out of an error, if the config has a placeholder in its place.
+func (q *Quarantine) hide(err error) error {
+	if err == nil || !resolvable.MatchString(q.said) {
+		return err
+	}
+	text := err.Error()
+	if wrapped, ok := errors.AsType[*fs.PathError](err); ok { // of a directory above it
+		text = strings.ReplaceAll(text, wrapped.Path, q.said)
+	}
+	return hiding{err, strings.ReplaceAll(text, q.Path, q.said)}
 }
 
 // newEntry is what is kept of a notification. All of it but the body is clipped: lists hold many of

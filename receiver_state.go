@@ -1,6 +1,7 @@
 package greenapi
 
 import (
+	"cmp"
 	"errors"
 	"time"
 
@@ -75,8 +76,9 @@ func (r *receiver) fail(reason string, level zapcore.Level, err error) {
 	r.mu.Unlock()
 	r.enter(stateFailing, reason)
 	c := r.config()
+	err = hideURL(err, cmp.Or(c.APIURL, vendorapi.DefaultURL), c.client.URL)
 	if write {
-		fields := []zap.Field{zap.String("instance", r.instance), zap.String("reason", reason), zap.String("api_url", c.client.URL), zap.Time("since", since), zap.Error(err)}
+		fields := []zap.Field{zap.String("instance", r.instance), zap.String("reason", reason), zap.String("api_url", cmp.Or(c.APIURL, vendorapi.DefaultURL)), zap.Time("since", since), zap.Error(err)}
 		if level == zapcore.ErrorLevel {
 			r.logger().Error("notifications of the instance cannot be received", fields...)
 		} else {

@@ -1,6 +1,7 @@
 package notification
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -120,5 +121,9 @@ func readSchema(file string) ([]byte, error) {
 	if info.Size() > maxSchemaBytes {
 		return nil, fmt.Errorf("longer than %d bytes", maxSchemaBytes)
 	}
-	return os.ReadFile(file) //nolint:gosec // the operator names it
+	text, err := os.ReadFile(file) //nolint:gosec // the operator names it
+	if err == nil && (bytes.HasPrefix(text, []byte("\xef\xbb\xbf")) || bytes.HasPrefix(text, []byte("\xff\xfe")) || bytes.HasPrefix(text, []byte("\xfe\xff"))) {
+		return nil, errors.New("it begins with a byte-order mark; want UTF-8 without one")
+	}
+	return text, err
 }

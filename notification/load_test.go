@@ -180,6 +180,8 @@ func TestLoadSchemasErrors(t *testing.T) {
 		"empty message":         {"messageData..json", "{}", "messageData.MESSAGE.json"},
 		"two points":            {"incomingCall.old.json", "{}", "TYPE.json"},
 		"space":                 {"incoming call.json", "{}", "TYPE.json"},
+		"byte-order mark":       {"incomingCall.json", "\xef\xbb\xbf{}", "byte-order mark"},
+		"UTF-16":                {"incomingCall.json", "\xff\xfe{\x00}\x00", "byte-order mark"},
 		"folder":                {"more/", "", "TYPE.json"},
 		"folder like a schema":  {"more.json/", "", "regular"},
 	}
