@@ -103,6 +103,9 @@ func (a *Alert) provisionHeader() error {
 			if err != nil {
 				return fmt.Errorf("header %s: %w", name, err)
 			}
+			if strings.ContainsFunc(resolved, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
+				return fmt.Errorf("header %s: a control character, such as a line end, in the value; want it on one line", name)
+			}
 			a.header.Add(name, resolved)
 		}
 	}

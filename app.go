@@ -139,7 +139,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	a.operator = holdOperator()
 	a.shared, a.held = holdQuarantine(q.Path), true // its file stays shut until Start
 	a.events = events.(*caddyevents.App)
-	return errors.Join(a.events.On("started", a), a.events.On("stopping", a))
+	return errors.Join(a.events.On("started", hearing{a}), a.events.On("stopping", hearing{a}))
 }
 
 // Start opens the quarantine, which is shared with the config that ran before if the path is the
@@ -193,6 +193,15 @@ func (a *App) tellOfSilent(silence time.Duration, now time.Time) {
 			a.operator.alerts.tell(note{reason: reasonSilence, typ: typeNone, level: zap.WarnLevel, instance: instance, at: now})
 		}
 	}
+}
+
+// hearing hears events for an app. Caddy logs who hears an event, with all that can be shown of it:
+// of the app that would be its settings, with what placeholders stand for.
+type hearing struct{ app *App }
+
+// Handle hears an event.
+func (h hearing) Handle(ctx context.Context, event caddy.Event) error {
+	return h.app.Handle(ctx, event)
 }
 
 // Handle hears that all apps of this config have started, and that it is about to be stopped.

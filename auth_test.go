@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -205,5 +206,41 @@ func BenchmarkAuth(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// TestTokenWithBraces: a token that has braces of its own can be written, and the error of one that
+// is not says how.
+func TestTokenWithBraces(t *testing.T) {
+	text, err := adapt("http://:8080 {\ngreen_api {\nauth {\ntoken abc\\{x\\} \"Bearer d\\{e}\"\n}\n}\n}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := `"token":["abc\\{x\\}","Bearer d\\{e}"]`; !strings.Contains(string(text), want) {
+		t.Errorf("%s: no %s", text, want)
+	}
+	set, err := newGrantSet([]string{`abc\{x\}`, `Bearer d\{e}`}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, token := range []string{"abc{x}", "d{e}"} {
+		if set.find(http.Header{"Authorization": {"Bearer " + token}}) == nil {
+			t.Errorf("%s is not admitted", token)
+		}
+	}
+	if _, err := newGrantSet([]string{"abc{x}"}, nil); err == nil || !strings.Contains(err.Error(), `a backslash before it, as in \{`) || strings.Contains(err.Error(), "abc") {
+		t.Errorf("unescaped: %v", err)
+	}
+}
+
+// TestInstanceSpellings: two spellings of an id are one instance, which is never merged silently.
+func TestInstanceSpellings(t *testing.T) {
+	_, err := newGrantSet(nil, map[string][]string{"07": {"a"}, "7": {"b"}})
+	if err == nil || !strings.Contains(err.Error(), "instance 7 is there twice") {
+		t.Errorf("in the config: %v", err)
+	}
+	a := &Auth{Instance: map[string][]string{"7": {"a"}}, set: new(atomic.Pointer[grantSet])}
+	if _, _, err := a.parseFile([]byte("007 b\n")); err == nil || !strings.Contains(err.Error(), "instance 7 is in the config, too") {
+		t.Errorf("in config and file: %v", err)
 	}
 }

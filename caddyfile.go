@@ -141,14 +141,30 @@ func unrecognized(d *caddyfile.Dispenser, block string, options []option) error 
 	if block == "green_api" && slices.Contains([]string{"quarantine", "alert", "metrics"}, name) {
 		return d.Errf("%s is a global option; want it in 'green_api' in the block at the top of the file", name)
 	}
-	if block == "auth" && !optionLike.MatchString(name) { // it may be a token
-		return d.Errf("unrecognized auth option; want %s", anyOf(names))
+	if slices.Contains([]string{"auth", "receive", "alert"}, block) && !slices.ContainsFunc(names, func(option string) bool { return slipOf(option, name) }) ||
+		!optionLike.MatchString(name) { // it may be a token
+		return d.Errf("unrecognized %s option; want %s", block, anyOf(names))
 	}
 	return d.Errf("unrecognized %s option '%s'; want %s", block, name, anyOf(names))
 }
 
 // optionLike is what a misspelt option looks like, and a token hardly ever.
-var optionLike = regexp.MustCompile(`^[a-z_]{1,16}$`)
+var optionLike = regexp.MustCompile(`^([a-z_]{1,16}|\{)$`)
+
+// slipOf reports whether name is option but for one letter that is wrong, missing or too many.
+func slipOf(option, name string) bool {
+	if len(name) < len(option) {
+		option, name = name, option
+	}
+	at := 0
+	for at < len(option) && option[at] == name[at] {
+		at++
+	}
+	if len(name) == len(option) {
+		return option[at:] == "" || option[at+1:] == name[at+1:]
+	}
+	return len(name) == len(option)+1 && option[at:] == name[at+1:]
+}
 
 // anyOf writes names as a choice.
 func anyOf(names []string) string {

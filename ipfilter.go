@@ -195,10 +195,13 @@ func parseAllow(allow []string) ([]netip.Prefix, error) {
 		if err != nil {
 			return nil, fmt.Errorf("allow: %w", err)
 		}
-		for item := range strings.FieldsSeq(resolved) {
+		for i, item := range strings.Fields(resolved) {
 			prefixes, err := parseItem(item)
+			if err != nil && resolved != text { // what a placeholder stands for is not quoted
+				return nil, fmt.Errorf("allow: %s: its address %d is invalid; %w", text, i+1, err)
+			}
 			if err != nil {
-				return nil, fmt.Errorf("allow: invalid address %q; %w", text, err) // not what a placeholder stands for
+				return nil, fmt.Errorf("allow: invalid address %q; %w", item, err)
 			}
 			list = append(list, prefixes...)
 		}
