@@ -49,6 +49,7 @@ type App struct {
 	grace     time.Duration       // for what is in hand at the end of the process
 	ctx       caddy.Context
 	drain     *drain
+	store     *sharedStore // Caddy's, for the leases
 }
 
 // Metrics says what is counted beyond the default.
@@ -97,6 +98,7 @@ func (App) CaddyModule() caddy.ModuleInfo {
 // beside a server that runs.
 func (a *App) Provision(ctx caddy.Context) error {
 	a.ctx, a.logger = ctx, ctx.Logger()
+	a.store = &sharedStore{Storage: ctx.Storage()}
 	a.blocks = make(map[string]block)
 	a.receives = make(map[string]*Receive)
 	a.drain = &drain{servers: make(map[*caddyhttp.Server]bool)}

@@ -11,7 +11,6 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
-	"github.com/caddyserver/certmagic"
 	"go.uber.org/zap"
 
 	"github.com/greenapi-community/caddy-green-api/vendorapi"
@@ -37,7 +36,7 @@ type Receive struct {
 	URI string `json:"uri,omitempty"`
 
 	client  *vendorapi.Client
-	storage certmagic.Storage
+	store   *sharedStore
 	handler *Handler
 }
 
@@ -63,7 +62,7 @@ func (c *Receive) provision(ctx caddy.Context, h *Handler) error {
 		return fmt.Errorf("instance %s: uri: invalid value %q; want a path, such as /green-api/webhook", c.Instance, c.URI)
 	}
 	c.client = &vendorapi.Client{URL: address, Instance: c.Instance, Token: token}
-	c.storage, c.handler = ctx.Storage(), h
+	c.store, c.handler = h.app.store, h
 	return nil
 }
 

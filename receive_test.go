@@ -20,7 +20,7 @@ import (
 func init() {
 	receiving.firstPause, receiving.longestPause = 10*time.Millisecond, 200*time.Millisecond
 	receiving.soon, receiving.patience = 10*time.Millisecond, 300*time.Millisecond
-	leasing.beat, leasing.dead, leasing.settle, leasing.look = 200*time.Millisecond, time.Second, 20*time.Millisecond, 50*time.Millisecond
+	leasing.beat, leasing.dead, leasing.settle, leasing.look = 200*time.Millisecond, time.Second, 75*time.Millisecond, 50*time.Millisecond
 }
 
 const testAPIToken = "api-canary-d75b3a66374942c5b3c0"

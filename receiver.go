@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"github.com/caddyserver/certmagic"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
@@ -57,8 +56,7 @@ type receiver struct {
 
 	// The last notification that need not be delivered again, while it is not known to be deleted.
 	handled receipt
-	lead    *Receive  // in whose storage the lease was last seen
-	led     time.Time // and when
+	lease   *lease
 
 	mu      sync.Mutex
 	configs []*Receive // that are in use: the last is the newest, and counts
@@ -114,7 +112,7 @@ func (r *receiver) config() *Receive {
 	return r.last
 }
 
-func (r *receiver) storage() certmagic.Storage { return r.config().storage }
+func (r *receiver) store() *sharedStore { return r.config().store }
 
 // Destruct ends the receiver, without waiting for the notification in hand.
 func (r *receiver) Destruct() error {
@@ -134,8 +132,9 @@ func (r *receiver) run() {
 	}
 	defer func() { <-busy.(chan struct{}) }()
 	holdHeart()
-	defer func() { releaseHeart(r.storage()) }()
-	defer func() { dropLease(r.storage(), sameInstance(r.instance)) }()
+	defer func() { releaseHeart(r.store()) }()
+	r.lease = &lease{by: thisEdge, store: r.store(), instance: sameInstance(r.instance)}
+	defer func() { r.lease.drop() }()
 	pauses := backOff{}
 	r.pause(rand.N(receiving.firstPause), r.ctx.Done()) //nolint:gosec // not all at once
 	for r.ctx.Err() == nil {
@@ -161,32 +160,31 @@ func (r *receiver) round() error {
 	return r.receiveWhileLeading()
 }
 
-// leads tells whether this edge has the lease, and takes it if nobody has.
+// leads reports whether this edge has the lease, and takes it if nobody has.
 func (r *receiver) leads() (bool, error) {
-	if err := stayAlive(r.storage()); err != nil {
+	if store := r.store(); r.lease.store != store {
+		r.lease = r.lease.in(store)
+	}
+	if err := r.lease.by.stayAlive(r.lease.store); err != nil {
 		return false, err
 	}
-	return takeLease(r.ctx, r.storage(), sameInstance(r.instance))
+	return r.lease.take(r.ctx)
 }
 
-// stillLeads tells whether the lease was not lost, as by standing still for long. It looks seldom: a
-// lease is not taken from whoever was alive just now.
+// stillLeads reports whether the lease was not lost. A new config may have another storage, in which
+// it is not ours, and nobody need wait for this edge in the old one.
 func (r *receiver) stillLeads() (bool, error) {
-	c := r.config()
-	if c == r.lead && passed(r.led) < leasing.look {
-		return true, nil
-	}
-	if err := stayAlive(c.storage); err != nil {
+	store := r.store()
+	if err := r.lease.by.stayAlive(store); err != nil {
 		return false, err
 	}
-	mine, err := holdsLease(c.storage, sameInstance(r.instance))
-	if err == nil && !mine && r.lead != nil && r.lead != c { // another storage: nobody need wait for this edge in the old one
-		dropLease(r.lead.storage, sameInstance(r.instance))
+	if r.lease.store != store {
+		before := r.lease
+		if r.lease = before.in(store); r.lease.led.IsZero() {
+			before.drop()
+		}
 	}
-	if r.lead = nil; mine && err == nil {
-		r.lead, r.led = c, time.Now()
-	}
-	return mine, err
+	return r.lease.held()
 }
 
 // receiveWhileLeading polls the API as long as this edge has the lease.

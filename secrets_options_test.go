@@ -127,7 +127,7 @@ func TestHostOf(t *testing.T) {
 		"{env.ALERT_URL}":                          "{env.ALERT_URL}",
 		"{file./etc/alert}/x":                      "{file./etc/alert}",
 		"https://{env.USER}@{env.HOST}:1/{env.X}":  "{env.HOST}:1",
-		"https://":                                 "",
+		"https://": "",
 	} {
 		if got := hostOf(said); got != want {
 			t.Errorf("%s: %q, want %q", said, got, want)
