@@ -161,6 +161,10 @@ func TestFollowSecondLook(t *testing.T) {
 	if f.inForce() != 9 {
 		t.Error("a file is in force that was looked at once")
 	}
+	f.readAgain(f.judged) // what was looked at twice is not what is there now
+	if f.inForce() != 9 {
+		t.Error("a file is in force that has changed after it was looked at")
+	}
 }
 
 // TestFollowSameSizeAndTime: rsync --times and coarse clocks leave size and time as they were.
