@@ -146,8 +146,7 @@ func (d *driftDesk) turned() (rules []driftRule) {
 
 // watchDrift counts the faults of a notification, and tells when a rule turns.
 func (h *Handler) watchDrift(v *visit, faults []notification.Fault) {
-	genuine := (v.token == tokenRight || v.token == tokenOff) && v.remark.outcome != refused
-	if h.Validate.drift == nil || len(faults) == 0 || !genuine { // report_only lets others through
+	if h.Validate.drift == nil || len(faults) == 0 || !v.admitted {
 		return
 	}
 	for _, rule := range h.Validate.drift.add(v.n, faults, v.started) {

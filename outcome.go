@@ -57,6 +57,10 @@ type visit struct {
 	client  string // the address that ip_filter judges
 	via     string // viaHTTPAPI, or "" for what is posted
 
+	// No gate has refused its sender so far, not even one in report_only. Only what is admitted is
+	// evidence of what GREEN-API sends.
+	admitted bool
+
 	body []byte // nil until read
 	n    *notification.Notification
 
@@ -103,7 +107,7 @@ func (v *visit) asked(got answer) {
 
 func newVisit(w http.ResponseWriter, r *http.Request) *visit {
 	client, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
-	return &visit{w: w, r: r, started: time.Now(), client: client, n: new(notification.Notification)}
+	return &visit{w: w, r: r, started: time.Now(), client: client, admitted: true, n: new(notification.Notification)}
 }
 
 // passOn remarks what would have ended the way. The gravest remark is kept.
@@ -115,6 +119,7 @@ func (v *visit) passOn(remark *verdict) {
 
 // reportOnly remarks how the way would have ended, but for `report_only`.
 func (v *visit) reportOnly(end *verdict) {
+	v.admitted = v.admitted && end.outcome != refused
 	remark := *end
 	remark.fields = append(remark.fields, zap.Bool("report_only", true), zap.String("would_be", string(end.outcome)))
 	v.passOn(&remark)

@@ -350,6 +350,7 @@ const maxWish = 15 * time.Minute
 func (h *Handler) receive(c *Receive, body []byte) (end *verdict) {
 	v := h.madeVisit(c.URI, "", body)
 	v.via, v.n.Instance = viaHTTPAPI, sameInstance(c.Instance) // unless the body says another
+	v.admitted = true                                          // the instance's own token fetched it
 	v.r.Header.Set("Content-Type", sentType)
 	if token := h.Auth.headerFor(v.n.Instance); token != "" {
 		v.r.Header.Set("Authorization", token)
