@@ -111,7 +111,8 @@ type status struct {
 	Waiting       int             `json:"waiting"`
 	AlertsPending int             `json:"alerts_pending"`
 	ReportOnly    []reportOnly    `json:"report_only"`
-	Drift         []driftRule     `json:"drift"`     // rules that are no longer held against notifications
+	Drift         []driftState    `json:"drift"`     // rules that are no longer held against notifications
+	NewTypes      []newTypeState  `json:"new_types"` // types without a schema that are passed on
 	Receivers     []receiverState `json:"receivers"` // of the HTTP API
 	Instances     []seenInstance  `json:"instances"`
 }
@@ -135,9 +136,13 @@ func (a *App) adminStatus(w http.ResponseWriter, _ *http.Request) error {
 	s.Quarantine.Entries, s.Quarantine.Bytes, s.Quarantine.File = stats.Entries, stats.Bytes, stats.File
 	s.Waiting, s.AlertsPending, s.Instances = waitingNotifications(), a.operator.alerts.pending(), a.operator.seen.list()
 	s.Outcomes, s.Receivers = a.operator.totals.counts(), receiverStates()
-	s.Drift, s.ReportOnly = a.operator.drift.turned(), []reportOnly{}
+	s.Drift, s.NewTypes, s.ReportOnly = []driftState{}, []newTypeState{}, []reportOnly{}
 	for _, name := range slices.Sorted(maps.Keys(a.blocks)) {
 		h := a.blocks[name].handler
+		if h.Validate.drift != nil {
+			rules, types := h.Validate.drift.turned(name)
+			s.Drift, s.NewTypes = append(s.Drift, rules...), append(s.NewTypes, types...)
+		}
 		for _, gate := range []struct {
 			name string
 			on   bool

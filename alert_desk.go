@@ -157,6 +157,7 @@ var alertTexts = map[string]string{ //nolint:gosec // sentences, no credentials
 	reasonStorage:            "Caddy's storage fails, an instance is not received",
 	reasonPanic:              "a panic on the way of a notification",
 	reasonFormatChanged:      "GREEN-API seems to have changed a format",
+	reasonNewType:            "GREEN-API seems to have a new type of notification",
 }
 
 // alertDesk gathers notes and sends them. Taking one down takes no longer than adding to a group:

@@ -29,6 +29,7 @@ type fleet struct {
 	duplicates  duplicates
 	failing     failingHandlers
 	slow        failingHandlers // those that let a sender wait
+	drift       blockDrift
 }
 
 // fleets holds the fleets of the process by the name of their blocks.

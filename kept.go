@@ -145,7 +145,7 @@ func (q *Quarantine) hide(err error) error {
 // these in memory, and the sender chooses how long they are.
 func newEntry(name string, v *visit, end *verdict) quarantine.Entry {
 	entry := quarantine.Entry{
-		Received: v.started, Name: name, Reason: end.reason,
+		Received: v.started, Name: name, Reason: end.reason, Unadmitted: !v.admitted,
 		Type: clip(v.n.Type), Message: clip(v.n.Message), Instance: v.n.Instance, Chat: clip(v.n.Chat), NotificationID: clip(v.n.ID),
 		Client: clip(v.client), Host: v.r.Host[:min(len(v.r.Host), maxKeptHost)], URI: clipURI(v.r.RequestURI), Header: make(map[string][]string), Body: v.body,
 	}

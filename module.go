@@ -150,7 +150,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	h.received = []step{read, parse, check}
 	if h.Validate.DriftGuard == nil || !h.Validate.DriftGuard.Off {
-		h.Validate.drift = &h.app.operator.drift
+		h.Validate.drift = h.fleet.drift.hold(h.Validate.schemas.Fingerprint())
 	}
 	return nil
 }
@@ -180,6 +180,9 @@ func (h *Handler) join(ctx caddy.Context) error {
 
 // Cleanup writes what is left to say of refused scanners, and leaves the name to the next config.
 func (h *Handler) Cleanup() error {
+	if h.Validate != nil && h.Validate.drift != nil {
+		h.Validate.drift.release()
+	}
 	if h.fleet != nil { // not after a failed Provision
 		h.fleet.newest.CompareAndSwap(h, nil)
 		_ = releaseFleet(h.Name) // never fails

@@ -19,7 +19,6 @@ type operator struct {
 	daily  daily
 	clock  wallClock
 	silent silentInstances
-	drift  driftDesk
 	totals totals
 
 	replaying sync.Map // of quarantine ids: those in hand

@@ -80,8 +80,8 @@ type Validate struct {
 	// (`<type>.json`) and message types (`messageData.<message type>.json`).
 	Schemas string `json:"schemas,omitempty"`
 
-	// Whether the schemas give way when many notifications of several instances break the same rule
-	// within an hour. Default: they do.
+	// Whether a rule of a schema gives way when many notifications of several instances break it, and
+	// a type without a schema is passed on when it has come as often. Default: they do.
 	DriftGuard *DriftGuard `json:"drift_guard,omitempty"`
 
 	// Keeps and drops nothing but what cannot be delivered (`too_large`, `encoding`): what would
@@ -245,10 +245,13 @@ func (va *Validate) parseBody(body []byte) (*notification.Notification, *verdict
 
 // check says whether the notification is wanted, known, and as its schema demands.
 func (h *Handler) check(v *visit) *verdict {
+	if h.Validate.drift != nil && v.admitted {
+		h.Validate.drift.saw(v.n.Instance, v.started)
+	}
 	end, remark := h.Validate.judge(v.n)
 	for _, said := range []*verdict{end, remark} {
 		if said != nil {
-			h.watchDrift(v, said.faults)
+			h.watchDrift(v, said)
 		}
 	}
 	if remark != nil {
@@ -263,12 +266,17 @@ func (va *Validate) judge(n *notification.Notification) (end, remark *verdict) {
 		return &verdict{outcome: dropped, reason: reasonUnwanted, status: http.StatusOK, level: zap.DebugLevel}, nil
 	}
 	if !va.schemas.KnownType(n.Type) {
-		return act(va.UnknownType, toQuarantine(reasonUnknownType))
+		end := toQuarantine(reasonUnknownType)
+		if va.UnknownType == actionQuarantine && va.drift != nil && va.drift.learned(n.Type) {
+			end.fields = append(end.fields, zap.Bool("drift", true))
+			return nil, end
+		}
+		return act(va.UnknownType, end)
 	}
 	if faults := va.schemas.Validate(n); faults != nil {
 		end := toQuarantine(reasonSchema)
 		end.faults = faults
-		if va.drift != nil && len(va.drift.holds(n, faults)) == 0 {
+		if va.drift != nil && !va.drift.holds(va.schemas, n, faults) {
 			end.fields = append(end.fields, zap.Bool("drift", true))
 			return nil, end
 		}

@@ -2,6 +2,7 @@ package notification
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"embed"
 	"fmt"
 	"io/fs"
@@ -41,6 +42,9 @@ type Schemas struct {
 
 	names *names                       // those that the nodes have numbers of
 	nodes map[*jsonschema.Schema]*node // nil for a schema that is left to the library
+
+	fingerprint [sha256.Size]byte
+	shapes
 }
 
 // SchemaFiles are the built-in schemas: common.json, TYPE.json for the whole body and
@@ -233,7 +237,8 @@ func compile(docs map[string]schemaDoc) (s *Schemas, err error) {
 		}
 	}
 	s.addAliases()
-	return s, nil
+	s.fingerprint, err = fingerprintOf(docs)
+	return s, err
 }
 
 func (s *Schemas) addAliases() {

@@ -42,6 +42,8 @@ type Entry struct {
 	Name string `json:"name,omitempty"`
 	// Why it was kept, one of the caller's constants.
 	Reason string `json:"reason,omitempty"`
+	// Its sender would have been refused, if that were not only reported.
+	Unadmitted bool `json:"unadmitted,omitempty"`
 	// Type of the notification, typeWebhook. Empty when unknown.
 	Type string `json:"type,omitempty"`
 	// Type of the message, typeMessage. Empty when it has none.

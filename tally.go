@@ -1,0 +1,203 @@
+package greenapi
+
+import (
+	"maps"
+	"slices"
+	"time"
+)
+
+// The vendor may change a format for everybody overnight. What so many notifications of so many
+// instances have in common is its doing, and not the fault of one.
+const (
+	driftInstances = 3
+
+	driftBreaks = 20 // within driftWindow
+	driftWindow = time.Hour
+
+	rareBreaks = 10 // within rareWindow, of what has come for longer than driftWindow
+	rareWindow = 7 * 24 * time.Hour
+
+	// seenWindow is how long an instance is one of those that there are.
+	seenWindow = 24 * time.Hour
+)
+
+const (
+	// maxTallies bounds what is counted at a time.
+	maxTallies = 2000
+
+	// maxOwnTallies is how many of them one instance may fill alone: nobody can make so much up that
+	// what comes from all is not counted.
+	maxOwnTallies = 100
+
+	// tallySweep is the least time between two searches for tallies that are of no use.
+	tallySweep = time.Minute
+)
+
+// tallies counts, by key, what comes again and again. Times are handed in, in about their order.
+type tallies[K comparable] struct {
+	of    map[K]*tally
+	own   map[string]int // how many of them have come from this instance alone
+	swept time.Time
+}
+
+// A tally is how often one thing has come, and from whom.
+type tally struct {
+	first  time.Time   // of a run without a pause of rareWindow
+	times  []time.Time // the last driftBreaks
+	from   lastInstances
+	owner  string    // the only instance that it came from; "" if there are others, or it has turned
+	turned time.Time // zero until it has come often enough
+}
+
+// add counts one, and reports whether it is the one that turns its key: it has come often enough,
+// from driftInstances or from all that everyone returns, which is nil if they are as many or more.
+func (s *tallies[K]) add(key K, instance string, now time.Time, everyone func() []string) bool {
+	t := s.count(key, instance, now)
+	if t == nil || !t.suffices(now, everyone) {
+		return false
+	}
+	s.disown(t)
+	*t = tally{turned: now}
+	return true
+}
+
+// count counts one. It returns its tally, or nil if that has turned or there is no room for it.
+func (s *tallies[K]) count(key K, instance string, at time.Time) *tally {
+	t := s.of[key]
+	if t == nil {
+		if t = s.begin(key, instance, at); t == nil {
+			return nil
+		}
+	}
+	if !t.turned.IsZero() {
+		return nil
+	}
+	t.add(instance, at)
+	if t.owner != "" && t.owner != instance {
+		s.disown(t)
+	}
+	return t
+}
+
+// begin makes a tally, or returns nil if there is no room for it.
+func (s *tallies[K]) begin(key K, instance string, now time.Time) *tally {
+	if s.of == nil {
+		s.of, s.own = make(map[K]*tally), make(map[string]int)
+	}
+	full := func() bool { return len(s.of) >= maxTallies || s.own[instance] >= maxOwnTallies }
+	if full() && now.Sub(s.swept) >= tallySweep {
+		s.sweep(now)
+	}
+	if full() {
+		return nil
+	}
+	t := &tally{owner: instance}
+	s.of[key] = t
+	s.own[instance]++
+	return t
+}
+
+// sweep takes out what has not come for so long that none of it counts any more.
+func (s *tallies[K]) sweep(now time.Time) {
+	s.swept = now
+	maps.DeleteFunc(s.of, func(_ K, t *tally) bool {
+		old := t.turned.IsZero() && now.Sub(t.times[len(t.times)-1]) > rareWindow
+		if old {
+			s.disown(t)
+		}
+		return old
+	})
+}
+
+// disown ends a tally's being of one instance alone.
+func (s *tallies[K]) disown(t *tally) {
+	if t.owner == "" {
+		return
+	}
+	if s.own[t.owner]--; s.own[t.owner] == 0 {
+		delete(s.own, t.owner)
+	}
+	t.owner = ""
+}
+
+// turned reports whether a key has come often enough.
+func (s *tallies[K]) turned(key K) bool {
+	t := s.of[key]
+	return t != nil && !t.turned.IsZero()
+}
+
+// allTurned are the keys that have come often enough, and since when.
+func (s *tallies[K]) allTurned() map[K]time.Time {
+	turned := make(map[K]time.Time)
+	for key, t := range s.of {
+		if !t.turned.IsZero() {
+			turned[key] = t.turned
+		}
+	}
+	return turned
+}
+
+func (t *tally) add(instance string, at time.Time) {
+	if len(t.times) == 0 || at.Sub(t.times[len(t.times)-1]) > rareWindow {
+		t.first = at
+	}
+	if len(t.times) == driftBreaks {
+		t.times = append(t.times[:0], t.times[1:]...)
+	}
+	t.times = append(t.times, at)
+	t.from.add(instance, at)
+}
+
+// suffices reports whether it has come often enough, within an hour or over the days.
+func (t *tally) suffices(now time.Time, everyone func() []string) bool {
+	return t.came(driftBreaks, now.Add(-driftWindow)) && t.from.cover(now.Add(-driftWindow), everyone) ||
+		t.first.Before(now.Add(-driftWindow)) &&
+			t.came(rareBreaks, now.Add(-rareWindow)) && t.from.cover(now.Add(-rareWindow), everyone)
+}
+
+// came reports whether it has come so often since then.
+func (t *tally) came(times int, then time.Time) bool {
+	return len(t.times) >= times && !t.times[len(t.times)-times].Before(then)
+}
+
+// lastInstances are the driftInstances that something came from last, and when.
+type lastInstances [driftInstances]struct {
+	id string
+	at time.Time
+}
+
+// add enters an instance, in the place of the one that nothing has come from for longest.
+func (l *lastInstances) add(instance string, now time.Time) {
+	oldest := 0
+	for i := range l {
+		if l[i].id == instance {
+			oldest = i
+			break
+		}
+		if l[i].at.Before(l[oldest].at) {
+			oldest = i
+		}
+	}
+	l[oldest].id, l[oldest].at = instance, now
+}
+
+// since returns the instances that something has come from since then. If they are fewer than
+// driftInstances, they are all.
+func (l *lastInstances) since(then time.Time) (ids []string) {
+	for _, one := range l {
+		if one.id != "" && !one.at.Before(then) {
+			ids = append(ids, one.id)
+		}
+	}
+	return ids
+}
+
+// cover reports whether something has come since then from driftInstances, or from all there are.
+func (l *lastInstances) cover(then time.Time, everyone func() []string) bool {
+	have := l.since(then)
+	if len(have) >= driftInstances {
+		return true
+	}
+	all := everyone()
+	return all != nil && !slices.ContainsFunc(all, func(id string) bool { return !slices.Contains(have, id) })
+}
