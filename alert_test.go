@@ -142,7 +142,7 @@ func TestAlertEndpointFails(t *testing.T) {
 		}
 		return 200
 	})
-	config := alerting("http://127.0.0.1:"+freePort(t), "", loopback+"reverse_proxy "+up.address)
+	config := alerting("http://127.0.0.1:"+freePort(t), "", loopback+"validate {\ndrift_guard off\n}\nreverse_proxy "+up.address)
 	config = strings.Replace(config, "\t\talert ", "\t\talert "+hung.URL+"\n\t\talert "+sick.URL+"\n\t\talert ", 1)
 	e := start(t, config)
 	began := time.Now()
