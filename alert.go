@@ -17,8 +17,6 @@ import (
 )
 
 const (
-	reasonSilence = "silence"
-
 	defaultAlertEvery = 5 * time.Minute
 	alertTimeout      = 10 * time.Second
 )
@@ -57,7 +55,7 @@ type Alert struct {
 	// object with all of them.
 	Body string `json:"body,omitempty"`
 
-	// Tells when nothing came from a configured instance for that long. Default: never.
+	// Tells this alert when nothing came from a configured instance for that long. Default: never.
 	Silence caddy.Duration `json:"silence,omitempty"`
 
 	url    string

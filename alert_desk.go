@@ -27,6 +27,7 @@ type note struct {
 	example     string // id in the quarantine
 	more        string // what only this one has to say
 	at          time.Time
+	silence     time.Duration // only for alerts that ask for one of this length; 0 for all
 }
 
 type alertKey struct{ reason, typ string }
@@ -195,7 +196,9 @@ func (d *alertDesk) tell(n note) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, e := range d.endpoints {
-		e.add(n)
+		if n.silence == 0 || n.silence == time.Duration(e.alert.Silence) {
+			e.add(n)
+		}
 	}
 }
 

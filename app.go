@@ -160,43 +160,6 @@ func (a *App) Start() error {
 
 func (a *App) perInstance() bool { return a.Metrics != nil && a.Metrics.PerInstance }
 
-// watchSilence tells of configured instances of which nothing has come for long.
-func (a *App) watchSilence(ctx context.Context) {
-	silence := a.shortestSilence()
-	if silence == 0 {
-		return
-	}
-	ticker := time.NewTicker(min(max(silence/20, 50*time.Millisecond), 30*time.Second))
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case now := <-ticker.C:
-			a.tellOfSilent(silence, now)
-		}
-	}
-}
-
-// shortestSilence is what the alert says that wants to hear first; 0 if none does.
-func (a *App) shortestSilence() (shortest time.Duration) {
-	for _, alert := range a.Alerts {
-		if s := time.Duration(alert.Silence); s > 0 && (shortest == 0 || s < shortest) {
-			shortest = s
-		}
-	}
-	return shortest
-}
-
-func (a *App) tellOfSilent(silence time.Duration, now time.Time) {
-	for _, b := range a.blocks {
-		for _, instance := range a.operator.silent.watch(b.handler.configuredInstances(), &a.operator.seen, silence, now) {
-			a.logger.Warn("nothing has come from an instance for long", zap.String("instance", instance), zap.Duration("silence", silence))
-			a.operator.alerts.tell(note{reason: reasonSilence, typ: typeNone, level: zap.WarnLevel, instance: instance, at: now})
-		}
-	}
-}
-
 // hearing hears events for an app. Caddy logs who hears an event, with all that can be shown of it:
 // of the app that would be its settings, with what placeholders stand for.
 type hearing struct{ app *App }

@@ -86,16 +86,6 @@ func (s *seenInstances) add(instance string, end outcome, now time.Time) {
 	one.Outcomes[end]++
 }
 
-// last is when an instance last sent something; zero if it did not.
-func (s *seenInstances) last(instance string) time.Time {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if at := s.of[instance]; at != nil {
-		return at.Value.(*seenInstance).Last
-	}
-	return time.Time{}
-}
-
 // list returns all, the last to send first.
 func (s *seenInstances) list() []seenInstance {
 	s.mu.Lock()
@@ -112,38 +102,4 @@ func (s *seenInstances) list() []seenInstance {
 		return cmp.Or(y.Last.Compare(x.Last), cmp.Compare(x.Instance, y.Instance))
 	})
 	return all
-}
-
-// silentInstances says of which configured instances nothing has come for long.
-type silentInstances struct {
-	mu    sync.Mutex
-	since map[string]time.Time // when it was first watched
-	told  map[string]bool
-}
-
-// watch returns the instances of which nothing has come for that long, each once.
-func (s *silentInstances) watch(configured []string, seen *seenInstances, silence time.Duration, now time.Time) (silent []string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.since == nil {
-		s.since, s.told = make(map[string]time.Time), make(map[string]bool)
-	}
-	for _, instance := range configured {
-		last := seen.last(instance)
-		if s.since[instance].IsZero() {
-			s.since[instance] = now
-		}
-		if last.Before(s.since[instance]) {
-			last = s.since[instance]
-		}
-		if now.Sub(last) < silence {
-			delete(s.told, instance)
-			continue
-		}
-		if !s.told[instance] {
-			s.told[instance] = true
-			silent = append(silent, instance)
-		}
-	}
-	return silent
 }

@@ -20,6 +20,7 @@ func (h *Handler) tell(v *visit, said *verdict) {
 	op.totals.add(said.outcome)
 	if v.n.Instance != "" && said.outcome != refused {
 		op.seen.add(v.n.Instance, said.outcome, v.started)
+		op.silent.saw(v.n.Instance, v.started)
 	}
 	if extra := accessLogFields(v.r); extra != nil {
 		extra.Set(zap.String("green_api_outcome", string(said.outcome)))
