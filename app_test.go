@@ -83,8 +83,8 @@ func openWhenFree(t *testing.T, e *edge) *quarantine.Store {
 func TestQuarantineReload(t *testing.T) {
 	e := start(t, site(loopback))
 	configs := []string{
-		siteWith("", "green_api /green-api/webhook* {\nname a\n"+loopback+"}\ngreen_api /other* {\nname b\n"+loopback+"}\nrespond 404\n"),
-		site(loopback + "validate {\nmax_body_size 2MiB\n}"),
+		siteWith("", "green_api /green-api/webhook* {\nname a\n"+loopback+"validate {\ndrift_guard off\n}\n}\ngreen_api /other* {\nname b\n"+loopback+"}\nrespond 404\n"),
+		site(loopback + "validate {\nmax_body_size 2MiB\ndrift_guard off\n}"),
 	}
 	stop, done := make(chan struct{}), make(chan int)
 	for worker := range 4 {

@@ -69,19 +69,17 @@ const maxRecalled = 100_000
 // recallTypes counts what the quarantine keeps of unknown types: those that come seldom may have
 // come before Caddy was started.
 func (h *Handler) recallTypes(drift *driftDesk, now time.Time) {
+	// An error is told by whoever keeps this notification, too.
 	store, release, err := h.app.openQuarantine()
 	if err != nil {
-		return // as whoever keeps this notification will tell
+		return
 	}
 	defer release()
-	err = store.EachSince(now.Add(-rareWindow), reasonUnknownType, maxRecalled, func(e quarantine.Entry) {
+	_ = store.EachSince(now.Add(-rareWindow), reasonUnknownType, maxRecalled, func(e quarantine.Entry) {
 		if e.Name == h.Name && !e.Unadmitted && !e.Received.After(now) {
 			drift.countType(e.Type, e.Instance, e.Received)
 		}
 	})
-	if err != nil {
-		h.logger.Warn("what the quarantine keeps of unknown types cannot be counted", zap.Error(err))
-	}
 }
 
 // namedInstances are instances that the config names, driftInstances of them if there are more.
