@@ -81,9 +81,10 @@ func openWhenFree(t *testing.T, e *edge) *quarantine.Store {
 // TestQuarantineReload: the quarantine is one over reloads, also while requests are in flight, and
 // for several blocks.
 func TestQuarantineReload(t *testing.T) {
-	e := start(t, site(loopback))
+	const guardOff = "validate {\ndrift_guard off\n}\n" // of one instance, twenty would be enough
+	e := start(t, site(loopback+guardOff))
 	configs := []string{
-		siteWith("", "green_api /green-api/webhook* {\nname a\n"+loopback+"validate {\ndrift_guard off\n}\n}\ngreen_api /other* {\nname b\n"+loopback+"}\nrespond 404\n"),
+		siteWith("", "green_api /green-api/webhook* {\nname a\n"+loopback+guardOff+"}\ngreen_api /other* {\nname b\n"+loopback+"}\nrespond 404\n"),
 		site(loopback + "validate {\nmax_body_size 2MiB\ndrift_guard off\n}"),
 	}
 	stop, done := make(chan struct{}), make(chan int)
@@ -262,7 +263,7 @@ func TestKill9(t *testing.T) {
 	handler := newUpstream(t, 200, nil)
 	e := &edge{t: t, port: freePort(t), dir: filepath.Join(t.TempDir(), "quarantine")}
 	e.url = "http://127.0.0.1:" + e.port + "/green-api/webhook"
-	config := site(loopback + "reverse_proxy " + handler.address)
+	config := site(loopback + "validate {\ndrift_guard off\n}\nreverse_proxy " + handler.address)
 	send := func(mark, body string) bool {
 		r, err := http.NewRequest(http.MethodPost, e.url, strings.NewReader(body))
 		if err != nil {
