@@ -2,6 +2,7 @@ package greenapi
 
 import (
 	"io/fs"
+	"math"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
 	"github.com/greenapi-community/caddy-green-api/quarantine"
@@ -18,12 +20,12 @@ import (
 func (a *App) warnOfExposed() {
 	for _, b := range a.blocks {
 		h := b.handler
-		if h.IPFilter.Off && h.Auth.Off && h.isPublic() {
+		if h.IPFilter.isOpen() && h.Auth.isOpen() && h.isPublic() {
 			var listen []string
 			if h.server != nil {
 				listen = h.server.Listen
 			}
-			a.logger.Warn("anyone can send notifications, neither address nor token is asked for", zap.String("name", h.Name), zap.Strings("listen", listen))
+			a.logger.Warn("anyone can send notifications, neither address nor token keeps them out", zap.String("name", h.Name), zap.Strings("listen", listen))
 		}
 		if path, err := resolve(h.Auth.Instances); err == nil {
 			a.warnOfReaders(path, h.Auth.Instances, 0o004)
@@ -32,6 +34,47 @@ func (a *App) warnOfExposed() {
 	q := a.Quarantine
 	a.warnOfReaders(q.Path, q.said, 0o077)
 	a.warnOfReaders(filepath.Join(q.Path, quarantine.FileName), filepath.Join(q.said, quarantine.FileName), 0o077)
+}
+
+// isOpen reports whether nearly any address gets through the gate.
+func (f *IPFilter) isOpen() bool {
+	if f.Off || f.ReportOnly {
+		return true
+	}
+	list := slices.Clone([]netip.Prefix(f.allowed))
+	for _, source := range f.sources {
+		switch source.(type) {
+		case *caddyhttp.StaticIPRange, *AddressFile, VendorAddresses: // which need no request to say so
+			list = append(list, source.GetIPRanges(nil)...)
+		}
+	}
+	return mostOfInternet(list)
+}
+
+// isOpen reports whether the gate lets everyone through, whatever the token.
+func (a *Auth) isOpen() bool { return a.Off || a.ReportOnly }
+
+// globalUnicast is where the IPv6 addresses of the Internet are (RFC 4291, 2.4; all that IANA has
+// given out).
+var globalUnicast = netip.MustParsePrefix("2000::/3")
+
+// mostOfInternet reports whether a list has half of the addresses of IPv4 or of IPv6, in however
+// many pieces. Nobody is kept out by such a list who can choose where to send from.
+func mostOfInternet(list []netip.Prefix) bool {
+	folded := make([]netip.Prefix, len(list))
+	for i, prefix := range list {
+		folded[i] = foldPrefix(prefix)
+	}
+	var v4, v6 float64 // the shares of all
+	for _, prefix := range newPrefixes(folded) {
+		switch {
+		case prefix.Addr().Is4():
+			v4 += math.Ldexp(1, -prefix.Bits())
+		case prefix.Overlaps(globalUnicast):
+			v6 += math.Ldexp(1, min(0, globalUnicast.Bits()-prefix.Bits()))
+		}
+	}
+	return v4 >= 0.5 || v6 >= 0.5
 }
 
 // isPublic tells whether another machine can reach the block's server, or whether nobody knows.

@@ -1,6 +1,7 @@
 package greenapi
 
 import (
+	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -27,6 +28,17 @@ func TestExposedDoors(t *testing.T) {
 		{"no token", "auth off", "0.0.0.0", false},
 		{"no address", "ip_filter off\nauth {\ntoken TOKEN\n}", "0.0.0.0", false},
 		{"an allowlist of all", "ip_filter {\nallow 0.0.0.0/0 ::/0\n}\nauth {\ntoken TOKEN\n}", "0.0.0.0", false},
+		{"an allowlist of all, no token", "ip_filter {\nallow 0.0.0.0/0 ::/0\n}\nauth off", "0.0.0.0", true},
+		{"an allowlist of all, no token, here", "ip_filter {\nallow 0.0.0.0/0 ::/0\n}\nauth off", "127.0.0.1", false},
+		{"an allowlist of all in pieces, no token", "ip_filter {\nallow 0.0.0.0/1 128.0.0.0/1\n}\nauth off", "0.0.0.0", true},
+		{"a source of all, no token", "ip_filter {\nsource static 0.0.0.0/0\n}\nauth off", "0.0.0.0", true},
+		{"an allowlist, no token", "ip_filter {\nallow private_ranges green_api\n}\nauth off", "0.0.0.0", false},
+		{"both report", "ip_filter {\nreport_only\n}\nauth {\ntoken TOKEN\nreport_only\n}", "0.0.0.0", true},
+		{"the tokens report, any address", "ip_filter off\nauth {\ntoken TOKEN\nreport_only\n}", "0.0.0.0", true},
+		{"the tokens report", "auth {\ntoken TOKEN\nreport_only\n}", "0.0.0.0", false},
+		{"the addresses report", "ip_filter {\nreport_only\n}\nauth {\ntoken TOKEN\n}", "0.0.0.0", false},
+		{"the addresses report, no token", "ip_filter {\nreport_only\n}\nauth off", "0.0.0.0", true},
+		{"unlisted pass, no token", "ip_filter {\nunlisted pass\n}\nauth off", "0.0.0.0", false}, // no token is right
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			bind := strings.Replace(test.bind, "SOCKET", filepath.Join(t.TempDir(), "s"), 1)
@@ -36,6 +48,37 @@ func TestExposedDoors(t *testing.T) {
 				t.Errorf("warns: %t\n%s", got, logs)
 			}
 		})
+	}
+}
+
+// TestExposedLists: a list of most addresses keeps nobody out, in however many pieces.
+func TestExposedLists(t *testing.T) {
+	for list, want := range map[string]bool{
+		"":                              false,
+		"0.0.0.0/0":                     true,
+		"::/0":                          true,
+		"::ffff:0:0/96":                 true, // the same as 0.0.0.0/0
+		"0.0.0.0/1 128.0.0.0/1":         true,
+		"0.0.0.0/2 64.0.0.0/2":          true,
+		"0.0.0.0/2 0.0.0.0/3":           false, // the same ones twice
+		"2000::/3":                      true,
+		"2000::/4 3000::/4":             true,
+		"2000::/5 3000::/5":             true,
+		"2000::/5":                      false,
+		"fc00::/7 fe80::/10 ::1/128":    false,
+		"10.0.0.0/8 203.0.113.7/32":     false,
+		"8000::/1":                      false, // nobody is there
+		"128.0.0.0/1 2001:db8::/32":     true,
+		"192.0.0.0/2 160.0.0.0/3":       false,
+		"1.0.0.0/8 2.0.0.0/7 4.0.0.0/6": false,
+	} {
+		var prefixes []netip.Prefix
+		for text := range strings.FieldsSeq(list) {
+			prefixes = append(prefixes, netip.MustParsePrefix(text))
+		}
+		if got := mostOfInternet(prefixes); got != want {
+			t.Errorf("%q: %t, want %t", list, got, want)
+		}
 	}
 }
 
