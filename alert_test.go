@@ -127,6 +127,31 @@ func TestAlertUnlisted(t *testing.T) {
 	}
 }
 
+// TestLineToPaste: the line opens the address that was refused, and no other.
+func TestLineToPaste(t *testing.T) {
+	source := []json.RawMessage{[]byte(`{"source":"static","ranges":["10.0.0.0/8"]}`)}
+	const said = "To let it in, say in ip_filter: allow "
+	for _, test := range []struct {
+		filter       *IPFilter
+		client, want string
+	}{
+		{&IPFilter{}, "198.51.100.9", said + "green_api 198.51.100.9."},
+		{&IPFilter{Allow: []string{"203.0.113.7"}}, "198.51.100.9", said + "203.0.113.7 198.51.100.9."},
+		{&IPFilter{Allow: []string{"green_api", "{env.OFFICE}"}}, "198.51.100.9", said + "green_api {env.OFFICE} 198.51.100.9."},
+		{&IPFilter{SourceRaw: source}, "198.51.100.9", said + "198.51.100.9."},
+		{&IPFilter{SourceRaw: source, Allow: []string{"203.0.113.7"}}, "198.51.100.9", said + "203.0.113.7 198.51.100.9."},
+		{&IPFilter{}, "::ffff:198.51.100.9", said + "green_api 198.51.100.9."},
+		{&IPFilter{}, "fe80::1%eth0", said + "green_api fe80::1."},
+		{&IPFilter{}, "", ""},
+		{&IPFilter{}, "0.0.0.0/0", ""},
+		{&IPFilter{}, "203.0.113.0/24 ::/0", ""},
+	} {
+		if got := test.filter.lineToPaste(test.client); got != test.want {
+			t.Errorf("%+v, %q: %q, want %q", test.filter.Allow, test.client, got, test.want)
+		}
+	}
+}
+
 // TestAlertEndpointFails: an endpoint that is gone, hangs or answers 500 delays nothing, and is told
 // when it is back.
 func TestAlertEndpointFails(t *testing.T) {

@@ -60,7 +60,7 @@ func (h *Handler) alert(v *visit, reason string, said *verdict) {
 	n := note{reason: reason, typ: h.typeLabel(v), level: said.level, instance: v.instance(), example: v.quarantineID, at: time.Now()}
 	switch reason {
 	case reasonUnlistedSender:
-		n.more = h.lineToPaste(v.client)
+		n.more = h.IPFilter.lineToPaste(v.client)
 	case reasonInstanceNotAllowed:
 		if !h.app.operator.daily.first(n.instance, n.at) {
 			return
@@ -69,15 +69,18 @@ func (h *Handler) alert(v *visit, reason string, said *verdict) {
 	h.app.operator.alerts.tell(n)
 }
 
-// lineToPaste is the line of the config that lets an address in, with all that is allowed now.
-func (h *Handler) lineToPaste(client string) string {
-	allow := slices.Clone(h.IPFilter.Allow)
-	if len(allow) == 0 {
+// lineToPaste is the line of the config that lets in what is allowed now and this address, and no
+// other. It is empty if there is no address to let in.
+func (f *IPFilter) lineToPaste(client string) string {
+	addr, err := netip.ParseAddr(client)
+	if err != nil {
+		return ""
+	}
+	allow := slices.Clone(f.Allow)
+	if len(allow) == 0 && len(f.SourceRaw) == 0 { // the default, which any allow replaces
 		allow = []string{vendorList}
 	}
-	if addr, err := netip.ParseAddr(client); err == nil {
-		allow = append(allow, foldAddr(addr).String())
-	}
+	allow = append(allow, foldAddr(addr).String())
 	return "To let it in, say in ip_filter: allow " + strings.Join(allow, " ") + "."
 }
 
