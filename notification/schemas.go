@@ -44,7 +44,6 @@ type Schemas struct {
 	nodes map[*jsonschema.Schema]*node // nil for a schema that is left to the library
 
 	fingerprint [sha256.Size]byte
-	shapes
 }
 
 // SchemaFiles are the built-in schemas: common.json, TYPE.json for the whole body and

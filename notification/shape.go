@@ -6,7 +6,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"sync"
 )
 
 // Complete reports whether faults are all that Validate found in a body. It returns no more than a
@@ -37,36 +36,11 @@ func fingerprintOf(docs map[string]schemaDoc) (sum [sha256.Size]byte, err error)
 // every array index, and of every name that the schemas do not know. So it is out of a closed list,
 // whatever a body says.
 func (s *Schemas) Shape(pointer string) string {
-	known := s.knownNames()
 	tokens := strings.Split(pointer, "/")
 	for i, token := range tokens[1:] {
-		if !known[pointerUnescape.Replace(token)] {
-			tokens[i+1] = "*"
+		if !s.known[pointerUnescape.Replace(token)] {
+			tokens[i+1] = unknownName
 		}
 	}
 	return strings.Join(tokens, "/")
-}
-
-var pointerUnescape = strings.NewReplacer("~1", "/", "~0", "~")
-
-// knownNames are the member names that the schemas speak of.
-func (s *Schemas) knownNames() map[string]bool {
-	s.shape.Do(func() {
-		s.shapeNames = make(map[string]bool)
-		for _, schema := range s.byLocation {
-			for name := range schema.Properties {
-				s.shapeNames[name] = true
-			}
-			for _, name := range schema.Required {
-				s.shapeNames[name] = true
-			}
-		}
-	})
-	return s.shapeNames
-}
-
-// shapes is what Shape needs, made when it is first needed.
-type shapes struct {
-	shape      sync.Once
-	shapeNames map[string]bool
 }
