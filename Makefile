@@ -1,7 +1,7 @@
 GOLANGCI_VERSION = v2.15.0
 GOVULNCHECK_VERSION = v1.4.0
 
-.PHONY: check test race chaos soak crash memory fuzz fuzz-short timing h2spec licences vuln bench bench-edge bench-stall pgo lint run
+.PHONY: check test race chaos soak crash memory cost fuzz fuzz-short timing h2spec licences vuln bench bench-edge bench-stall pgo lint run
 
 check: ## what CI runs
 	.ci/run
@@ -25,8 +25,11 @@ crash: ## kills the edge at a hundred random moments under load, and a hundred w
 memory: ## what an edge holds in memory for connections that rest and notifications that wait
 	GREEN_API_MEMORY=1 go test -count=1 -run '^TestMemory$$' -v .
 
+cost: ## what bodies cost that ask for as much as they can, one and eight at once; on a machine that does nothing else
+	GREEN_API_COST=1 go test -count=1 -run '^TestCost' -v -timeout 30m ./notification
+
 # Each target of fuzzing, PACKAGE:NAME. A whole Caddy is never twice alike, and would be minimized for ever.
-FUZZ = ./notification:FuzzParse ./notification:FuzzVerdict ./notification:FuzzMeets ./notification:FuzzSchema ./quarantine:FuzzEntry ./quarantine:FuzzFile ./vendorapi:FuzzReceived \
+FUZZ = ./notification:FuzzParse ./notification:FuzzVerdict ./notification:FuzzMeets ./notification:FuzzSchema ./notification:FuzzNumber ./quarantine:FuzzEntry ./quarantine:FuzzFile ./vendorapi:FuzzReceived \
 	.:FuzzAuthorization .:FuzzClientAddress .:FuzzCaddyfile .:FuzzRequest
 FUZZTIME = 1m
 

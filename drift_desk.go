@@ -104,9 +104,10 @@ func (d *driftDesk) addRules(rules []driftRule, instance string, now time.Time, 
 	return turned
 }
 
-// holds reports whether any rule that a notification breaks is still in force.
-func (d *driftDesk) holds(schemas *notification.Schemas, n *notification.Notification, faults []notification.Fault) bool {
-	if !notification.Complete(faults) { // the one that holds may be among the rest
+// holds reports whether any rule that a notification breaks is still in force. more says that it may break
+// others than these.
+func (d *driftDesk) holds(schemas *notification.Schemas, n *notification.Notification, faults []notification.Fault, more bool) bool {
+	if more { // the one that holds may be among the rest
 		return true
 	}
 	rules := rulesOf(schemas, n, faults)

@@ -36,6 +36,7 @@ import (
 //	an instance's leading zeros               TestAuthCheckInstance
 //	names twice, by escape, in another case   TestTrapBodies, TestTrapForeignInstance
 //	nesting, spaces, long and huge numbers    TestTrapBodies, TestParseBounds
+//	values, names, faults without end         TestCost, TestCostAtOnce, TestAskedTooMuch
 //	what is no JSON                           TestTrapJSON
 //	gzip, other encodings                     TestTrapBodies
 //	doubled Content-Type, forms, charsets     TestTrapBodies

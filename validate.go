@@ -273,10 +273,10 @@ func (va *Validate) judge(n *notification.Notification) (end, remark *verdict) {
 		}
 		return act(va.UnknownType, end)
 	}
-	if faults := va.schemas.Validate(n); faults != nil {
+	if faults, more := va.schemas.Faults(n); faults != nil {
 		end := toQuarantine(reasonSchema)
 		end.faults = faults
-		if va.drift != nil && !va.drift.holds(va.schemas, n, faults) {
+		if va.drift != nil && !va.drift.holds(va.schemas, n, faults, more) {
 			end.fields = append(end.fields, zap.Bool("drift", true))
 			return nil, end
 		}

@@ -55,7 +55,7 @@ func BenchmarkValidate(b *testing.B) {
 			b.Fatal(err)
 		}
 		for b.Loop() {
-			if !s.accepts(n) {
+			if s.Validate(n) != nil {
 				b.Fatal("not accepted")
 			}
 		}
@@ -72,7 +72,7 @@ func BenchmarkValidateLibrary(b *testing.B) {
 			b.Fatal(err)
 		}
 		for b.Loop() {
-			if s.faults(n) != nil {
+			if faults, _ := libraryFaults(b, s, n); faults != nil {
 				b.Fatal("not accepted")
 			}
 		}

@@ -12,11 +12,11 @@ const maxShared = 1 << 10
 
 // notification makes a notification of a body, or nil if there is anything to refuse.
 func (s *scan) notification(body []byte, known *names) *Notification {
-	if !s.read(body, known) {
+	if len(body) > maxBody || !s.read(body, known) {
 		return nil
 	}
 	var at [ownNames]int // the body's own members, 0 for none
-	for i := 1; i < len(s.tokens); i = s.tokens[i].next {
+	for i := 1; i < len(s.tokens); i = int(s.tokens[i].next) {
 		if name := s.tokens[i].name; name < ownNames {
 			at[name] = i
 		}
@@ -68,7 +68,7 @@ func (s *scan) find(object int, name int32) int {
 	if s.tokens[object].shape != isObject {
 		return 0
 	}
-	for i := object + 1; i < s.tokens[object].next; i = s.tokens[i].next {
+	for i := object + 1; i < int(s.tokens[object].next); i = int(s.tokens[i].next) {
 		if s.tokens[i].name == name {
 			return i
 		}
@@ -94,7 +94,7 @@ func (s *scan) chat(at *[ownNames]int) int {
 // isText reports whether the value is a string, and not empty.
 func (s *scan) isText(token int) bool {
 	t := &s.tokens[token]
-	return t.shape == isString && t.end-t.start > len(`""`)
+	return t.shape == isString && t.end-t.start > int32(len(`""`))
 }
 
 // appendText adds a string, repaired if it is broken, to the text; of a number its digits if asked

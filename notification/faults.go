@@ -3,6 +3,7 @@ package notification
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -21,24 +22,72 @@ type Fault struct {
 	Message string `json:"message"` // in words for the operator
 }
 
-// faultsOf returns the faults that the error of a validation stands for, by pointer and keyword,
-// each once. prefix is the pointer of what was validated.
-func (s *Schemas) faultsOf(err error, prefix string) []Fault {
-	var verr *jsonschema.ValidationError
-	if !errors.As(err, &verr) {
-		// The validator gives no other error; if it ever does, its text may quote the body.
-		return []Fault{{Pointer: prefix, Keyword: "schema", Message: "cannot be checked"}}
+// judging lets two bodies at a time be judged: what a judge and the library need is bounded for one.
+var judging = make(chan struct{}, 2)
+
+// judge says what is wrong with a notification that the pass has not accepted.
+func (s *Schemas) judge(n *Notification) (faults []Fault, more bool) {
+	if s.types[n.Type] == nil {
+		return nil, false
 	}
-	faults := s.leaves(verr)
+	judging <- struct{}{}
+	defer func() { <-judging }()
+	messenger := s.messengerOf(n.body)
+	add := func(schema *jsonschema.Schema, text []byte, prefix string) {
+		for _, demanded := range s.demands(schema, messenger) {
+			found, cut := s.faults(demanded, text, prefix)
+			faults, more = append(faults, found...), more || cut
+		}
+	}
+	add(s.types[n.Type], n.body, "")
+	if message := s.messages[n.Message]; message != nil {
+		body := cursor{text: n.body, known: s.names}
+		add(message, body.member(nameMessageData), "/messageData")
+	}
+	faults, cut := sortFaults(faults)
+	return faults, more || cut
+}
+
+// faults judges of a text, which is a whole body or part of one, by one schema. prefix is the text's
+// pointer.
+func (s *Schemas) faults(schema *jsonschema.Schema, text []byte, prefix string) (faults []Fault, more bool) {
+	if len(text) == 0 {
+		return []Fault{{Pointer: prefix, Keyword: "schema", Message: "cannot be checked"}}, true // nothing that Parse made
+	}
+	n := s.nodes[schema]
+	j := &judge{cursor: cursor{text: text, known: s.names}, checks: checks{{node: n}}}
+	j.value(0)
+	switch {
+	case j.tooMuch:
+		return []Fault{{Pointer: prefix, Keyword: "schema", Message: causeTooMuch}}, true
+	case !j.checks[0].bad:
+		return nil, false
+	}
+	p := newPart(j, n)
+	value := p.make()
+	err := schema.Validate(value)
+	var wrong *jsonschema.ValidationError
+	if !errors.As(err, &wrong) {
+		// The judge and the library agree, see FuzzMeets, and the library gives no other error, whose
+		// text may quote the body.
+		return []Fault{{Pointer: prefix, Keyword: "schema", Message: "cannot be checked"}}, true
+	}
+	p.restore(wrong, value, s.known)
+	faults = s.leaves(wrong)
 	for i := range faults {
 		faults[i].Pointer = prefix + faults[i].Pointer
 	}
-	return faults
+	return faults, j.more
 }
 
+// causeTooMuch is what is said of a body that the library must not be asked about.
+var causeTooMuch = fmt.Sprintf("cannot be checked: too much for a schema with keywords that the built-in ones do not use; "+
+	"where these are, want at most %d names and values, and %d bytes", maxAsked, maxAskedBytes)
+
 // sortFaults orders by pointer, keyword and message, keeps one of each pointer and keyword (a
-// value may be asked to be an object twice, once with null allowed), and no more than maxFaults.
-func sortFaults(faults []Fault) []Fault {
+// value may be asked to be an object twice, once with null allowed), and no more than maxFaults. It
+// reports whether it left any out.
+func sortFaults(faults []Fault) (sorted []Fault, more bool) {
 	slices.SortFunc(faults, func(a, b Fault) int {
 		return cmp.Or(
 			cmp.Compare(a.Pointer, b.Pointer),
@@ -50,7 +99,7 @@ func sortFaults(faults []Fault) []Fault {
 	faults = slices.CompactFunc(faults, func(a, b Fault) bool {
 		return a.Pointer == b.Pointer && a.Keyword == b.Keyword
 	})
-	return faults[:min(len(faults), maxFaults)]
+	return faults[:min(len(faults), maxFaults)], len(faults) > maxFaults
 }
 
 // leaves descends to the rules that were broken, past those that only lead to others.

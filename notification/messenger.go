@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
@@ -46,7 +47,7 @@ func (s *Schemas) addMessengers(compiler *jsonschema.Compiler, p *programmer, sc
 			return err
 		}
 		s.index(more)
-		p.node(more)
+		s.nodes[more] = p.program(more)
 		if s.messengers[schema] == nil {
 			s.messengers[schema] = make(map[string]*jsonschema.Schema)
 		}
@@ -66,27 +67,25 @@ func (s *Schemas) demands(schema *jsonschema.Schema, messenger string) []*jsonsc
 	return []*jsonschema.Schema{schema}
 }
 
-// meets reports whether the value at a token is as the schema demands of a notification of that messenger. It
-// reports false if that is left to the library.
+// meets reports whether the value at a token is as the schema demands of a notification of that messenger.
 func (s *Schemas) meets(pass *scan, schema *jsonschema.Schema, messenger []byte, at int) bool {
-	if n := s.nodes[schema]; n == nil || !pass.meets(n, at) {
+	if !pass.meets(s.nodes[schema], at) {
 		return false
 	}
 	more := s.messengers[schema][string(messenger)]
-	if more == nil {
-		return true
-	}
-	n := s.nodes[more]
-	return n != nil && pass.meets(n, at)
+	return more == nil || pass.meets(s.nodes[more], at)
 }
 
-// messengerOf is the messenger that a body names.
-func messengerOf(root map[string]any) string {
-	data, _ := root["instanceData"].(map[string]any)
-	if messenger, _ := data["typeInstance"].(string); messenger != "" {
-		return messenger
+// messengerOf is the messenger that a body names, which has been parsed before.
+func (s *Schemas) messengerOf(body []byte) string {
+	root := cursor{text: body, known: s.names}
+	data := cursor{text: root.member(nameInstanceData), known: s.names}
+	value := data.member(nameTypeInstance)
+	if len(value) < len(`"x"`) || value[0] != '"' {
+		return defaultMessenger
 	}
-	return defaultMessenger
+	text, _ := jsontext.AppendUnquote(nil, value) // a broken text is repaired
+	return string(text)
 }
 
 // messenger is messengerOf for a pass, until it reads its next text.

@@ -116,10 +116,10 @@ func text(v any) string {
 // surveyOf returns what the schemas know of an example.
 func surveyOf(schemas *Schemas, n *Notification, root map[string]any) *survey {
 	s := &survey{places: map[string]*place{}}
-	for _, schema := range schemas.demands(schemas.types[n.Type], messengerOf(root)) {
+	for _, schema := range schemas.demands(schemas.types[n.Type], messengerIn(root)) {
 		s.walk(schema, root, nil)
 	}
-	for _, schema := range schemas.demands(schemas.messages[n.Message], messengerOf(root)) {
+	for _, schema := range schemas.demands(schemas.messages[n.Message], messengerIn(root)) {
 		s.walk(schema, root["messageData"], []string{"messageData"})
 	}
 	return s
@@ -221,7 +221,7 @@ func TestMutations(t *testing.T) {
 		root := rootOf(t, n)
 		s := surveyOf(m.schemas, n, root)
 		for pointer, p := range s.places {
-			key := e.Type + e.Message + messengerOf(root) + pointer
+			key := e.Type + e.Message + messengerIn(root) + pointer
 			if done[key] && !strings.HasPrefix(pointer, "/messageData/") {
 				continue
 			}

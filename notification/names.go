@@ -80,6 +80,16 @@ func (n *names) number(name []byte) int32 {
 	}
 }
 
+// has reports whether a name has a number, without copying it.
+func (n *names) has(name string) bool {
+	for at := hash(name); ; at++ {
+		number := n.slots[at&(len(n.slots)-1)]
+		if number == otherName || name == n.list[number] {
+			return number != otherName
+		}
+	}
+}
+
 // hash looks at three bytes and the length. A sender who makes up names that collide gains nothing:
 // the table holds only the schemas' own, and so few that a search ends soon.
 func hash[Text string | []byte](name Text) int {

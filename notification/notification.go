@@ -54,9 +54,10 @@ func parse(body []byte, s *Schemas) (*Notification, error) {
 	if n != nil && s != nil {
 		n.checked, n.met = s, s.accept(pass, n.Type, n.Message)
 	}
+	twice := pass.twice
 	pass.release()
 	if n == nil {
-		return nil, refusal(body)
+		return nil, refusal(body, twice)
 	}
 	return n, nil
 }

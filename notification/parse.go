@@ -5,25 +5,36 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"strconv"
+	"math"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Bounds of what is parsed. The vendor's bodies nest 6 deep; a validator needs seconds for a
-// number of 100,000 digits or for 1e-999999999.
+// Bounds of what is parsed. The vendor's bodies nest 6 deep.
 const (
-	maxDepth       = 100
-	maxNumberBytes = 64
+	maxDepth = 100
+	maxBody  = math.MaxInt32 // places in it are noted in 32 bits
 )
 
 // parseObject is parseValue for a body, which must be an object.
 func parseObject(body []byte) (map[string]any, error) {
-	if cause, at := lookAhead(body); cause != "" {
+	return newParser(body, vendorNames()).onlyObject()
+}
+
+// parseEnvelope reads a body as parseObject does, but keeps only what is decisive. It does not look for
+// names that are there twice: the first such begins at the place, which may be none.
+func parseEnvelope(body []byte, twice int) (map[string]any, error) {
+	p := newParser(body, vendorNames())
+	p.envelope, p.twice = true, twice
+	return p.onlyObject()
+}
+
+func (p *parser) onlyObject() (map[string]any, error) {
+	if cause, at := lookAhead(p.body); cause != "" {
 		return nil, &SyntaxError{Offset: int64(at), Cause: cause}
 	}
-	v, err := parseValue(body, vendorNames())
+	v, err := p.only()
 	if err != nil {
 		return nil, err
 	}
@@ -35,6 +46,8 @@ func lookAhead(body []byte) (cause string, at int) {
 	rest := bytes.TrimLeft(body, " \t\r\n")
 	at = len(body) - len(rest)
 	switch {
+	case len(body) > maxBody:
+		return causeLong, maxBody
 	case len(rest) == 0:
 		return causeEmpty, at
 	case rest[0] == '{':
@@ -49,32 +62,48 @@ func lookAhead(body []byte) (cause string, at int) {
 // parseValue reads exactly one JSON value into map[string]any, []any, string, json.Number, bool
 // and nil. names are the names it need not allocate; they may be nil. The error is a *SyntaxError.
 func parseValue(body []byte, names map[string]string) (any, error) {
-	p := &parser{
-		body:  body,
-		names: names,
-		// The option is for values only, name takes it back for names. The buffer is not written to.
-		decoder: jsontext.NewDecoder(bytes.NewBuffer(body), jsontext.AllowInvalidUTF8(true)),
+	return newParser(body, names).only()
+}
+
+// parser makes a value of a text, and says where what is wrong.
+type parser struct {
+	body     []byte
+	names    map[string]string
+	decoder  *jsontext.Decoder
+	members  members
+	envelope bool // to keep only what is decisive; the rest is read, and may be wrong, all the same
+	twice    int  // where a name then begins that is there twice; 0 for none
+	twins    bool // one is kept
+	room     []byte
+}
+
+func newParser(body []byte, names map[string]string) *parser {
+	return &parser{
+		body:    body,
+		names:   names,
+		members: newMembers(),
+		decoder: jsontext.NewDecoder(bytes.NewBuffer(body), brokenText, namesTwice), // the buffer is not written to
 	}
-	v, err := p.value(1)
+}
+
+// only reads the only value.
+func (p *parser) only() (any, error) {
+	defer p.members.reset()
+	v, err := p.value(1, "", true)
 	if err != nil {
 		return nil, err
 	}
 	end := p.decoder.InputOffset()
 	if _, err := p.decoder.ReadToken(); !errors.Is(err, io.EOF) {
-		rest := bytes.TrimLeft(body[end:], " \t\r\n")
-		return nil, &SyntaxError{Offset: int64(len(body) - len(rest)), Cause: causeDataAfter}
+		rest := bytes.TrimLeft(p.body[end:], " \t\r\n")
+		return nil, &SyntaxError{Offset: int64(len(p.body) - len(rest)), Cause: causeDataAfter}
 	}
 	return v, nil
 }
 
-type parser struct {
-	body    []byte
-	names   map[string]string
-	decoder *jsontext.Decoder
-}
-
-// value reads the next value, which may hold others up to maxDepth.
-func (p *parser) value(depth int) (any, error) {
+// value reads the next value, which may hold others up to maxDepth. parent is the name that it has;
+// what is not to be kept is nil.
+func (p *parser) value(depth int, parent string, keep bool) (any, error) {
 	switch p.decoder.PeekKind() {
 	case '{', '[':
 		token, err := p.decoder.ReadToken()
@@ -85,11 +114,11 @@ func (p *parser) value(depth int) (any, error) {
 			return nil, p.fail(causeDepth, int(p.decoder.InputOffset())-1)
 		}
 		if token.Kind() == '{' {
-			return p.object(depth)
+			return p.object(depth, parent, keep)
 		}
-		return p.array(depth)
+		return p.array(depth, keep && !p.envelope)
 	case '0':
-		return p.number()
+		return p.number(keep)
 	}
 	token, err := p.decoder.ReadToken()
 	if err != nil {
@@ -97,6 +126,9 @@ func (p *parser) value(depth int) (any, error) {
 	}
 	switch token.Kind() {
 	case '"':
+		if !keep {
+			return nil, nil
+		}
 		return token.String(), nil
 	case 't':
 		return true, nil
@@ -108,29 +140,70 @@ func (p *parser) value(depth int) (any, error) {
 }
 
 // object reads the members and the end of an object.
-func (p *parser) object(depth int) (any, error) {
-	members := make(map[string]any)
+func (p *parser) object(depth int, parent string, keep bool) (any, error) {
+	var members map[string]any
+	if keep {
+		members = make(map[string]any)
+	}
+	p.members.begin()
 	for p.decoder.PeekKind() != '}' {
-		name, err := p.name()
+		text, err := p.name()
 		if err != nil {
 			return nil, err
 		}
-		if members[name], err = p.value(depth + 1); err != nil {
+		kept, name := keep && (!p.envelope || p.isDecisive(parent, text)), ""
+		if kept {
+			name = p.text(text)
+		}
+		v, err := p.value(depth+1, name, kept)
+		if err != nil {
 			return nil, err
 		}
+		if kept {
+			members[name] = v
+		}
 	}
+	p.members.end()
 	return members, p.close()
 }
 
+// isDecisive reports whether a member is to be kept of an envelope: it is decisive, or the first twin
+// of one that is.
+func (p *parser) isDecisive(parent string, name []byte) bool {
+	for _, want := range decisive[parent] {
+		switch {
+		case string(name) == want:
+			return true
+		case !p.twins && isTwinName(name, want):
+			p.twins = true
+			return true
+		}
+	}
+	return false
+}
+
+// text is a name that is kept.
+func (p *parser) text(name []byte) string {
+	if known, ok := p.names[string(name)]; ok {
+		return known
+	}
+	return string(name)
+}
+
 // array reads the elements and the end of an array.
-func (p *parser) array(depth int) (any, error) {
-	elements := []any{}
+func (p *parser) array(depth int, keep bool) (any, error) {
+	var elements []any
+	if keep {
+		elements = []any{}
+	}
 	for p.decoder.PeekKind() != ']' {
-		v, err := p.value(depth + 1)
+		v, err := p.value(depth+1, "", keep)
 		if err != nil {
 			return nil, err
 		}
-		elements = append(elements, v)
+		if keep {
+			elements = append(elements, v)
+		}
 	}
 	return elements, p.close()
 }
@@ -143,28 +216,29 @@ func (p *parser) close() error {
 }
 
 // name reads a member's name, strictly: two broken names would be one after their repair, and
-// what a schema looks up by name must not depend on how a parser repairs.
-func (p *parser) name() (string, error) {
+// what a schema looks up by name must not depend on how a parser repairs. The next reading overwrites it.
+func (p *parser) name() ([]byte, error) {
 	raw, err := p.decoder.ReadValue()
 	if err != nil {
-		return "", p.syntaxError(err)
+		return nil, p.syntaxError(err)
 	}
-	quoted := raw[1 : len(raw)-1]
-	if name, ok := p.names[string(quoted)]; ok {
-		return name, nil
+	end := int(p.decoder.InputOffset())
+	start := end - len(raw)
+	name := []byte(raw[1 : len(raw)-1])
+	if bytes.IndexByte(name, '\\') >= 0 || !utf8.Valid(name) {
+		if p.room, err = jsontext.AppendUnquote(p.room[:0], raw); err != nil {
+			return nil, p.fail(causeBadName, start)
+		}
+		name = p.room
 	}
-	if bytes.IndexByte(quoted, '\\') < 0 && utf8.Valid(quoted) {
-		return string(quoted), nil
+	if p.envelope && start == p.twice || !p.envelope && !p.members.add(p.body, member{start: start + 1, end: end - 1}) {
+		return nil, p.fail(causeTwice, start)
 	}
-	name, err := jsontext.AppendUnquote(nil, raw)
-	if err != nil {
-		return "", p.fail(causeBadName, int(p.decoder.InputOffset())-len(raw))
-	}
-	return string(name), nil
+	return name, nil
 }
 
 // number reads a number as it is written, within bounds.
-func (p *parser) number() (any, error) {
+func (p *parser) number(keep bool) (any, error) {
 	raw, err := p.decoder.ReadValue()
 	if err != nil {
 		return nil, p.syntaxError(err)
@@ -175,18 +249,8 @@ func (p *parser) number() (any, error) {
 	if !fitsFloat(raw) {
 		return nil, p.fail(causeNumberRange, int(p.decoder.InputOffset())-len(raw))
 	}
-	return json.Number(raw), nil
-}
-
-// fitsFloat reports whether a JSON number is neither too large for a float64 nor rounded to zero.
-func fitsFloat(raw []byte) bool {
-	mantissa := raw
-	if e := bytes.IndexAny(raw, "eE"); e >= 0 {
-		mantissa = raw[:e]
-		if exponent := bytes.TrimLeft(raw[e+1:], "+-0"); len(exponent) > 3 {
-			return false
-		}
+	if !keep {
+		return nil, nil
 	}
-	f, err := strconv.ParseFloat(string(raw), 64)
-	return err == nil && (f != 0 || !bytes.ContainsAny(mantissa, "123456789"))
+	return json.Number(raw), nil
 }

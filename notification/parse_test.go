@@ -1,8 +1,10 @@
 package notification
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -225,5 +227,19 @@ func TestParseBounds(t *testing.T) {
 				t.Errorf("took %v", took)
 			}
 		})
+	}
+}
+
+// TestEnvelope: of a body that is refused only what is decisive becomes a value, and one of its twins.
+func TestEnvelope(t *testing.T) {
+	const body = `{"typeWebhook":["a","b"],"TYPEWEBHOOK":1,"typewebhook":2,"x":{"typeWebhook":1},"instanceData":{"idInstance":[1],"IDINSTANCE":1,"z":{}},"messageData":{"typeMessage":{"typeMessage":5}}}`
+	got, err := parseEnvelope([]byte(body), 0)
+	want := map[string]any{
+		"typeWebhook": []any(nil), "TYPEWEBHOOK": json.Number("1"),
+		"instanceData": map[string]any{"idInstance": []any(nil)},
+		"messageData":  map[string]any{"typeMessage": map[string]any{}},
+	}
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %#v, %v", got, err)
 	}
 }

@@ -6,10 +6,12 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
-// node is a schema made ready to be held against the tokens of a body. It knows the keywords that
+// node is a schema made ready to be held against the values of a body. It knows the keywords that
 // the built-in schemas use. None of them can turn a breach into a match, as `not` could: so a check
-// that is stricter than the schema loses time, as the library then judges, but never a verdict.
+// that is stricter than the schema loses time, as a judge then has to look closer, but never a verdict.
 type node struct {
+	left      *jsonschema.Schema // of which only the library can judge; there is then nothing else
+	asks      bool               // something in it is left to the library
 	shapes    shape
 	plain     bool // it demands nothing but one of the shapes
 	minLength int
@@ -34,26 +36,83 @@ var understood = map[string]bool{
 // programmer makes nodes of schemas.
 type programmer struct {
 	known *names
-	done  map[*jsonschema.Schema]*node // nil: cannot be made, or is being made
+	done  map[*jsonschema.Schema]*node // what is being made is left to the library: it leads to itself
 }
 
-// node returns the node of a schema, or nil if anything that the schema leads to has a keyword that
-// is not understood, or if it leads to itself: then all of it is left to the library.
+// program returns the node of a whole schema file. What $dynamicRef means depends on all that leads to
+// it, so a part of such a schema cannot be judged alone.
+func (p *programmer) program(schema *jsonschema.Schema) *node {
+	n := p.node(schema)
+	if n.asks && isDynamic(schema, make(map[*jsonschema.Schema]bool)) {
+		return &node{left: schema, asks: true, shapes: isAny}
+	}
+	return n
+}
+
+// node returns the node of a schema, which leaves it to the library if it has a keyword that is not
+// understood.
 func (p *programmer) node(schema *jsonschema.Schema) *node {
-	if n, seen := p.done[schema]; seen {
+	if n := p.done[schema]; n != nil {
 		return n
 	}
-	p.done[schema] = nil
-	n := &node{shapes: shapesOf(schema)}
-	if !isUnderstood(schema) || !p.addMembers(n, schema) || !p.addBranches(n, schema) {
-		return nil
+	left := &node{left: schema, asks: true, shapes: isAny}
+	p.done[schema] = left
+	if !isUnderstood(schema) {
+		return left
 	}
+	n := &node{shapes: shapesOf(schema)}
+	p.addMembers(n, schema)
+	p.addBranches(n, schema)
 	if schema.MinLength != nil {
 		n.minLength = *schema.MinLength
 	}
 	n.plain = n.minLength == 0 && len(n.names) == 0 && n.items == nil && len(n.all) == 0 && len(n.any) == 0
 	p.done[schema] = n
 	return n
+}
+
+// isDynamic reports whether a schema leads to a reference whose target depends on the way to it.
+func isDynamic(schema *jsonschema.Schema, seen map[*jsonschema.Schema]bool) bool {
+	if seen[schema] {
+		return false
+	}
+	seen[schema] = true
+	if schema.DynamicRef != nil || schema.RecursiveRef != nil {
+		return true
+	}
+	fields := reflect.ValueOf(schema).Elem()
+	for i := range fields.NumField() {
+		if !fields.Type().Field(i).IsExported() {
+			continue
+		}
+		for _, inner := range schemasIn(fields.Field(i)) {
+			if isDynamic(inner, seen) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// schemasIn returns the schemas in a field of a schema: one, a list, or some by their names.
+func schemasIn(v reflect.Value) (schemas []*jsonschema.Schema) {
+	switch v.Kind() {
+	case reflect.Interface:
+		return schemasIn(v.Elem())
+	case reflect.Slice:
+		for i := range v.Len() {
+			schemas = append(schemas, schemasIn(v.Index(i))...)
+		}
+	case reflect.Map:
+		for _, key := range v.MapKeys() {
+			schemas = append(schemas, schemasIn(v.MapIndex(key))...)
+		}
+	case reflect.Pointer:
+		if schema, ok := reflect.TypeAssert[*jsonschema.Schema](v); ok && schema != nil {
+			return []*jsonschema.Schema{schema}
+		}
+	}
+	return schemas
 }
 
 // isUnderstood reports whether the schema has no keyword but those above. It looks at all fields,
@@ -91,7 +150,7 @@ func shapesOf(schema *jsonschema.Schema) shape {
 }
 
 // addMembers adds what the schema demands of members and elements.
-func (p *programmer) addMembers(n *node, schema *jsonschema.Schema) bool {
+func (p *programmer) addMembers(n *node, schema *jsonschema.Schema) {
 	numbers := make(map[string]int)
 	for i, name := range schema.Required {
 		numbers[name] = i
@@ -100,40 +159,32 @@ func (p *programmer) addMembers(n *node, schema *jsonschema.Schema) bool {
 	}
 	n.members = make([]*node, len(n.names))
 	for name, member := range schema.Properties {
-		inner := p.node(member)
-		if inner == nil {
-			return false
-		}
 		i, there := numbers[name]
 		if !there {
 			i = len(n.names)
 			n.names = append(n.names, p.known.add(name))
 			n.members = append(n.members, nil)
 		}
-		n.members[i] = inner
+		n.members[i] = p.inner(n, member)
 	}
 	if schema.Items2020 != nil {
-		n.items = p.node(schema.Items2020)
-		return n.items != nil
+		n.items = p.inner(n, schema.Items2020)
 	}
-	return true
 }
 
 // addBranches adds what is demanded of the value itself by way of other schemas.
-func (p *programmer) addBranches(n *node, schema *jsonschema.Schema) bool {
+func (p *programmer) addBranches(n *node, schema *jsonschema.Schema) {
 	if schema.Ref != nil {
-		inner := p.node(schema.Ref)
-		if inner == nil {
-			return false
-		}
-		n.all = append(n.all, inner)
+		n.all = append(n.all, p.inner(n, schema.Ref))
 	}
 	for _, branch := range schema.AnyOf {
-		inner := p.node(branch)
-		if inner == nil {
-			return false
-		}
-		n.any = append(n.any, inner)
+		n.any = append(n.any, p.inner(n, branch))
 	}
-	return true
+}
+
+// inner returns the node of a schema within another.
+func (p *programmer) inner(outer *node, schema *jsonschema.Schema) *node {
+	n := p.node(schema)
+	outer.asks = outer.asks || n.asks
+	return n
 }

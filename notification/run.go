@@ -5,10 +5,11 @@ import (
 	"unicode/utf8"
 )
 
-// meets reports whether the value at a token, with all that is in it, is as the node demands.
+// meets reports whether the value at a token, with all that is in it, is as the node demands. It may
+// say no where a judge says yes.
 func (s *scan) meets(n *node, at int) bool {
 	t := &s.tokens[at]
-	if t.shape&n.shapes == 0 {
+	if t.shape&n.shapes == 0 || n.left != nil {
 		return false
 	}
 	for _, other := range n.all {
@@ -43,8 +44,8 @@ func (s *scan) meetsAny(branches []*node, at int) bool {
 // membersMeet checks the members that the schema names and that none is missing which it requires.
 func (s *scan) membersMeet(n *node, object int) bool {
 	missing := n.required
-	end := s.tokens[object].next
-	for at := object + 1; at < end; at = s.tokens[at].next {
+	end := int(s.tokens[object].next)
+	for at := object + 1; at < end; at = int(s.tokens[at].next) {
 		name := s.tokens[at].name
 		if name == otherName {
 			continue
@@ -76,7 +77,7 @@ func (s *scan) memberMeets(n *node, at int) bool {
 }
 
 func (s *scan) elementsMeet(n *node, array int) bool {
-	for at := array + 1; at < s.tokens[array].next; at = s.tokens[at].next {
+	for at := array + 1; at < int(s.tokens[array].next); at = int(s.tokens[at].next) {
 		if !s.meets(n, at) {
 			return false
 		}

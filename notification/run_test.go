@@ -14,6 +14,7 @@ import (
 type verdict struct {
 	understood bool // the pass has a word in it
 	accepted   bool // by the pass
+	judged     bool // to be valid, by a judge; if not, and nothing else is said, the part that it keeps is as wrong
 	valid      bool // by the library
 }
 
@@ -43,14 +44,22 @@ func verdictOf(t testing.TB, schema any, value string) (v verdict, ok bool) {
 	v.valid = compiled.Validate(root["x"]) == nil
 
 	p := &programmer{known: newNames(), done: make(map[*jsonschema.Schema]*node)}
-	n := p.node(compiled)
-	v.understood = n != nil
+	n := p.program(compiled)
+	v.understood = !n.asks
 	pass := scans.Get().(*scan)
 	defer pass.release()
 	if !pass.read(body, p.known) {
 		t.Fatalf("%s is not read", body)
 	}
-	v.accepted = v.understood && pass.meets(n, 1)
+	v.accepted = pass.meets(n, 1)
+	j := &judge{cursor: cursor{text: []byte(value), known: p.known}, checks: checks{{node: n}}}
+	j.value(0)
+	if j.tooMuch {
+		return v, false
+	}
+	if v.judged = !j.checks[0].bad; !v.judged && compiled.Validate(newPart(j, n).make()) == nil {
+		t.Fatalf("the part of %s is valid", value)
+	}
 	return v, true
 }
 
@@ -119,7 +128,7 @@ func TestMeets(t *testing.T) {
 			}
 			for _, value := range values {
 				got, ok := verdictOf(t, parsed(t, tt.schema), value)
-				if !ok || !got.understood || got.accepted != accepted || got.accepted && !got.valid {
+				if !ok || !got.understood || got.accepted != accepted || got.accepted && !got.valid || got.judged != got.valid {
 					t.Errorf("%s by %s: got %+v (%v), want it accepted: %v", value, tt.schema, got, ok, accepted)
 				}
 			}
@@ -211,7 +220,7 @@ func TestSchemaSuite(t *testing.T) {
 				accepted++
 			}
 			want := object(test)["valid"] == true
-			if got.accepted && !got.valid || got.accepted && !want {
+			if got.accepted && !got.valid || got.accepted && !want || got.judged != got.valid {
 				t.Errorf("%s: %s: %s: got %+v", group.description, text(object(test)["description"]), value, got)
 			}
 			if got.understood && got.valid && !got.accepted {

@@ -28,13 +28,13 @@ const (
 type token struct {
 	shape      shape
 	name       int32 // of a member; otherName for an element of an array
-	start, end int   // its bytes in the body, unless it is an array or object
-	next       int   // the token after it and all that is in it
+	start, end int32 // its bytes in the body, unless it is an array or object
+	next       int32 // the token after it and all that is in it
 }
 
 // scan is one pass over a body: every value in it, in order, the body itself being the first. It
 // is strict where Parse is strict, and stops at the first thing to refuse without saying what it
-// is: that is for the parser, which makes a value of all it reads and so is much slower.
+// is: that is for the parser, which keeps track of where it is and so is slower.
 //
 // It is used again for other bodies, so nothing that outlives a call may point into it.
 type scan struct {
@@ -42,27 +42,38 @@ type scan struct {
 	buffer   bytes.Buffer
 	decoder  *jsontext.Decoder
 	tokens   []token
-	open     []int // the arrays and objects that have begun, by token
+	partial  bool  // there were more than maxTokens; all that Parse itself reads are there
+	open     []int // the arrays and objects that have begun, by token, or unlisted
+	members  members
+	twice    int   // where a name begins that is there twice, 0 for none
 	inObject bool  // the innermost of them is an object
 	wantName bool  // the next token is the name of a member
 	name     int32 // of the next value
 	text     []byte
 }
 
-// A name twice in one object is refused by the decoder. Broken text is let through, readName takes
-// that back for names.
-var scanOptions = jsontext.AllowInvalidUTF8(true)
+// Arrays and objects of which no token is kept.
+const (
+	unlistedArray = -1 - iota
+	unlistedObject
+)
+
+// Broken text is let through, readName takes that back for names. A name twice in one object is
+// found by members.
+var (
+	brokenText = jsontext.AllowInvalidUTF8(true)
+	namesTwice = jsontext.AllowDuplicateNames(true)
+)
 
 var scans = sync.Pool{New: func() any {
-	s := &scan{open: make([]int, 0, maxDepth)}
-	s.decoder = jsontext.NewDecoder(&s.buffer, scanOptions)
+	s := &scan{open: make([]int, 0, maxDepth), members: newMembers()}
+	s.decoder = jsontext.NewDecoder(&s.buffer, brokenText, namesTwice)
 	return s
 }}
 
-// Bounds of what one huge body leaves in the pool.
 const (
-	maxKeptTokens = 1 << 17 // a body of 1 MiB has some 70,000
-	maxKeptText   = 1 << 10
+	maxTokens   = 1 << 14 // a body of 256 KiB or so has as many
+	maxKeptText = 1 << 10 // what one huge body leaves in the pool
 )
 
 // release gives the scan back.
@@ -76,14 +87,12 @@ func (s *scan) reset() {
 	clear(s.text[:cap(s.text)])
 	s.body, s.buffer, s.text = nil, bytes.Buffer{}, s.text[:0]
 	s.tokens, s.open = s.tokens[:0], s.open[:0]
-	s.inObject, s.wantName, s.name = false, false, otherName
-	if cap(s.tokens) > maxKeptTokens {
-		s.tokens = nil
-	}
+	s.twice, s.partial, s.inObject, s.wantName, s.name = 0, false, false, false, otherName
+	s.members.reset()
 	if cap(s.text) > maxKeptText {
 		s.text = nil
 	}
-	s.decoder.Reset(&s.buffer, scanOptions)
+	s.decoder.Reset(&s.buffer, brokenText, namesTwice)
 }
 
 // read reports whether the body is one JSON object and nothing more, and notes what is in it.
@@ -108,10 +117,7 @@ func (s *scan) read(body []byte, known *names) bool {
 			break
 		}
 	}
-	for end < len(body) && (body[end] == ' ' || body[end] == '\n' || body[end] == '\r' || body[end] == '\t') {
-		end++
-	}
-	return end == len(body) && s.tokens[0].shape == isObject
+	return len(bytes.TrimLeft(body[end:], " \t\r\n")) == 0 && s.tokens[0].shape == isObject
 }
 
 // take notes the token that has been read.
@@ -121,7 +127,7 @@ func (s *scan) take(start, end int, known *names) bool {
 	case '"':
 		if s.wantName {
 			s.wantName = false
-			return s.readName(raw, known)
+			return s.readName(raw, known) && s.isFirst(start, end)
 		}
 		s.scalar(isString, start, end)
 	case '{', '[':
@@ -145,28 +151,57 @@ func (s *scan) begin(object bool) bool {
 	if len(s.open) == maxDepth {
 		return false
 	}
-	t := token{shape: isArray, name: s.name}
+	t, unlisted := token{shape: isArray, name: s.name}, unlistedArray
 	if object {
-		t.shape = isObject
+		t.shape, unlisted = isObject, unlistedObject
+		s.members.begin()
 	}
-	s.open = append(s.open, len(s.tokens))
-	s.tokens = append(s.tokens, t)
+	at := len(s.tokens)
+	if !s.list(t) {
+		at = unlisted
+	}
+	s.open = append(s.open, at)
 	s.inObject, s.wantName, s.name = object, object, otherName
 	return true
 }
 
 // finish notes where it ends.
 func (s *scan) finish() {
+	if s.inObject {
+		s.members.end()
+	}
 	last := len(s.open) - 1
-	s.tokens[s.open[last]].next = len(s.tokens)
+	if at := s.open[last]; at >= 0 {
+		s.tokens[at].next = s.nextToken()
+	}
 	s.open = s.open[:last]
-	s.inObject = last > 0 && s.tokens[s.open[last-1]].shape == isObject
+	s.inObject = false
+	if last > 0 {
+		outer := s.open[last-1]
+		s.inObject = outer == unlistedObject || outer >= 0 && s.tokens[outer].shape == isObject
+	}
 	s.wantName = s.inObject
+}
+
+// nextToken is the number of the next token that is kept.
+func (s *scan) nextToken() int32 {
+	return int32(len(s.tokens)) //nolint:gosec // see maxTokens
+}
+
+// list keeps a token, unless there are too many and nobody asks for it by its name.
+func (s *scan) list(t token) bool {
+	const outer = 2 // in the body itself, or in a member of it
+	if len(s.tokens) >= maxTokens && (t.name == otherName || t.name >= ownNames || len(s.open) > outer || s.open[len(s.open)-1] < 0) {
+		s.partial = true
+		return false
+	}
+	s.tokens = append(s.tokens, t)
+	return true
 }
 
 // scalar notes a value that holds no other.
 func (s *scan) scalar(is shape, start, end int) {
-	s.tokens = append(s.tokens, token{shape: is, name: s.name, start: start, end: end, next: len(s.tokens) + 1})
+	s.list(token{shape: is, name: s.name, start: int32(start), end: int32(end), next: s.nextToken() + 1}) //nolint:gosec // see maxBody
 	s.wantName, s.name = s.inObject, otherName
 }
 
@@ -186,6 +221,15 @@ func (s *scan) readName(raw []byte, known *names) bool {
 	}
 	s.text, s.name = name, known.number(name)
 	return s.name != otherName && s.name < ownNames || !s.isTwin(name)
+}
+
+// isFirst reports whether the name that has been read is there for the first time.
+func (s *scan) isFirst(start, end int) bool {
+	if s.members.add(s.body, member{number: s.name, start: start + 1, end: end - 1}) {
+		return true
+	}
+	s.twice = start
+	return false
 }
 
 // numberShape tells an integer from another number; 0 is one out of bounds. Digits alone, few as

@@ -3,6 +3,7 @@ package notification
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -94,14 +95,6 @@ func TestRelease(t *testing.T) {
 	if n.Chat != "79007654321@c.us" || n.Message != "textMessage" || n.Instance != "1101000001" {
 		t.Errorf("got %+v", n)
 	}
-
-	s.reset()
-	if !s.read([]byte(with("["+strings.Repeat("0,", maxKeptTokens)+"0]")), envelopeNames) {
-		t.Fatal("not read")
-	}
-	if s.reset(); s.tokens != nil {
-		t.Errorf("%d tokens are kept", cap(s.tokens))
-	}
 }
 
 // TestScanAfterRefusal: a body that is refused in the middle must not tell on the next.
@@ -149,5 +142,28 @@ func TestNames(t *testing.T) {
 		if got := n.number(append(bytes.Clone([]byte(name)), 0)); got != otherName {
 			t.Errorf("%q and more: number %d", name, got)
 		}
+	}
+}
+
+// TestTokensAreBounded: of a body with too many values only those are kept that Parse itself reads.
+func TestTokensAreBounded(t *testing.T) {
+	body := `{"x":[` + strings.Repeat("0,", maxTokens) + `[{"chatId":1}]],"quotaData":{"chatId":1},"senderData":{"sender":"a","chatId":"b","x":{"chatId":1},"status":[{"from":1},{}]},` +
+		`"chatName":"c","from":{"from":{"from":1}},"typeWebhook":"d"}`
+	s := scans.New().(*scan)
+	if !s.read([]byte(body), load(t, "").names) || !s.partial {
+		t.Fatal("not read, or wholly")
+	}
+	var got []int32
+	for _, token := range s.tokens[maxTokens:] {
+		got = append(got, token.name)
+	}
+	if want := []int32{nameSenderData, nameChat, nameStatus, nameFrom, nameFrom, nameType}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	if at := s.find(s.find(0, nameSenderData), nameChat); at == 0 || string(s.raw(&s.tokens[at])) != `"b"` {
+		t.Errorf("chatId is token %d", at)
+	}
+	if s.reset(); s.partial || cap(s.tokens) > 2*maxTokens {
+		t.Errorf("%d tokens are kept", cap(s.tokens))
 	}
 }

@@ -41,7 +41,7 @@ type Schemas struct {
 	known    map[string]bool // the member names that they list or require
 
 	names *names                       // those that the nodes have numbers of
-	nodes map[*jsonschema.Schema]*node // nil for a schema that is left to the library
+	nodes map[*jsonschema.Schema]*node // of types, of messages, and of what they add for a typeInstance
 
 	fingerprint [sha256.Size]byte
 }
@@ -86,10 +86,17 @@ func (s *Schemas) Warnings() []Warning {
 // 100 faults, or nil. It checks the whole body by its type and then messageData by its message
 // type. A message type that is unknown is not checked, and of an unknown type nothing is.
 func (s *Schemas) Validate(n *Notification) []Fault {
+	faults, _ := s.Faults(n)
+	return faults
+}
+
+// Faults is Validate, and reports whether there may be more faults than it returns. Nobody may
+// conclude from such a list that nothing else is wrong.
+func (s *Schemas) Faults(n *Notification) (faults []Fault, more bool) {
 	if n.checked == s && n.met || n.checked != s && s.accepts(n) {
-		return nil
+		return nil, false
 	}
-	return s.faults(n)
+	return s.judge(n)
 }
 
 // accepts passes over a notification that was parsed without these schemas, and reports whether it
@@ -102,11 +109,14 @@ func (s *Schemas) accepts(n *Notification) bool {
 }
 
 // accept reports whether what a pass has read is as its schemas demand. If not, or if it cannot be
-// said, faults has the word.
+// said, a judge has the word.
 func (s *Schemas) accept(pass *scan, typ, message string) bool {
 	whole := s.types[typ]
 	if whole == nil {
 		return true
+	}
+	if pass.partial {
+		return false
 	}
 	messenger := pass.messenger()
 	if !s.meets(pass, whole, messenger, 0) {
@@ -114,31 +124,6 @@ func (s *Schemas) accept(pass *scan, typ, message string) bool {
 	}
 	inner := s.messages[message]
 	return inner == nil || s.meets(pass, inner, messenger, pass.find(0, nameMessageData))
-}
-
-// faults is the judgement of the library.
-func (s *Schemas) faults(n *Notification) []Fault {
-	schema := s.types[n.Type]
-	if schema == nil {
-		return nil
-	}
-	root, err := parseObject(n.body)
-	if err != nil {
-		return []Fault{{Keyword: "schema", Message: "cannot be checked"}} // it has been parsed before
-	}
-	messenger := messengerOf(root)
-	var faults []Fault
-	for _, schema := range s.demands(schema, messenger) {
-		if err := schema.Validate(root); err != nil {
-			faults = append(faults, s.faultsOf(err, "")...)
-		}
-	}
-	for _, schema := range s.demands(s.messages[n.Message], messenger) {
-		if err := schema.Validate(root["messageData"]); err != nil {
-			faults = append(faults, s.faultsOf(err, "/messageData")...)
-		}
-	}
-	return s.hideNames(sortFaults(faults), root)
 }
 
 // vendorNames are the member names that the built-in schemas know, each with itself as value.
@@ -216,7 +201,7 @@ func compile(docs map[string]schemaDoc) (s *Schemas, err error) {
 		names:      newNames(),
 		nodes:      make(map[*jsonschema.Schema]*node),
 	}
-	p := &programmer{known: s.names, done: s.nodes}
+	p := &programmer{known: s.names, done: make(map[*jsonschema.Schema]*node)}
 	for _, name := range names {
 		current = name
 		schema, err := compiler.Compile(schemaURL + name)
@@ -224,7 +209,7 @@ func compile(docs map[string]schemaDoc) (s *Schemas, err error) {
 			return nil, compileError(docs, name, err)
 		}
 		s.index(schema)
-		p.node(schema)
+		s.nodes[schema] = p.program(schema)
 		if err := s.addMessengers(compiler, p, schema, docs, name); err != nil {
 			return nil, compileError(docs, name, err)
 		}

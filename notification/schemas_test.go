@@ -114,8 +114,8 @@ func TestExamples(t *testing.T) {
 		if faults := s.Validate(n); faults != nil {
 			t.Errorf("%s: %v", e.Name, faults)
 		}
-		if !s.accepts(n) || s.faults(n) != nil {
-			t.Errorf("%s: accepted %v, faults %v", e.Name, s.accepts(n), s.faults(n))
+		if faults, _ := libraryFaults(t, s, n); !s.accepts(n) || faults != nil {
+			t.Errorf("%s: accepted %v, faults %v", e.Name, s.accepts(n), faults)
 		}
 		if seen[strings.ToLower(e.Name)] {
 			t.Errorf("%s differs from another in case only", e.Name)

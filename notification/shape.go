@@ -8,10 +8,6 @@ import (
 	"strings"
 )
 
-// Complete reports whether faults are all that Validate found in a body. It returns no more than a
-// hundred, so of a list as long as that nobody knows what it leaves out.
-func Complete(faults []Fault) bool { return len(faults) < maxFaults }
-
 // Fingerprint is the same for two sets of schemas if, and only if, they demand the same.
 func (s *Schemas) Fingerprint() [sha256.Size]byte { return s.fingerprint }
 
@@ -44,3 +40,5 @@ func (s *Schemas) Shape(pointer string) string {
 	}
 	return strings.Join(tokens, "/")
 }
+
+var pointerUnescape = strings.NewReplacer("~1", "/", "~0", "~")

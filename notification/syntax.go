@@ -14,6 +14,7 @@ import (
 // What SyntaxError.Cause may be.
 const (
 	causeEmpty           = "empty body"
+	causeLong            = "longer than 2 GiB"
 	causeByteOrderMark   = "byte-order mark"
 	causeNotObject       = "not a JSON object"
 	causeEnd             = "unexpected end"
@@ -54,9 +55,10 @@ func (e *SyntaxError) Error() string {
 }
 
 // refusal says why a body is not a notification: what a scan refuses, it reads again, with a parser
-// that keeps track of where it is.
-func refusal(body []byte) error {
-	root, err := parseObject(body)
+// that keeps track of where it is, but of what it has read only what is decisive.
+// twice is where the scan has found a name for the second time, 0 if it has not.
+func refusal(body []byte, twice int) error {
+	root, err := parseEnvelope(body, twice)
 	if err != nil {
 		return err
 	}
@@ -116,8 +118,6 @@ func (p *parser) syntaxError(err error) *SyntaxError {
 	at := int(syntactic.ByteOffset)
 	found := &SyntaxError{Offset: int64(at), Pointer: vendorPointer(syntactic.JSONPointer), Cause: causeCharacter}
 	switch {
-	case errors.Is(err, jsontext.ErrDuplicateName):
-		found.Cause = causeTwice
 	case errors.Is(err, jsontext.ErrNonStringName):
 		found.Cause = causeNameNotString
 	case errors.Is(err, io.ErrUnexpectedEOF) || at >= len(p.body):
@@ -162,7 +162,7 @@ func semanticError(body []byte, cause string, path ...string) *SyntaxError {
 
 // offsetOf returns where the value at the path begins, or else the innermost object that is there.
 func offsetOf(body []byte, path []string) int64 {
-	d := jsontext.NewDecoder(bytes.NewBuffer(body), jsontext.AllowInvalidUTF8(true))
+	d := jsontext.NewDecoder(bytes.NewBuffer(body), brokenText, namesTwice)
 	var begin int64
 	for _, name := range path {
 		if _, err := d.ReadToken(); err != nil {

@@ -1,9 +1,6 @@
 package notification
 
-import (
-	"bytes"
-	"strings"
-)
+import "bytes"
 
 // decisive are the names that say what a notification is and whose. Some parsers, such as
 // encoding/json, take typewebhook for typeWebhook, and of two the last; in C, a name ends at a NUL.
@@ -26,13 +23,18 @@ func twin(root map[string]any) []string {
 		}
 		for member := range members {
 			for _, name := range names {
-				if before, _, _ := strings.Cut(member, "\x00"); member != name && strings.EqualFold(before, name) {
+				if isTwinName([]byte(member), name) {
 					return append(path, name)
 				}
 			}
 		}
 	}
 	return nil
+}
+
+func isTwinName(member []byte, name string) bool {
+	before, _, _ := bytes.Cut(member, []byte{0})
+	return string(member) != name && bytes.EqualFold(before, []byte(name))
 }
 
 // isTwin is twin for a scan: it reports whether the name of the next member, which is none that Parse reads,
@@ -47,7 +49,7 @@ func (s *scan) isTwin(name []byte) bool {
 	}
 	parent := ""
 	if len(s.open) == 2 {
-		switch s.tokens[s.open[1]].name {
+		switch s.tokens[max(s.open[1], 0)].name { // one that is not listed has another name
 		case nameInstanceData:
 			parent = "instanceData"
 		case nameMessageData:

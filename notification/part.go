@@ -1,0 +1,168 @@
+package notification
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+)
+
+// part makes a value of what a judge has kept of a body: the members that the schema names, and of
+// arrays the elements that break it. To the schema it is as wrong as the body.
+type part struct {
+	cursor
+	checks checks
+	kept   []int // where the elements begin that are left, in order
+	places places
+}
+
+// places are where the values of a part are in the body.
+type places struct {
+	indexes []int // of the elements, if it is an array
+	inner   map[string]*places
+}
+
+// add adds those of a member or element.
+func (p *places) add(name string) *places {
+	if p.inner == nil {
+		p.inner = make(map[string]*places)
+	}
+	inner := new(places)
+	p.inner[name] = inner
+	return inner
+}
+
+// newPart begins the part of what the judge has judged.
+func newPart(j *judge, n *node) *part {
+	slices.Sort(j.kept)
+	return &part{
+		cursor: cursor{text: j.text, known: j.known},
+		checks: checks{{node: n}}, kept: j.kept,
+	}
+}
+
+// make makes the value.
+func (p *part) make() any {
+	return p.value(0, &p.places)
+}
+
+// value makes the next value, as far as the checks from there on look at it.
+func (p *part) value(from int, at *places) any {
+	first := p.peek()
+	p.checks.expand(from)
+	for _, c := range p.checks[from:] {
+		if c.node.left != nil {
+			return p.whole()
+		}
+	}
+	switch first {
+	case '{':
+		return p.object(from, at)
+	case '[':
+		return p.array(from, at)
+	case '"':
+		return p.string(from)
+	default:
+		return p.whole()
+	}
+}
+
+// whole makes all of a value.
+func (p *part) whole() any {
+	v, _ := parseValue(p.skip(), vendorNames()) // it has been parsed before
+	return v
+}
+
+// string makes any string that is as long, if that counts.
+func (p *part) string(from int) any {
+	length := 0
+	for _, c := range p.checks[from:] {
+		length = max(length, c.node.minLength)
+	}
+	return strings.Repeat("x", codePoints(p.scalar(), length))
+}
+
+func (p *part) object(from int, at *places) any {
+	members := make(map[string]any)
+	mark := len(p.checks)
+	p.at++
+	for !p.ends() {
+		number := p.name()
+		named := number != otherName && p.checks.member(from, number)
+		if len(p.checks) == mark {
+			if p.skip(); named {
+				members[p.known.list[number]] = nil // it is enough that it is there
+			}
+			continue
+		}
+		name := p.known.list[number]
+		members[name] = p.value(mark, at.add(name))
+		p.checks = p.checks[:mark]
+	}
+	return members
+}
+
+func (p *part) array(from int, at *places) any {
+	elements := []any{}
+	mark := len(p.checks)
+	p.at++
+	for index := 0; !p.ends(); index++ {
+		p.peek()
+		if !p.isKept() {
+			p.skip()
+			continue
+		}
+		for _, c := range p.checks[from:mark] {
+			if c.node.items != nil {
+				p.checks = append(p.checks, check{node: c.node.items})
+			}
+		}
+		at.indexes = append(at.indexes, index)
+		elements = append(elements, p.value(mark, at.add(strconv.Itoa(len(elements)))))
+		p.checks = p.checks[:mark]
+	}
+	return elements
+}
+
+// isKept reports whether the element that begins here is.
+func (p *part) isKept() bool {
+	for len(p.kept) > 0 && p.kept[0] < p.at {
+		p.kept = p.kept[1:]
+	}
+	return len(p.kept) > 0 && p.kept[0] == p.at
+}
+
+// unknownName stands in a pointer for a name that no schema knows: a schema of an operator's own may look
+// at members whatever their names are (additionalProperties), and a body may have a person's there.
+const unknownName = "*"
+
+// restore makes the places of errors in the part, which has that value, those in the body. Of names, only
+// those stay that schemas know.
+func (p *part) restore(e *jsonschema.ValidationError, value any, known map[string]bool) {
+	place := slices.Clone(e.InstanceLocation)
+	at := &p.places // nil where all of the body's value is in the part
+	v := value
+	for i, name := range e.InstanceLocation {
+		if elements, ok := v.([]any); ok {
+			index, _ := strconv.Atoi(name)
+			v = elements[index]
+			if at != nil && len(at.indexes) > 0 {
+				place[i] = strconv.Itoa(at.indexes[index])
+			}
+		} else {
+			members, _ := v.(map[string]any)
+			v = members[name]
+			if !known[name] {
+				place[i] = unknownName
+			}
+		}
+		if at != nil {
+			at = at.inner[name]
+		}
+	}
+	e.InstanceLocation = place
+	for _, cause := range e.Causes {
+		p.restore(cause, value, known)
+	}
+}
