@@ -1,17 +1,13 @@
 package greenapi
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"maps"
 	"net/http"
 	"strconv"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"go.uber.org/zap"
@@ -42,34 +38,24 @@ const (
 )
 
 // attempt asks one handler, until deadline at the latest, through the newest config of this name. The
-// request it hands on is its own in everything that the handlers of the route may change.
+// request it hands on is its own.
 func (h *Handler) attempt(ctx context.Context, deadline time.Time, v *visit, a *asking, next caddyhttp.Handler) (got answer) {
 	if end := time.Now().Add(time.Duration(h.Deliver.AttemptTimeout)); end.Before(deadline) {
 		deadline = end
 	}
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	// A route group remembers that one of its `handle` blocks has matched.
-	groups, _ := ctx.Value(routeGroups).(map[string]struct{})
-	ctx = context.WithValue(ctx, routeGroups, maps.Clone(groups))
-	if v.attempts > 0 {
-		// The transport may still be dialling for the attempt before, and reads the vars for that;
-		// reverse_proxy writes them anew.
-		vars, _ := ctx.Value(caddyhttp.VarsCtxKey).(map[string]any)
-		ctx = context.WithValue(ctx, caddyhttp.VarsCtxKey, maps.Clone(vars))
-	}
-
-	repl := replacer(ctx)
-	repl.Delete(upstreamPlaceholder) // of the attempt before, or a proxy before us, as forward_auth
-	a.policy = false                 // until it is asked
+	a.policy = false // until it is asked
 	slow := time.AfterFunc(warnAfter, func() { h.tellSlow(v, a.asked(), time.Now()) })
 	w := &answerWriter{header: make(http.Header)}
+	r := v.onward.request(ctx, w)
 	defer func() {
 		slow.Stop()
 		if p := recover(); p != nil {
 			got = h.panicked(ctx, w, p)
 		}
-		got.handler, _ = repl.GetString(upstreamPlaceholder)
+		v.onward.ended()
+		got.handler = v.onward.upstream()
 		if a.chosen.upstream != "" {
 			got.handler = a.chosen.upstream
 		}
@@ -78,9 +64,8 @@ func (h *Handler) attempt(ctx context.Context, deadline time.Time, v *visit, a *
 		v.asked(got)
 		h.watchHandler(got, time.Now())
 	}()
-	err := h.toHandlers(next).ServeHTTP(w, v.request(ctx))
-	_, asked := repl.GetString(upstreamPlaceholder)
-	return classify(ctx, w.status, err, asked)
+	err := h.toHandlers(next).ServeHTTP(w, r)
+	return classify(ctx, w.status, err, v.onward.upstream() != "")
 }
 
 // toHandlers is the way to the handlers: the proxy of the newest config, as the upstreams of an
@@ -96,25 +81,6 @@ func (h *Handler) toHandlers(next caddyhttp.Handler) caddyhttp.Handler {
 	return caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
 		return proxy.ServeHTTP(w, r, next)
 	})
-}
-
-const upstreamPlaceholder = "http.reverse_proxy.upstream.hostport"
-
-// routeGroups is the key under which Caddy keeps the route groups of a request.
-const routeGroups = caddy.CtxKey("route_group")
-
-// request returns a fresh request with the body that was checked.
-func (v *visit) request(ctx context.Context) *http.Request {
-	r := v.r.Clone(ctx)
-	r.Body = io.NopCloser(bytes.NewReader(v.body))
-	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(v.body)), nil }
-	r.ContentLength = int64(len(v.body))
-	r.Header.Set("Content-Length", strconv.Itoa(len(v.body)))
-	r.TransferEncoding, r.Trailer = nil, nil // it is whole
-	r.Header.Del("Transfer-Encoding")
-	r.Header.Del("Trailer")
-	r.Header.Del("Expect") // answered by reading it
-	return r
 }
 
 // classify says what became of an attempt from how the next handler returned. asked tells whether

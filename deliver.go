@@ -187,6 +187,8 @@ func (h *Handler) ask(v *visit, next caddyhttp.Handler) answer {
 		last:     answer{result: notNow, err: errNoneAvailable},
 	}
 	defer a.close()
+	v.onward.came, v.onward.body = v.r, v.body
+	defer v.onward.close()
 	ctx := context.WithValue(context.WithoutCancel(v.r.Context()), askingKey{}, a)
 
 	patience := waiting{handler: h, pause: firstPause, deadline: deadline}

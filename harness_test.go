@@ -256,7 +256,9 @@ type upstream struct {
 }
 
 type asked struct {
+	method string
 	path   string
+	uri    string
 	header http.Header
 	length int64
 	coding []string
@@ -273,7 +275,7 @@ func newUpstream(t *testing.T, status int, answer http.HandlerFunc) *upstream {
 			body = []byte("broken: " + err.Error())
 		}
 		u.mu.Lock()
-		u.asked = append(u.asked, asked{r.URL.Path, r.Header.Clone(), r.ContentLength, r.TransferEncoding, string(body)})
+		u.asked = append(u.asked, asked{r.Method, r.URL.Path, r.RequestURI, r.Header.Clone(), r.ContentLength, r.TransferEncoding, string(body)})
 		u.mu.Unlock()
 		if answer != nil {
 			answer(w, r)

@@ -72,6 +72,7 @@ type visit struct {
 	readOff      bool   // that body was read to its end
 	quarantineID string // of the entry, if it is kept
 
+	onward   onward // makes the requests of the attempts
 	handler  string // upstream that was asked last
 	attempts int
 	answers  []quarantine.Answer // of the last attempts

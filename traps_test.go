@@ -72,7 +72,7 @@ func newWitness(t *testing.T) *witness {
 		}
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		w.asked = append(w.asked, asked{r.URL.Path, r.Header.Clone(), r.ContentLength, r.TransferEncoding, string(body)})
+		w.asked = append(w.asked, asked{r.Method, r.URL.Path, r.RequestURI, r.Header.Clone(), r.ContentLength, r.TransferEncoding, string(body)})
 	}))
 	w.Config.ConnState = func(_ net.Conn, state http.ConnState) {
 		if state == http.StateNew {
