@@ -45,6 +45,8 @@ func (h *Handler) attempt(ctx context.Context, deadline time.Time, v *visit, a *
 	}
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
+	way := new(reach)
+	ctx = way.watch(ctx)
 	a.policy = false // until it is asked
 	slow := time.AfterFunc(warnAfter, func() { h.tellSlow(v, a.asked(), time.Now()) })
 	w := &answerWriter{header: make(http.Header)}
@@ -65,7 +67,7 @@ func (h *Handler) attempt(ctx context.Context, deadline time.Time, v *visit, a *
 		h.watchHandler(got, time.Now())
 	}()
 	err := h.toHandlers(next).ServeHTTP(w, r)
-	return classify(ctx, w.status, err, v.onward.upstream() != "")
+	return classify(ctx, w.status, err, v.onward.upstream() != "", way.never())
 }
 
 // toHandlers is the way to the handlers: the proxy of the newest config, as the upstreams of an
@@ -83,9 +85,15 @@ func (h *Handler) toHandlers(next caddyhttp.Handler) caddyhttp.Handler {
 	})
 }
 
-// classify says what became of an attempt from how the next handler returned. asked tells whether
-// reverse_proxy chose an upstream.
-func classify(ctx context.Context, status int, err error, asked bool) answer {
+// classify says what became of an attempt from how the next handler returned: whether reverse_proxy
+// chose an upstream (asked), and whether its request is known not to have reached it (unsent).
+func classify(ctx context.Context, status int, err error, asked, unsent bool) answer {
+	if err == nil && status == statusCanceled { // reverse_proxy's, as when a transport is closed
+		err = errCanceled
+		if ctx.Err() != nil {
+			err = ctx.Err()
+		}
+	}
 	if err == nil {
 		if status == 0 {
 			return answer{result: nobody, err: errNoAnswer}
@@ -94,6 +102,13 @@ func classify(ctx context.Context, status int, err error, asked bool) answer {
 	}
 	if dial, notConnected := errors.AsType[reverseproxy.DialError](err); notConnected {
 		return answer{result: notNow, err: fmt.Errorf("%w: %s", errNotConnected, dial.Error())} // whom, and why
+	}
+	if unsent {
+		var routeErr caddyhttp.HandlerError
+		if errors.As(err, &routeErr) && routeErr.Err != nil {
+			err = routeErr.Err // without its id and place
+		}
+		return answer{result: notNow, err: fmt.Errorf("%w: %w", errNotConnected, err)}
 	}
 	if errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
 		return answer{result: timedOut, err: errTimedOut}
@@ -107,7 +122,7 @@ func classify(ctx context.Context, status int, err error, asked bool) answer {
 		return answer{result: noneFree, err: errNoneAvailable}
 	case said == http.StatusGatewayTimeout:
 		return answer{result: timedOut, err: err}
-	case said == http.StatusBadGateway && asked, said < 300, said > 599:
+	case said == http.StatusBadGateway && asked, said == statusCanceled, said < 300, said > 599:
 		return answer{result: brokenOff, err: err}
 	default: // of a handler like `error 500`
 		return answer{result: byStatus(said), status: said}
@@ -119,7 +134,11 @@ var (
 	errNotConnected  = errors.New("handler could not be connected to")
 	errTimedOut      = errors.New("handler did not answer in time")
 	errNoneAvailable = errors.New("no handler available")
+	errCanceled      = errors.New("the request to the handler was canceled, and not by its sender")
 )
+
+// statusCanceled is what reverse_proxy answers when its request was canceled. An attempt's never is.
+const statusCanceled = 499
 
 // byStatus says what a handler's status means.
 func byStatus(status int) result {

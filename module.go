@@ -70,7 +70,8 @@ type Handler struct {
 
 	// The proxy to the handlers. Everything that Caddy's own `reverse_proxy` knows, with these
 	// defaults where nothing is set: selection policy `green_api`, `fail_duration` 5s, `max_fails`
-	// 3, `dial_timeout` 2s, `keepalive` 4s, `max_response_header` 64KiB. Without it the next handler of the route delivers.
+	// 3, `dial_timeout` 2s, `tls_timeout` 5s, `keepalive` 4s, `max_response_header` 64KiB. Without it the
+	// next handler of the route delivers.
 	ReverseProxy *reverseproxy.Handler `json:"reverse_proxy,omitempty"`
 
 	ctx      caddy.Context

@@ -310,11 +310,15 @@ func TestProxyConfig(t *testing.T) {
 			`{` + policy + `,"health_checks": {"active": {"uri": "/health", "interval": 10000000000}, "passive": {"fail_duration": 5000000000, "max_fails": 3}},` + transport + `}`,
 		},
 		{"dial_timeout", `{"transport": {"protocol": "http", "dial_timeout": "7s"}}`, `{` + policy + `,` + checks + `,"transport": {"protocol": "green_api", "dial_timeout": "7s",` + keep + `}}`},
-		{"keep_alive", `{"transport": {"protocol": "http", "dial_timeout": 0, "keep_alive": {"enabled": false}}}`, `{` + policy + `,` + checks + `,"transport": {"protocol": "green_api", "dial_timeout": 0, "keep_alive": {"enabled": false}, "max_response_header_size": 65536}}`},
+		{"keep_alive", `{"transport": {"protocol": "http", "dial_timeout": 0, "keep_alive": {"enabled": false}}}`, `{` + policy + `,` + checks + `,"transport": {"protocol": "green_api", "dial_timeout": 0, "keep_alive": {"enabled": false, "idle_timeout": 4000000000}, "max_response_header_size": 65536}}`},
+		{"keep_alive, its own time", `{"transport": {"protocol": "http", "dial_timeout": 0, "keep_alive": {"max_idle_conns": 100, "idle_timeout": "9s"}}}`, `{` + policy + `,` + checks + `,"transport": {"protocol": "green_api", "dial_timeout": 0, "keep_alive": {"max_idle_conns": 100, "idle_timeout": "9s"}, "max_response_header_size": 65536}}`},
+		{"null", `{"transport": {"protocol": "http", "keep_alive": null, "tls": null}}`, `{` + policy + `,` + checks + `,"transport": {"protocol": "green_api", "tls": null, "dial_timeout": 2000000000,` + keep + `}}`},
+		{"tls on", `{"transport": {"protocol": "http", "tls": {}}}`, `{` + policy + `,` + checks + `,"transport": {"protocol": "green_api", "tls": {"handshake_timeout": 5000000000}, "dial_timeout": 2000000000,` + keep + `}}`},
+		{"tls_timeout", `{"transport": {"protocol": "http", "tls": {"handshake_timeout": "1s"}}}`, `{` + policy + `,` + checks + `,"transport": {"protocol": "green_api", "tls": {"handshake_timeout": "1s"}, "dial_timeout": 2000000000,` + keep + `}}`},
 		{"dial_timeout off", `{"transport": {"protocol": "http", "dial_timeout": 0}}`, `{` + policy + `,` + checks + `,"transport": {"protocol": "green_api", "dial_timeout": 0,` + keep + `}}`},
 		{
 			"transport http", `{"transport": {"protocol": "http", "tls": {"server_name": "handler.example.com"}, "versions": ["1.1"]}}`,
-			`{` + policy + `,` + checks + `,"transport": {"protocol": "green_api", "tls": {"server_name": "handler.example.com"}, "versions": ["1.1"], "dial_timeout": 2000000000,` + keep + `}}`,
+			`{` + policy + `,` + checks + `,"transport": {"protocol": "green_api", "tls": {"server_name": "handler.example.com", "handshake_timeout": 5000000000}, "versions": ["1.1"], "dial_timeout": 2000000000,` + keep + `}}`,
 		},
 		{
 			"another transport", `{"transport": {"protocol": "fastcgi", "root": "/srv"}}`,

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -26,6 +27,7 @@ const (
 	defaultFailDuration = 5 * time.Second
 	defaultMaxFails     = 3
 	defaultDialTimeout  = 2 * time.Second
+	defaultTLSTimeout   = 5 * time.Second
 	defaultKeepAlive    = 4 * time.Second
 )
 
@@ -123,8 +125,8 @@ func proxyConfig(rp *reverseproxy.Handler) (json.RawMessage, error) {
 	return json.Marshal(rp)
 }
 
-// transportConfig gives the transport `http` our dial time-out, and closes connections before a
-// handler does: 5 s of rest are too long for Node's. To meet a closed one would cost a second opinion.
+// transportConfig gives the transport `http` our time-outs for connecting, and closes connections before
+// a handler does: 5 s of rest are too long for Node's. To meet a closed one would cost a second opinion.
 // The header of an answer is bounded. Other transports keep their own.
 func transportConfig(raw json.RawMessage) (json.RawMessage, error) {
 	if raw == nil {
@@ -138,17 +140,42 @@ func transportConfig(raw json.RawMessage) (json.RawMessage, error) {
 		return raw, nil
 	}
 	transport["protocol"] = json.RawMessage(`"green_api"`)
-	for option, value := range map[string]string{
-		"dial_timeout": fmt.Sprint(int64(defaultDialTimeout)),
-		"keep_alive":   fmt.Sprintf(`{"idle_timeout": %d}`, int64(defaultKeepAlive)),
-		// Nothing of it is used but Retry-After, and Go's own limit is 10 MB an attempt.
-		"max_response_header_size": fmt.Sprint(maxAnswerHeader),
-	} {
-		if _, set := transport[option]; !set {
-			transport[option] = json.RawMessage(value)
+	fillIn(transport, "dial_timeout", int64(defaultDialTimeout))
+	// Nothing of it is used but Retry-After, and Go's own limit is 10 MB an attempt.
+	fillIn(transport, "max_response_header_size", maxAnswerHeader)
+	if err := fillInside(transport, "keep_alive", "idle_timeout", int64(defaultKeepAlive)); err != nil {
+		return nil, err
+	}
+	if tls, set := transport["tls"]; set && string(tls) != "null" { // an empty one turns TLS on
+		if err := fillInside(transport, "tls", "handshake_timeout", int64(defaultTLSTimeout)); err != nil {
+			return nil, err
 		}
 	}
 	return json.Marshal(transport)
+}
+
+// fillIn sets an option that is not set.
+func fillIn(options map[string]json.RawMessage, name string, value int64) {
+	if _, set := options[name]; !set {
+		options[name] = strconv.AppendInt(nil, value, 10)
+	}
+}
+
+// fillInside sets an option inside an object, and leaves the object's others as they are.
+func fillInside(options map[string]json.RawMessage, object, name string, value int64) error {
+	inside := make(map[string]json.RawMessage)
+	if raw, set := options[object]; set {
+		if err := json.Unmarshal(raw, &inside); err != nil {
+			return fmt.Errorf("%s: %w", object, err)
+		}
+	}
+	if inside == nil { // null
+		inside = make(map[string]json.RawMessage)
+	}
+	fillIn(inside, name, value)
+	text, err := json.Marshal(inside)
+	options[object] = text
+	return err
 }
 
 // unmarshalProxy parses the nested reverse_proxy with Caddy's own parser.
