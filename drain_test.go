@@ -1,11 +1,14 @@
 package greenapi
 
 import (
+	"io"
 	"net/http"
 	"net/http/httptrace"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
 // TestDrain: a reload waits until who has a connection to the old config has come over to the new
@@ -82,4 +85,25 @@ func TestDrain(t *testing.T) {
 		_, response, err := try()
 		return err == nil && !response.Close
 	})
+}
+
+// TestDrainByProtocol: a reload ends connections of HTTP/1 and HTTP/2, where Go makes a GOAWAY of the
+// header. HTTP/3 forbids it: the answer would be malformed, and a 200 lost.
+func TestDrainByProtocol(t *testing.T) {
+	h := benchHandler(t, "ip_filter {\nallow 203.0.113.7\n}\nauth {\ntoken demo-token\n}\n")
+	h.app.drain.on.Store(true)
+	defer h.app.drain.on.Store(false)
+	for major, want := range map[int]string{1: "close", 2: "close", 3: ""} {
+		w := &nowhere{header: make(http.Header)}
+		r := benchRequest(w)
+		r.ProtoMajor = major
+		r.Body, r.ContentLength = io.NopCloser(strings.NewReader(textMessage)), int64(len(textMessage))
+		taken := func(w http.ResponseWriter, _ *http.Request) error { w.WriteHeader(http.StatusOK); return nil }
+		if err := h.ServeHTTP(w, r, caddyhttp.HandlerFunc(taken)); err != nil || w.status != 200 {
+			t.Fatal(err, w.status)
+		}
+		if got := w.header.Get("Connection"); got != want {
+			t.Errorf("HTTP/%d: Connection %q, want %q", major, got, want)
+		}
+	}
 }

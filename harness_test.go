@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -332,7 +333,13 @@ func (logBuffer) OpenWriter() (io.WriteCloser, error)           { return current
 func (logBuffer) UnmarshalCaddyfile(*caddyfile.Dispenser) error { return nil }
 func (logBuffer) Close() error                                  { return nil }
 
+// panicAt is a text at which a log panics, "" for none.
+var panicAt atomic.Value
+
 func (b logBuffer) Write(p []byte) (int, error) {
+	if text, _ := panicAt.Load().(string); text != "" && bytes.Contains(p, []byte(text)) {
+		panic("a log with a fault")
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.text.Write(p)

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime/debug"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -201,11 +202,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	v := newVisit(w, r)
 	v.token = h.Auth.judge(r.Header)
 	end := h.walk(v, h.posted, next)
-	h.record(v, end)
-	if end.outcome == refused && v.body == nil && !v.readOff && r.ProtoMajor == 1 || h.app.drain.on.Load() {
-		// A body is unread: without this, the answer would wait until it has come
-		// or a time-out strikes. Only of HTTP/1: a connection of HTTP/2 has the requests
-		// of others, too. Or a reload drains the connections.
+	h.survive(func() { h.record(v, end) }) // what was delivered stays so
+	unread := end.outcome == refused && v.body == nil && !v.readOff
+	// A body is unread: without this, the answer would wait until it has come or a time-out strikes.
+	// Only of HTTP/1: a connection of HTTP/2 has the requests of others, too. Or a reload drains the
+	// connections; HTTP/3 forbids the header, and ends them by itself.
+	if unread && r.ProtoMajor == 1 || h.app.drain.on.Load() && r.ProtoMajor < 3 {
 		w.Header().Set("Connection", "close")
 	}
 	if end.header != "" {
@@ -235,6 +237,20 @@ func (h *Handler) walk(v *visit, steps []step, next caddyhttp.Handler) *verdict 
 		}
 	}
 	return h.deliver(v, next)
+}
+
+// survive does what must not cost a notification its answer, such as to write a record of it, and
+// reports whether that panicked.
+func (h *Handler) survive(do func()) (panicked bool) {
+	defer func() {
+		if p := recover(); p != nil {
+			panicked = true
+			defer func() { _ = recover() }() // it may be the log that panics
+			h.logger.Error("panic on the way of a notification", zap.Any("panic", p), zap.String("stack", string(debug.Stack())))
+		}
+	}()
+	do()
+	return false
 }
 
 // notEarly refuses TLS early data: it can be replayed, and its address is not verified.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/http"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -355,20 +354,10 @@ func (h *Handler) receive(c *Receive, body []byte) (end *verdict) {
 	if token := h.Auth.headerFor(v.n.Instance); token != "" {
 		v.r.Header.Set("Authorization", token)
 	}
-	panics := func(do func()) (panicked bool) {
-		defer func() {
-			if p := recover(); p != nil {
-				panicked = true
-				h.logger.Error("panic on the way of a notification", zap.String("instance", c.Instance), zap.Any("panic", p), zap.String("stack", string(debug.Stack())))
-			}
-		}()
-		do()
-		return false
-	}
-	if panics(func() { end = h.walk(v, h.received, noNext) }) {
+	if h.survive(func() { end = h.walk(v, h.received, noNext) }) {
 		end = &verdict{outcome: failed, reason: reasonPanic, status: http.StatusInternalServerError, level: zap.ErrorLevel, err: errGatePanic}
 	}
-	panics(func() { h.record(v, end) }) // what was delivered stays so
+	h.survive(func() { h.record(v, end) }) // what was delivered stays so
 	return end
 }
 

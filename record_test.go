@@ -127,3 +127,20 @@ func steady(line, port string, handlers ...string) string {
 	}
 	return strings.ReplaceAll(line, "127.0.0.1:"+port, "EDGE")
 }
+
+// TestRecordPanics: whatever goes wrong in saying it, a delivered notification is answered 200.
+func TestRecordPanics(t *testing.T) {
+	up := script(t, "503", "200")
+	e := start(t, site(loopback+"reverse_proxy "+up.address))
+	for _, text := range []string{"notification delivered", "handler fails", "handler takes notifications again", `"http.handlers.green_api"`} {
+		panicAt.Store(text)
+		status := e.post(numbered(fmt.Sprint("N", len(text))))
+		panicAt.Store("")
+		if status != 200 {
+			t.Errorf("panic at %q: status %d", text, status)
+		}
+		if !strings.HasPrefix(text, `"`) && !strings.Contains(e.logs.all(), "a log with a fault") {
+			t.Errorf("panic at %q: nothing said", text)
+		}
+	}
+}
