@@ -192,22 +192,30 @@ func (h *Handler) ask(v *visit, next caddyhttp.Handler) answer {
 	ctx := context.WithValue(context.WithoutCancel(v.r.Context()), askingKey{}, a)
 
 	patience := waiting{handler: h, pause: firstPause, deadline: deadline}
+	if !patience.timeLeft() { // its body was long in coming
+		return answer{result: notNow, err: errTooLate}
+	}
 	for {
 		got := h.attempt(ctx, deadline, v, a, next)
 		if final := a.learn(got, patience.pause); final {
 			return got
 		}
-		if !time.Now().Before(deadline) || v.lastChance && got.result != noneFree {
+		if v.lastChance && got.result != noneFree {
 			return a.last
 		}
-		if a.policy && got.result != noneFree {
-			continue // with another handler
+		if !a.policy || got.result == noneFree { // else with another handler
+			if a.hopeless(patience.since, deadline) {
+				return a.last
+			}
+			patience.wait(v, a)
 		}
-		if a.hopeless(patience.since, deadline) || !patience.wait(v, a) {
+		if isExiting() || !patience.timeLeft() {
 			return a.last
 		}
 	}
 }
+
+var errTooLate = errors.New("the notification was so long in coming that no handler could be asked in time")
 
 // learn writes down what an attempt has shown: whom to ask again, and not before when. It tells
 // whether the answer is final, because there is no use in asking any other handler.
@@ -287,9 +295,8 @@ type waiting struct {
 	warned   bool
 }
 
-// wait waits for a free place or until handlers may be asked again. It tells whether to ask again:
-// not when the time is over or Caddy ends.
-func (w *waiting) wait(v *visit, a *asking) bool {
+// wait waits for a free place or until handlers may be asked again, no longer than Caddy runs.
+func (w *waiting) wait(v *visit, a *asking) {
 	if w.since.IsZero() {
 		w.since = time.Now()
 	}
@@ -305,12 +312,11 @@ func (w *waiting) wait(v *visit, a *asking) bool {
 		w.handler.logger.Warn("notification waits for a handler", append(notificationFields(v), attemptFields(v)...)...)
 		w.handler.alert(v, reasonNotNow, &verdict{level: zap.WarnLevel})
 	}
-	select {
-	case <-exiting:
-		return false
-	default:
-	}
-	// An attempt that has no time would look as if the handler took too long.
+}
+
+// timeLeft reports whether there is time for another attempt. One that has none would look as if the
+// handler took too long.
+func (w *waiting) timeLeft() bool {
 	least := min(time.Second, time.Duration(w.handler.Deliver.AttemptTimeout)/4)
 	return time.Until(w.deadline) > least
 }

@@ -272,3 +272,34 @@ func (panicker) CaddyModule() caddy.ModuleInfo {
 func (panicker) ServeHTTP(http.ResponseWriter, *http.Request, caddyhttp.Handler) error {
 	panic("a fault")
 }
+
+// TestDeliverTooLate: of a body that is as long in coming as `timeout`, no handler is asked, and none is
+// blamed.
+func TestDeliverTooLate(t *testing.T) {
+	up := newUpstream(t, 200, nil)
+	e := start(t, site(loopback+"deliver {\ntimeout 400ms\n}\nreverse_proxy "+up.address))
+	for _, late := range []time.Duration{350 * time.Millisecond, 450 * time.Millisecond} {
+		body := io.MultiReader(strings.NewReader(textMessage[:10]), lateReader{late, strings.NewReader(textMessage[10:])})
+		if status := e.send(http.MethodPost, e.url, body).StatusCode; status != 503 {
+			t.Errorf("%s: status %d", late, status)
+		}
+		e.wantRecord("reason", "not_now", "attempts", "", "handler", "")
+	}
+	if n := len(up.requests()); n > 0 {
+		t.Errorf("a handler was asked %d times", n)
+	}
+	if strings.Contains(e.logs.all(), "handler fails") {
+		t.Error("a handler is blamed")
+	}
+}
+
+// lateReader waits before each read.
+type lateReader struct {
+	after time.Duration
+	io.Reader
+}
+
+func (r lateReader) Read(p []byte) (int, error) {
+	time.Sleep(r.after)
+	return r.Reader.Read(p)
+}

@@ -53,6 +53,15 @@ func (*fleet) Destruct() error { return nil }
 // exiting is closed when the process is about to end: what only waits ends.
 var exiting = make(chan struct{})
 
+func isExiting() bool {
+	select {
+	case <-exiting:
+		return true
+	default:
+		return false
+	}
+}
+
 var stopWaiting = sync.OnceFunc(func() { close(exiting) })
 
 // An asking is one notification's way through the handlers. The loop of attempts writes down what

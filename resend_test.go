@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"net"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -343,6 +344,41 @@ func TestExit(t *testing.T) {
 	close(goOn)
 	if status := <-busy; status != 200 {
 		t.Errorf("the one at work: status %d", status)
+	}
+	if err := p.Wait(); err != nil {
+		t.Errorf("%v\n%s", err, p.output)
+	}
+}
+
+// TestExitAsksNobodyElse: once the process is told to end, no further handler is asked.
+func TestExitAsksNobodyElse(t *testing.T) {
+	began, goOn := make(chan struct{}), make(chan struct{})
+	a := newUpstream(t, 0, func(w http.ResponseWriter, _ *http.Request) {
+		close(began)
+		<-goOn
+		w.WriteHeader(http.StatusInternalServerError)
+	})
+	b := newUpstream(t, 200, nil)
+	e := &edge{t: t, port: freePort(t), dir: filepath.Join(t.TempDir(), "quarantine")}
+	e.url = "http://127.0.0.1:" + e.port + "/green-api/webhook"
+	p := startProcess(t, e, site(loopback+"reverse_proxy "+a.address+" "+b.address+" {\nlb_policy first\n}"))
+	answer := make(chan int)
+	go func() { answer <- e.post(textMessage) }()
+	<-began
+	p.Process.Signal(syscall.SIGTERM)
+	eventually(t, "the end", func() bool { // its listeners are closed after those that wait were told
+		conn, err := net.Dial("tcp", "127.0.0.1:"+e.port)
+		if err == nil {
+			conn.Close()
+		}
+		return err != nil
+	})
+	close(goOn)
+	if status := <-answer; status != 502 {
+		t.Errorf("status %d, want 502", status)
+	}
+	if n := len(b.requests()); n > 0 {
+		t.Errorf("the other handler was asked %d times", n)
 	}
 	if err := p.Wait(); err != nil {
 		t.Errorf("%v\n%s", err, p.output)
