@@ -42,6 +42,7 @@ type App struct {
 	shared   *sharedQuarantine
 	held     bool // this config's share in the quarantine
 	stop     context.CancelFunc
+	unheard  *time.Timer // complains if Caddy does not say that it has started
 
 	blocks    map[string]block    // by name
 	receives  map[string]*Receive // by instance
@@ -155,7 +156,19 @@ func (a *App) Start() error {
 	ctx, a.stop = context.WithCancel(context.Background())
 	go a.watchSilence(ctx)
 	go a.expire(ctx, store.Stats().WipeDue)
+	a.awaitStarted()
 	return nil
+}
+
+// startedWithin is how long the apps of a config may take to start.
+const startedWithin = 30 * time.Second
+
+// awaitStarted complains if Caddy's event `started` does not come. Caddy calls its events
+// experimental, and without this one nothing would be received and nobody alerted.
+func (a *App) awaitStarted() {
+	a.unheard = time.AfterFunc(startedWithin, func() {
+		a.logger.Error("Caddy does not say that the config has started", zap.Duration("after", startedWithin))
+	})
 }
 
 func (a *App) perInstance() bool { return a.Metrics != nil && a.Metrics.PerInstance }
@@ -186,7 +199,9 @@ func (a *App) Handle(_ context.Context, event caddy.Event) error {
 
 // takeOver makes this config the one that counts. A config that does not start to the end must not.
 func (a *App) takeOver() {
+	a.unheard.Stop()
 	for _, b := range a.blocks { // notifications on their way go through its handlers from now on
+		b.handler.warnOfOther(b.handler.fleet.newest.Load())
 		b.handler.fleet.newest.Store(b.handler)
 	}
 	a.warnOfEmpty200()
@@ -214,6 +229,9 @@ func (a *App) Stop() error {
 func (a *App) Cleanup() error {
 	if a.stop != nil {
 		a.stop()
+	}
+	if a.unheard != nil {
+		a.unheard.Stop()
 	}
 	err := a.stopReceivers() // Stop is not called if the config fails late
 	if a.held {

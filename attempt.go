@@ -48,7 +48,7 @@ func (h *Handler) attempt(ctx context.Context, deadline time.Time, v *visit, a *
 	way := new(reach)
 	ctx = way.watch(ctx)
 	a.policy = false // until it is asked
-	slow := time.AfterFunc(warnAfter, func() { h.tellSlow(v, a.asked(), time.Now()) })
+	slow := time.AfterFunc(warnAfter, func() { h.survive(func() { h.tellSlow(v, a.asked(), time.Now()) }) })
 	w := &answerWriter{header: make(http.Header)}
 	r := v.onward.request(ctx, w)
 	defer func() {
@@ -63,18 +63,20 @@ func (h *Handler) attempt(ctx context.Context, deadline time.Time, v *visit, a *
 		}
 		got.text, got.retryAfter = withoutToken(string(w.text), v.r.Header), retryAfter(w.header)
 		a.done(got.result)
-		v.asked(got)
-		h.watchHandler(got, time.Now())
+		h.survive(func() {
+			v.asked(got)
+			h.watchHandler(got, time.Now())
+		})
 	}()
-	err := h.toHandlers(next).ServeHTTP(w, r)
+	err := h.toHandlers(v, next).ServeHTTP(w, r)
 	return classify(ctx, w.status, err, v.onward.upstream() != "", way.never())
 }
 
 // toHandlers is the way to the handlers: the proxy of the newest config, as the upstreams of an
 // older one may be gone and its health checks are over; without a proxy, the rest of the route.
-func (h *Handler) toHandlers(next caddyhttp.Handler) caddyhttp.Handler {
+func (h *Handler) toHandlers(v *visit, next caddyhttp.Handler) caddyhttp.Handler {
 	proxy := h.proxy
-	if newest := h.fleet.newest.Load(); newest != nil && newest.proxy != nil {
+	if newest := h.fleet.newest.Load(); newest != nil && newest != h && newest.proxy != nil && newest.takesOver(v) {
 		proxy = newest.proxy
 	}
 	if proxy == nil {

@@ -165,9 +165,8 @@ func (a *Auth) checkInstance(v *visit) *verdict {
 		return nil
 	}
 	set := a.set.Load()
-	g := set.find(v.r.Header)
 	own := set.own[v.n.Instance]
-	if g != nil && (own && g.admits(v.n.Instance) || !own && g.shared) {
+	if set.admits(v.r.Header, v.n.Instance) {
 		return nil
 	}
 	return &verdict{

@@ -166,6 +166,15 @@ func (a *grantSet) find(header http.Header) *grant {
 	return a.grants[a.digest(scheme, token)]
 }
 
+// admits reports whether the header's token is right for an instance.
+func (a *grantSet) admits(header http.Header, instance string) bool {
+	g := a.find(header)
+	if a.own[instance] {
+		return g != nil && g.admits(instance)
+	}
+	return g != nil && g.shared
+}
+
 func (g *grant) admits(instance string) bool {
 	_, found := slices.BinarySearch(g.instances, instance)
 	return found

@@ -169,6 +169,11 @@ func (a *App) replay(store *quarantine.Store, id string, how replaying) (line an
 		result.Error = fmt.Sprintf("the config that runs has no green_api block named %q; replay it to another one, of %s", entry.Name, a.blockNames())
 		return result, false
 	}
+	if how.to == "" && !b.handler.isFor(entry.Instance) { // another block has the name now
+		result.Reason = reasonNoHandler
+		result.Error = fmt.Sprintf("the green_api block named %q has no token for this instance and does not receive it; replay it to a block by its name", entry.Name)
+		return result, false
+	}
 	end := b.handler.replay(entry, how.recheck)
 	result.Outcome, result.Reason = string(end.outcome), end.reason
 	if end.err != nil {

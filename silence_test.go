@@ -19,7 +19,9 @@ func TestSilentInstances(t *testing.T) {
 	at := func(minutes int, want ...silence) {
 		t.Helper()
 		got := s.watch(configured, lengths, began.Add(time.Duration(minutes)*time.Minute))
-		slices.SortFunc(got, func(a, b silence) int { return int(a.length-b.length) + slices.Index(configured, a.instance) - slices.Index(configured, b.instance) })
+		slices.SortFunc(got, func(a, b silence) int {
+			return int(a.length-b.length) + slices.Index(configured, a.instance) - slices.Index(configured, b.instance)
+		})
 		if !slices.Equal(got, want) {
 			t.Errorf("after %d minutes: %v, want %v", minutes, got, want)
 		}

@@ -1,0 +1,175 @@
+package greenapi
+
+import (
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+)
+
+const nameIsAnothers = "a green_api block has the name that another one had before"
+
+// TestTakeOver: what waits goes on through the newest block of its name if that one would have let it
+// in, and else stays with the handlers of its own.
+func TestTakeOver(t *testing.T) {
+	for _, test := range []struct {
+		name, auth  string
+		taken, warn bool
+	}{
+		{"the same token", "token TOKEN", true, false},
+		{"another one beside it", "token other TOKEN", true, false},
+		{"for the instance alone", "instance 1101000001 TOKEN", true, false},
+		{"off", "off", true, false},
+		{"report_only", "token other\nreport_only", true, false},
+		{"another token", "token other", false, true},
+		{"another token of the instance", "token TOKEN\ninstance 1101000001 other", false, false},
+		{"the token of another instance", "instance 1101000002 TOKEN", false, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var ready atomic.Bool
+			own := newUpstream(t, 0, func(w http.ResponseWriter, _ *http.Request) {
+				if !ready.Load() {
+					w.WriteHeader(http.StatusServiceUnavailable)
+				}
+			})
+			others := newUpstream(t, 200, nil)
+			e := start(t, site(loopback+"deliver {\ntimeout 5s\n}\nreverse_proxy "+own.address))
+			answer := make(chan int)
+			go func() { answer <- e.post(textMessage) }()
+			eventually(t, "waiting", func() bool { return len(own.requests()) > 0 })
+			auth := "auth {\n" + test.auth + "\n}\n"
+			if test.auth == "off" {
+				auth = "auth off\n"
+			}
+			// The block of before has a name of its own now, and another one goes without.
+			if err := e.load(siteWith("", "green_api /green-api/webhook* {\nname sales\n"+loopback+"reverse_proxy "+own.address+"\n}\n"+
+				"green_api /support* {\nip_filter {\nallow 127.0.0.1\n}\n"+auth+"reverse_proxy "+others.address+"\n}\nrespond 404\n")); err != nil {
+				t.Fatal(err)
+			}
+			if test.taken {
+				eventually(t, "the new block's handler", func() bool { return len(others.requests()) > 0 })
+			}
+			ready.Store(true)
+			if status := <-answer; status != 200 {
+				t.Errorf("status %d", status)
+			}
+			if n := len(others.requests()); (n > 0) != test.taken {
+				t.Errorf("the new block's handler was asked %d times", n)
+			}
+			if warned := strings.Contains(e.logs.all(), nameIsAnothers); warned != test.warn {
+				t.Errorf("warned %t, want %t", warned, test.warn)
+			}
+		})
+	}
+}
+
+// TestTakeOverByInstance: of what was received, and of a replay, the sender's token is not known.
+func TestTakeOverByInstance(t *testing.T) {
+	h := &Handler{Auth: newAuth(t, Auth{Instance: map[string][]string{"1101000002": {"other"}}}), Receive: []*Receive{{Instance: "01101000003"}}}
+	for instance, want := range map[string]bool{"1101000001": false, "1101000002": true, "1101000003": true, "": true} {
+		received := h.madeVisit("/", "", nil)
+		received.via, received.n.Instance = viaHTTPAPI, instance
+		replay := h.madeVisit("/", "", nil)
+		replay.n.Instance = instance
+		replay.r.Header.Set(replayHeader, "1")
+		if got := h.takesOver(received); got != want {
+			t.Errorf("received, %q: %t", instance, got)
+		}
+		if got := h.takesOver(replay); got != want {
+			t.Errorf("replayed, %q: %t", instance, got)
+		}
+		posted := h.madeVisit("/", "", nil)
+		posted.n.Instance = instance
+		if h.takesOver(posted) {
+			t.Errorf("posted without a token, %q", instance)
+		}
+	}
+}
+
+// TestReplayByName: an entry is not replayed through a block that has only its name.
+func TestReplayByName(t *testing.T) {
+	up := newUpstream(t, 200, nil)
+	e := start(t, site(loopback+"reverse_proxy "+up.address))
+	e.post(broken("ONE"))
+	id := e.record().text("quarantine_id")
+	replay := func(to string) replayed {
+		t.Helper()
+		loaded, err := caddy.ActiveContext().AppIfConfigured("green_api")
+		if err != nil {
+			t.Fatal(err)
+		}
+		app := loaded.(*App)
+		store, err := holdQuarantine(e.dir).open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer releaseQuarantine(e.dir)
+		line, _ := app.replay(store, id, replaying{to: to})
+		result, ok := line.(replayed)
+		if !ok {
+			t.Fatalf("not replayed: %v", line)
+		}
+		return result
+	}
+	if err := e.load(site("ip_filter off\nauth {\ninstance 1101000002 other\n}\nreverse_proxy " + up.address)); err != nil {
+		t.Fatal(err)
+	}
+	if got := replay(""); got.Outcome != "failed" || got.Reason != reasonNoHandler || len(up.requests()) > 0 {
+		t.Errorf("%+v, asked %d times", got, len(up.requests()))
+	}
+	if err := e.load(site("ip_filter off\nauth {\ninstance 1101000001 other\n}\nreverse_proxy " + up.address)); err != nil {
+		t.Fatal(err)
+	}
+	if got := replay(""); got.Outcome != "delivered" {
+		t.Errorf("%+v", got)
+	}
+}
+
+// TestNewestEnds: when no block of a name is left, nothing goes through the last one that was.
+func TestNewestEnds(t *testing.T) {
+	e := start(t, site(loopback+"reverse_proxy 127.0.0.1:9"))
+	f := holdFleet(defaultName)
+	defer releaseFleet(defaultName)
+	if f.newest.Load() == nil {
+		t.Fatal("no block runs")
+	}
+	if err := e.load(site("name other\n" + loopback + "reverse_proxy 127.0.0.1:9")); err != nil {
+		t.Fatal(err)
+	}
+	if f.newest.Load() != nil {
+		t.Error("a block of a config that is over is the newest")
+	}
+}
+
+// TestStartedUnheard: without Caddy's event `started`, much would be amiss and nothing said.
+func TestStartedUnheard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		core, logs := observer.New(zap.ErrorLevel)
+		for _, started := range []bool{true, false} {
+			a := &App{logger: zap.New(core)}
+			a.awaitStarted()
+			time.Sleep(startedWithin - time.Second)
+			if started {
+				a.unheard.Stop()
+			}
+			time.Sleep(2 * time.Second)
+			if n := len(logs.TakeAll()); (n == 1) == started {
+				t.Errorf("started %t: %d errors", started, n)
+			}
+		}
+	})
+	start(t, site(loopback))
+	app, err := caddy.ActiveContext().AppIfConfigured("green_api")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if app.(*App).unheard.Stop() {
+		t.Error("it goes on to wait after the start")
+	}
+}
