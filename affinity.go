@@ -1,7 +1,6 @@
 package greenapi
 
 import (
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -68,22 +67,6 @@ func (a *Affinity) Select(pool reverseproxy.UpstreamPool, r *http.Request, _ htt
 		return asking.choose(pool, pick)
 	}
 	return pick(pool, (*reverseproxy.Upstream).NumRequests)
-}
-
-// askedOnce is a policy of Caddy's, or of anybody else, that does not choose an upstream that has
-// failed this notification.
-type askedOnce struct{ reverseproxy.Selector }
-
-func (p askedOnce) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http.ResponseWriter) *reverseproxy.Upstream {
-	a := askingOf(r.Context())
-	if a == nil {
-		return p.Selector.Select(pool, r, w)
-	}
-	// A policy may have another to fall back on, which must not take the same lock.
-	r = r.WithContext(context.WithValue(r.Context(), askingKey{}, (*asking)(nil)))
-	return a.choose(pool, func(pool reverseproxy.UpstreamPool, _ func(*reverseproxy.Upstream) int) *reverseproxy.Upstream {
-		return p.Selector.Select(pool, r, w)
-	})
 }
 
 // key is what must stay with one upstream, "" for nothing.

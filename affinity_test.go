@@ -1,13 +1,17 @@
 package greenapi
 
 import (
+	"context"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 )
 
@@ -132,5 +136,72 @@ func TestAffinityAvoidsTheBusy(t *testing.T) {
 	release()
 	if status := <-done; status != 200 {
 		t.Errorf("the first one: status %d", status)
+	}
+}
+
+// TestWeights: who is drained by a weight of 0 gets nothing, and the others' weights stay theirs, also while one
+// of them fails.
+func TestWeights(t *testing.T) {
+	for _, test := range []struct {
+		weights  string
+		handlers []string
+		status   int
+		asked    []int
+	}{
+		{"1 0 1", []string{"500", "200", "200"}, 200, []int{19, 0, 20}}, // its next turn is always the failing one's
+		{"1 0 1", []string{"200", "200", "down"}, 200, []int{20, 0, 0}},
+		{"1 0", []string{"500", "200"}, 502, []int{20, 0}},
+		{"0 3 0 1", []string{"200", "500", "200", "200"}, 200, []int{0, 15, 0, 20}},
+		{"3 1", []string{"200", "200"}, 200, []int{15, 5}},
+		{"1", []string{"500", "200"}, 200, []int{20, 20}},
+	} {
+		t.Run(test.weights+" "+strings.Join(test.handlers, " "), func(t *testing.T) {
+			var ups []*upstream
+			var addresses string
+			for _, answer := range test.handlers {
+				up := script(t, answer)
+				ups, addresses = append(ups, up), addresses+" "+up.address
+			}
+			e := start(t, site(loopback+"deliver {\ndead_letter off\n}\nreverse_proxy"+addresses+" {\nlb_policy weighted_round_robin "+test.weights+"\nmax_fails 1000\n}"))
+			for i := range 20 {
+				if status := e.post(numbered(fmt.Sprint("N", i))); status != test.status {
+					t.Fatalf("status %d", status)
+				}
+			}
+			for i, up := range ups {
+				if n := len(up.requests()); n < test.asked[i]-6 || n > test.asked[i]+6 || test.asked[i] == 0 && n > 0 {
+					t.Errorf("handler %d was asked %d times, want about %d", i, n, test.asked[i])
+				}
+			}
+		})
+	}
+}
+
+// TestPositions: every policy of Caddy's chooses among those that are open, and only them.
+func TestPositions(t *testing.T) {
+	whole := pool(4)
+	weighted := &reverseproxy.WeightedRoundRobinSelection{Weights: []int{5, 0, 3, 1}}
+	if err := weighted.Provision(caddy.Context{}); err != nil {
+		t.Fatal(err)
+	}
+	for name, policy := range map[string]reverseproxy.Selector{
+		"first": reverseproxy.FirstSelection{}, "random": reverseproxy.RandomSelection{}, "least_conn": reverseproxy.LeastConnSelection{},
+		"round_robin": new(reverseproxy.RoundRobinSelection), "ip_hash": reverseproxy.IPHashSelection{}, "weighted": weighted,
+		"random_choose": reverseproxy.RandomChoiceSelection{Choose: 2},
+	} {
+		chosen := make(map[string]int)
+		for range 300 {
+			a := &asking{fleet: &fleet{busy: make(map[string]int), shunned: make(map[string]time.Time)}}
+			a.mark(whole[0].String(), spent, time.Now())
+			r := httptest.NewRequest(http.MethodPost, "/", nil)
+			up := askedOnce{policy}.Select(whole, r.WithContext(context.WithValue(r.Context(), askingKey{}, a)), nil)
+			if up == nil {
+				t.Fatalf("%s: chose none", name)
+			}
+			chosen[up.String()]++
+		}
+		if chosen[whole[0].String()] > 0 || name == "weighted" && chosen[whole[1].String()] > 0 {
+			t.Errorf("%s: %v", name, chosen)
+		}
 	}
 }

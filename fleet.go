@@ -150,10 +150,10 @@ func (a *asking) choose(pool reverseproxy.UpstreamPool, pick pick) *reverseproxy
 	f.free(held)
 
 	open, lastResort := a.open(pool)
-	up := pick(f.notShunned(open), f.load)
-	for _, others := range []reverseproxy.UpstreamPool{open, lastResort} {
-		if up == nil && len(others) > 0 {
-			up = pick(others, f.load)
+	var up *reverseproxy.Upstream
+	for _, open := range []reverseproxy.UpstreamPool{f.notShunned(open), open, lastResort} {
+		if up == nil && len(open) > 0 {
+			up = pick(open, f.load)
 		}
 	}
 	if up != nil {
@@ -176,7 +176,7 @@ func (a *asking) choose(pool reverseproxy.UpstreamPool, pick pick) *reverseproxy
 func (a *asking) open(pool reverseproxy.UpstreamPool) (open, lastResort reverseproxy.UpstreamPool) {
 	a.left, a.away, a.full, a.retryAt = len(pool), 0, 0, time.Time{}
 	if a.shown == nil && !a.fleet.anyFull(pool) {
-		return pool, nil // as it is: weighted_round_robin counts on it
+		return pool, nil
 	}
 	now := time.Now()
 	others := 0 // that are there, and have not broken off
