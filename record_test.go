@@ -130,14 +130,17 @@ func steady(line, port string, handlers ...string) string {
 
 // TestRecordPanics: whatever goes wrong in saying it, a delivered notification is answered 200.
 func TestRecordPanics(t *testing.T) {
-	up := script(t, "503", "200")
-	e := start(t, site(loopback+"reverse_proxy "+up.address))
 	for _, text := range []string{"notification delivered", "handler fails", "handler takes notifications again", `"http.handlers.green_api"`} {
+		up := script(t, "503", "200")
+		e := start(t, site(loopback+"reverse_proxy "+up.address))
 		panicAt.Store(text)
-		status := e.post(numbered(fmt.Sprint("N", len(text))))
+		status := e.post(textMessage)
 		panicAt.Store("")
 		if status != 200 {
 			t.Errorf("panic at %q: status %d", text, status)
+		}
+		if n := len(up.requests()); n != 2 { // without an answer, the tests' client sends it again
+			t.Errorf("panic at %q: a handler was asked %d times", text, n)
 		}
 		if !strings.HasPrefix(text, `"`) && !strings.Contains(e.logs.all(), "a log with a fault") {
 			t.Errorf("panic at %q: nothing said", text)
