@@ -100,6 +100,11 @@ func classify(ctx context.Context, status int, err error, asked, unsent bool) an
 		if status == 0 {
 			return answer{result: nobody, err: errNoAnswer}
 		}
+		if status/100 == 2 && ctx.Err() != nil {
+			// Its connection was being closed: with TLS, many a handler sees that, gives up, and its
+			// server says 200 for it, which may still get through.
+			return answer{result: timedOut, status: status, err: errTimedOut}
+		}
 		return answer{result: byStatus(status), status: status}
 	}
 	if dial, notConnected := errors.AsType[reverseproxy.DialError](err); notConnected {

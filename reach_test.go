@@ -164,6 +164,7 @@ func TestCanceled(t *testing.T) {
 		{"before it was sent", live, 499, nil, true, notNow},
 		{"at the end of the attempt", over, 499, nil, false, timedOut},
 		{"another 4xx", live, 418, nil, false, refusedByIt},
+		{"a 2xx at the end of the attempt", over, 200, nil, false, timedOut},
 		{"an answer", live, 200, nil, true, taken},
 	} {
 		if got := classify(test.ctx, test.status, test.err, true, test.unsent); got.result != test.want {
