@@ -121,7 +121,7 @@ func tokensOf(instances []string) map[string][]string {
 // TestOneInstanceHasAll: where a single one sends, there is nobody to share with.
 func TestOneInstanceHasAll(t *testing.T) {
 	up := newUpstream(t, 200, nil)
-	e := start(t, strings.Replace(site(loopback+"reverse_proxy "+up.address), "quarantine DIR", "quarantine DIR {\nmax_size 2MiB\n}", 1))
+	e := start(t, strings.Replace(site(loopback+"validate {\ndrift_guard off\n}\nreverse_proxy "+up.address), "quarantine DIR", "quarantine DIR {\nmax_size 2MiB\n}", 1))
 	for i := range 30 {
 		e.post(bulky("1101000001"))
 		e.wantRecord("outcome", "quarantined", "reason", "schema")

@@ -1,6 +1,11 @@
 package notification
 
-import "github.com/santhosh-tekuri/jsonschema/v6"
+import (
+	"encoding/json"
+
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+)
 
 // Bounds of what a judge has the library look at, far above what any known notification has.
 const (
@@ -232,6 +237,23 @@ func (j *judge) ask(schema *jsonschema.Schema) bool {
 		j.tooMuch = true
 		return false
 	}
-	v, err := parseValue(text, vendorNames())
-	return err == nil && schema.Validate(v) == nil
+	return schema.Validate(valueOf(text)) == nil
+}
+
+// valueOf makes a value of a text that has been parsed before, most often of a short one.
+func valueOf(text []byte) any {
+	switch text[0] {
+	case '{', '[':
+		v, _ := parseValue(text, vendorNames())
+		return v
+	case '"':
+		s, _ := jsontext.AppendUnquote(nil, text) // the error is that it has been repaired
+		return string(s)
+	case 't', 'f':
+		return text[0] == 't'
+	case 'n':
+		return nil
+	default:
+		return json.Number(text)
+	}
 }

@@ -70,8 +70,7 @@ func (p *part) value(from int, at *places) any {
 
 // whole makes all of a value.
 func (p *part) whole() any {
-	v, _ := parseValue(p.skip(), vendorNames()) // it has been parsed before
-	return v
+	return valueOf(p.skip())
 }
 
 // string makes any string that is as long, if that counts.
