@@ -140,8 +140,14 @@ func (s *sendFlags) check() ([]sender.Queue, error) {
 	if s.options.InFlight < 1 {
 		return nil, fmt.Errorf("invalid --in-flight %d; want 1 or more", s.options.InFlight)
 	}
+	if s.options.InFlight > maxSenders/s.plan.instances {
+		return nil, fmt.Errorf("invalid --in-flight %d; want at most %d for all --instances together", s.options.InFlight, maxSenders)
+	}
 	return queues, nil
 }
+
+// maxSenders is how many may send at once; each takes some memory.
+const maxSenders = 1_000_000
 
 // sendPlan is what is to be sent.
 type sendPlan struct {
@@ -159,6 +165,9 @@ func (p *sendPlan) total() int { return p.instances * p.count }
 func (p *sendPlan) queues() ([]sender.Queue, error) {
 	if p.instances < 1 {
 		return nil, fmt.Errorf("invalid --instances %d; want 1 or more", p.instances)
+	}
+	if p.instances > maxSenders {
+		return nil, fmt.Errorf("invalid --instances %d; want at most %d", p.instances, maxSenders)
 	}
 	if p.count < 0 {
 		return nil, fmt.Errorf("invalid --count %d; want 1 or more", p.count)

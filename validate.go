@@ -37,6 +37,9 @@ const (
 const (
 	defaultMaxBodySize = 1 << 20
 	defaultMaxKeptBody = 16 << 20
+
+	// largestBody is far below the largest integer of any machine, to which something is added.
+	largestBody = 1 << 30
 )
 
 // Validate is the gate that reads a notification and says whether it is one, and one of use.
@@ -49,11 +52,11 @@ const (
 // fields must not be forbidden (GREEN-API docs: "Working with incoming webhooks", read 2026-07).
 type Validate struct {
 	// Longest body that is read as a notification, in bytes. A longer one is quarantined.
-	// Default: 1 MiB.
+	// At most 1 GiB. Default: 1 MiB.
 	MaxBodySize int64 `json:"max_body_size,omitempty"`
 
 	// Longest body that is kept in the quarantine, in bytes. A longer one is refused with 413.
-	// Default: 16 MiB, or max_body_size if that is more.
+	// At most 1 GiB. Default: 16 MiB, or max_body_size if that is more.
 	MaxKeptBody int64 `json:"max_kept_body,omitempty"`
 
 	// Types, or a type and a message type as `incomingMessageReceived.stickerMessage`, that are
@@ -102,6 +105,14 @@ func (va *Validate) provision(ctx caddy.Context) error {
 	}
 	if va.MaxKeptBody == 0 {
 		va.MaxKeptBody = max(defaultMaxKeptBody, va.MaxBodySize)
+	}
+	for _, size := range []struct {
+		option string
+		bytes  int64
+	}{{"max_body_size", va.MaxBodySize}, {"max_kept_body", va.MaxKeptBody}} {
+		if size.bytes > largestBody {
+			return fmt.Errorf("%s: %d bytes are too many; want at most 1GiB, as a body is held in memory", size.option, size.bytes)
+		}
 	}
 	if va.MaxKeptBody < va.MaxBodySize {
 		return fmt.Errorf("max_kept_body: %d bytes are less than the %d of max_body_size; want as much or more", va.MaxKeptBody, va.MaxBodySize)

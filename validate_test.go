@@ -145,3 +145,25 @@ func TestValidateVendorExample(t *testing.T) {
 		t.Errorf("message %q", end.syntax)
 	}
 }
+
+// TestLargest: with every size and duration as large as it can be, notifications are taken as ever.
+func TestLargest(t *testing.T) {
+	const longest = "2562047h"
+	in := newInbox(t, nil)
+	up := newUpstream(t, 200, nil)
+	config := alerting(in.URL, "every "+longest+"\nsilence "+longest, loopback+
+		"validate {\nmax_body_size 1GiB\nmax_kept_body 1GiB\n}\ndeliver {\ndeduplicate "+longest+"\n}\nreverse_proxy "+up.address)
+	e := start(t, strings.Replace(config, "quarantine DIR", "quarantine DIR {\nmax_size 7EiB\nmax_age "+longest+"\n}", 1))
+	for _, test := range []struct{ body, outcome string }{
+		{textMessage, "delivered"}, {textMessage, "dropped"}, {broken("ONE"), "quarantined"}, {"{", "quarantined"},
+	} {
+		if status := e.post(test.body); status != 200 {
+			t.Errorf("%.20s: status %d", test.body, status)
+		}
+		e.wantRecord("outcome", test.outcome)
+	}
+	eventually(t, "alert", func() bool { return len(in.all()) > 0 })
+	if kept := e.kept(); len(kept) != 2 {
+		t.Errorf("%d kept, want 2", len(kept))
+	}
+}
