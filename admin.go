@@ -153,7 +153,7 @@ func (a *App) adminStatus(w http.ResponseWriter, _ *http.Request) error {
 		}
 	}
 	w.Header().Set("Content-Type", "application/json")
-	return json.NewEncoder(w).Encode(s)
+	return json.NewEncoder(jsonWriter{w}).Encode(s)
 }
 
 // moduleVersion is the version of this module in the binary.
@@ -236,7 +236,7 @@ type lineError struct {
 
 func lines(w http.ResponseWriter) *answerLines {
 	w.Header().Set("Content-Type", "application/x-ndjson")
-	encoder := json.NewEncoder(w)
+	encoder := json.NewEncoder(jsonWriter{w})
 	encoder.SetEscapeHTML(false)
 	return &answerLines{to: w, encode: encoder.Encode}
 }

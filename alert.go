@@ -164,7 +164,7 @@ func (a *Alert) render(g *alertGroup) []byte {
 		if !known {
 			return placeholder // it came out of a variable
 		}
-		return a.escape(value)
+		return a.escape(printableLines(value))
 	}))
 }
 

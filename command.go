@@ -39,7 +39,7 @@ var errFindings = errors.New("findings")
 
 // usageError ends a command with exit code 2, having said why.
 func usageError(cmd *cobra.Command, err error) error {
-	fmt.Fprintf(cmd.ErrOrStderr(), "%s: %v\nsee '%s --help'\n", cmd.CommandPath(), err, cmd.CommandPath())
+	fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s\nsee '%s --help'\n", cmd.CommandPath(), printableLines(err.Error()), cmd.CommandPath())
 	return exit(cmd, exitUsage)
 }
 

@@ -146,7 +146,7 @@ func (c *checker) check(arg string) error {
 
 // skip says why something is not judged. The rest is, all the same.
 func (c *checker) skip(err error) {
-	fmt.Fprintf(c.stderr, "caddy green-api check: %v\n", err)
+	fmt.Fprintf(c.stderr, "caddy green-api check: %s\n", printableLines(err.Error()))
 	c.unreadable = true
 }
 
@@ -253,11 +253,11 @@ func (c *checker) judge(file string, body []byte, header http.Header) finding {
 
 func (c *checker) print(found finding) error {
 	if c.json {
-		encoder := json.NewEncoder(c.out)
+		encoder := json.NewEncoder(jsonWriter{c.out})
 		encoder.SetEscapeHTML(false)
 		return encoder.Encode(found)
 	}
-	line := fmt.Sprintf("%-10s  %s", found.Outcome, found.File)
+	line := fmt.Sprintf("%-10s  %s", found.Outcome, printable(found.File))
 	if about := strings.TrimSpace(found.Type + " " + found.Message); about != "" {
 		line += "  " + printable(about)
 	}
@@ -270,18 +270,8 @@ func (c *checker) print(found finding) error {
 		if where == "" {
 			where = "/"
 		}
-		_, printErr := fmt.Fprintf(c.out, "            %s: %s: %s\n", printable(where), fault.Keyword, fault.Message)
+		_, printErr := fmt.Fprintf(c.out, "            %s: %s: %s\n", printable(where), printable(fault.Keyword), fault.Message)
 		err = errors.Join(err, printErr)
 	}
 	return err
-}
-
-// printable keeps what a body says from steering the terminal.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 {
-			return '?'
-		}
-		return r
-	}, s)
 }

@@ -163,7 +163,7 @@ func (l *listener) print(r *http.Request, body []byte, status int, err error) {
 	}
 	failed := ""
 	if err != nil {
-		failed = ": " + err.Error()
+		failed = ": " + printable(err.Error())
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -140,7 +140,7 @@ func (q *quarantineFlags) ask(cmd *cobra.Command, method, path string, query url
 			if q.isTrouble(cmd, line) {
 				continue
 			}
-			if err := do(line); err != nil {
+			if err := do(printableJSON(line)); err != nil {
 				return usageError(cmd, err)
 			}
 			continue

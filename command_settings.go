@@ -95,7 +95,7 @@ func (s *settingsFlags) printSettings(cmd *cobra.Command, instance string, setti
 	out := cmd.OutOrStdout()
 	switch {
 	case s.format == formatJSON:
-		return json.NewEncoder(out).Encode(settingsGot{Instance: instance, Settings: shown, Error: textOf(problem)})
+		return json.NewEncoder(jsonWriter{out}).Encode(settingsGot{Instance: instance, Settings: shown, Error: textOf(problem)})
 	case problem != nil:
 		return sayFailed(cmd, instance, problem)
 	}

@@ -355,7 +355,7 @@ func (d *settingsDone) look(ctx context.Context) {
 func (s *settingChange) print(cmd *cobra.Command, done *settingsDone) error {
 	out := cmd.OutOrStdout()
 	if s.flags.format == formatJSON {
-		return json.NewEncoder(out).Encode(done)
+		return json.NewEncoder(jsonWriter{out}).Encode(done)
 	}
 	for _, change := range done.Changes {
 		if done.printed {
@@ -365,7 +365,7 @@ func (s *settingChange) print(cmd *cobra.Command, done *settingsDone) error {
 		if change.Before == change.After {
 			after += " (another)"
 		}
-		fmt.Fprintf(out, "%s  %s: %s -> %s\n", done.Instance, change.Name, quoted(change.Before), after)
+		fmt.Fprintf(out, "%s  %s: %s -> %s\n", done.Instance, printable(change.Name), quoted(change.Before), after)
 	}
 	done.printed = true
 	if done.Outcome == settingsFailed {

@@ -146,8 +146,8 @@ func (q *Quarantine) hide(err error) error {
 func newEntry(name string, v *visit, end *verdict) quarantine.Entry {
 	entry := quarantine.Entry{
 		Received: v.started, Name: name, Reason: end.reason, Unadmitted: !v.admitted,
-		Type: clip(v.n.Type), Message: clip(v.n.Message), Instance: v.n.Instance, Chat: clip(v.n.Chat), NotificationID: clip(v.n.ID),
-		Client: clip(v.client), Host: v.r.Host[:min(len(v.r.Host), maxKeptHost)], URI: clipURI(v.r.RequestURI), Header: make(map[string][]string), Body: v.body,
+		Type: clipTo(v.n.Type, maxKeptHead), Message: clipTo(v.n.Message, maxKeptHead), Instance: v.n.Instance, Chat: clipTo(v.n.Chat, maxKeptHead), NotificationID: clipTo(v.n.ID, maxKeptHead),
+		Client: clipTo(v.client, maxKeptHead), Host: v.r.Host[:min(len(v.r.Host), maxKeptHost)], URI: clipURI(v.r.RequestURI), Header: make(map[string][]string), Body: v.body,
 	}
 	for _, name := range []string{"Content-Type", "Content-Encoding"} {
 		for _, value := range v.r.Header.Values(name) {
@@ -178,6 +178,7 @@ var keptReasons = []string{
 const (
 	maxKeptHost = 255 // a name of the DNS has no more
 	maxKeptText = 1 << 10
+	maxKeptHead = 128 // of what a body says it is
 )
 
 // clipURI bounds a URI. What is left of a longer one is a URI, too: a replay asks for it.

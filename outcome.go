@@ -203,7 +203,7 @@ const maxLoggedBody = 64 << 10
 
 // bodyField is the field of `log_body`.
 func bodyField(v *visit) zap.Field {
-	return zap.String("body", strings.ToValidUTF8(string(v.body[:min(len(v.body), maxLoggedBody)]), "\uFFFD"))
+	return zap.String("body", strings.ToValidUTF8(string(printableJSON(v.body[:min(len(v.body), maxLoggedBody)])), "\uFFFD"))
 }
 
 // notificationFields say which notification it is.
@@ -278,9 +278,10 @@ func faultFields(end *verdict) []zap.Field {
 	return []zap.Field{zap.Strings("pointer", pointers), zap.Strings("keyword", keywords), zap.Int("faults", len(end.faults))}
 }
 
-// clip bounds what a body may write into the log.
-func clip(s string) string { return clipTo(s, 128) }
+// clip bounds what a body may write into the log, which somebody reads on a terminal.
+func clip(s string) string { return printable(clipTo(s, maxKeptHead)) }
 
+// clipTo bounds a text, in bytes.
 func clipTo(s string, most int) string {
 	if len(s) <= most {
 		return s

@@ -91,6 +91,7 @@ func (p *progress) attempt(a sender.Attempt) {
 	if instance != "" {
 		p.trouble += " of " + instance
 	}
+	p.trouble = printable(p.trouble)
 	p.troubles++
 	if p.terminal || p.troubles > mostTroubles {
 		return

@@ -144,7 +144,10 @@ func (p *part) restore(e *jsonschema.ValidationError, value any, known map[strin
 	v := value
 	for i, name := range e.InstanceLocation {
 		if elements, ok := v.([]any); ok {
-			index, _ := strconv.Atoi(name)
+			index, err := strconv.Atoi(name)
+			if err != nil || index < 0 || index >= len(elements) {
+				break // the library names a place that is not there
+			}
 			v = elements[index]
 			if at != nil && len(at.indexes) > 0 {
 				place[i] = strconv.Itoa(at.indexes[index])
