@@ -13,17 +13,17 @@ race:
 	go test -race ./...
 
 chaos: ## a minute of each kind of failure, ten minutes or so; prints its counts
-	GREEN_API_CHAOS=$(or $(CHAOS),1m) go test -run '^TestChaos' -v -timeout 30m .
+	GREEN_API_CHAOS=$(or $(CHAOS),1m) go test -run '^TestChaos' -v -timeout 30m . ./test/chaos
 
 soak: ## half an hour of load while everything goes wrong in turn; SOAK=2m for less; builds all of Go's library once
 	.ci/clock .soak
-	GREEN_API_SOAK=$(or $(SOAK),30m) go test -overlay .soak/overlay.json -tags clockstep -run '^TestSoak$$' -v -timeout 2h .
+	GREEN_API_SOAK=$(or $(SOAK),30m) go test -overlay .soak/overlay.json -tags clockstep -run '^TestSoak$$' -v -timeout 2h ./test/chaos
 
 crash: ## kills the edge at a hundred random moments under load, and a hundred while it starts
-	GREEN_API_CRASHES=$(or $(CRASHES),100) go test -count=1 -run '^TestKill9$$' -v .
+	GREEN_API_CRASHES=$(or $(CRASHES),100) go test -count=1 -run '^TestKill9$$' -v ./test/chaos
 
 memory: ## what an edge holds in memory for connections that rest and notifications that wait
-	GREEN_API_MEMORY=1 go test -count=1 -run '^TestMemory$$' -v .
+	GREEN_API_MEMORY=1 go test -count=1 -run '^TestMemory$$' -v ./test/chaos
 
 cost: ## what bodies cost that ask for as much as they can, one and eight at once; on a machine that does nothing else
 	GREEN_API_COST=1 go test -count=1 -run '^TestCost' -v -timeout 30m ./notification

@@ -13,6 +13,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 )
 
 func pool(n int) reverseproxy.UpstreamPool {
@@ -69,12 +71,12 @@ func TestAffinityLeastBusy(t *testing.T) {
 // TestAffinityThroughCaddy: a chat stays with one handler, and its neighbour may be with another;
 // the least busy handler is asked when nothing needs to stay together.
 func TestAffinityThroughCaddy(t *testing.T) {
-	ups := []*upstream{newUpstream(t, 200, nil), newUpstream(t, 200, nil), newUpstream(t, 200, nil)}
-	upstreams := ups[0].address + " " + ups[1].address + " " + ups[2].address
-	e := start(t, site(loopback+"reverse_proxy "+upstreams+" {\nlb_policy green_api chat\n}"))
+	ups := []*edgetest.Upstream{edgetest.NewUpstream(t, 200, nil), edgetest.NewUpstream(t, 200, nil), edgetest.NewUpstream(t, 200, nil)}
+	upstreams := ups[0].Address + " " + ups[1].Address + " " + ups[2].Address
+	e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"reverse_proxy "+upstreams+" {\nlb_policy green_api chat\n}"))
 	for chat := range 20 {
 		for range 3 {
-			if status := e.post(strings.Replace(textMessage, `"chatId":"79001234568@c.us"`, fmt.Sprintf(`"chatId":"7900%d@c.us"`, chat), 1)); status != 200 {
+			if status := e.Post(strings.Replace(edgetest.TextMessage, `"chatId":"79001234568@c.us"`, fmt.Sprintf(`"chatId":"7900%d@c.us"`, chat), 1)); status != 200 {
 				t.Fatalf("status %d", status)
 			}
 		}
@@ -82,16 +84,16 @@ func TestAffinityThroughCaddy(t *testing.T) {
 	homes := make(map[string]map[string]bool)
 	used := 0
 	for _, up := range ups {
-		if len(up.requests()) > 0 {
+		if len(up.Requests()) > 0 {
 			used++
 		}
-		for _, request := range up.requests() {
-			_, chat, _ := strings.Cut(request.body, `"chatId":"`)
+		for _, request := range up.Requests() {
+			_, chat, _ := strings.Cut(request.Body, `"chatId":"`)
 			chat, _, _ = strings.Cut(chat, `"`)
 			if homes[chat] == nil {
 				homes[chat] = make(map[string]bool)
 			}
-			homes[chat][up.address] = true
+			homes[chat][up.Address] = true
 		}
 	}
 	for chat, handlers := range homes {
@@ -115,22 +117,22 @@ func TestAffinityAvoidsTheBusy(t *testing.T) {
 			<-goOn
 		}
 	}
-	a, b := newUpstream(t, 0, first), newUpstream(t, 0, first)
+	a, b := edgetest.NewUpstream(t, 0, first), edgetest.NewUpstream(t, 0, first)
 	t.Cleanup(release) // before the upstreams are closed, which waits for their requests
-	e := start(t, site(loopback+"reverse_proxy "+a.address+" "+b.address))
+	e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"reverse_proxy "+a.Address+" "+b.Address))
 	done := make(chan int, 1)
-	go func() { done <- e.post(numbered("FIRST")) }()
+	go func() { done <- e.Post(edgetest.Numbered("FIRST")) }()
 	<-began
 	busy := a
-	if len(busy.requests()) == 0 {
+	if len(busy.Requests()) == 0 {
 		busy = b
 	}
 	for range 10 {
-		if status := e.post(textMessage); status != 200 {
+		if status := e.Post(edgetest.TextMessage); status != 200 {
 			t.Errorf("status %d", status)
 		}
 	}
-	if n := len(busy.requests()); n != 1 {
+	if n := len(busy.Requests()); n != 1 {
 		t.Errorf("the busy handler was asked %d times", n)
 	}
 	release()
@@ -156,20 +158,20 @@ func TestWeights(t *testing.T) {
 		{"1", []string{"500", "200"}, 200, []int{20, 20}},
 	} {
 		t.Run(test.weights+" "+strings.Join(test.handlers, " "), func(t *testing.T) {
-			var ups []*upstream
+			var ups []*edgetest.Upstream
 			var addresses string
 			for _, answer := range test.handlers {
-				up := script(t, answer)
-				ups, addresses = append(ups, up), addresses+" "+up.address
+				up := edgetest.Script(t, answer)
+				ups, addresses = append(ups, up), addresses+" "+up.Address
 			}
-			e := start(t, site(loopback+"deliver {\ndead_letter off\n}\nreverse_proxy"+addresses+" {\nlb_policy weighted_round_robin "+test.weights+"\nmax_fails 1000\n}"))
+			e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"deliver {\ndead_letter off\n}\nreverse_proxy"+addresses+" {\nlb_policy weighted_round_robin "+test.weights+"\nmax_fails 1000\n}"))
 			for i := range 20 {
-				if status := e.post(numbered(fmt.Sprint("N", i))); status != test.status {
+				if status := e.Post(edgetest.Numbered(fmt.Sprint("N", i))); status != test.status {
 					t.Fatalf("status %d", status)
 				}
 			}
 			for i, up := range ups {
-				if n := len(up.requests()); n < test.asked[i]-6 || n > test.asked[i]+6 || test.asked[i] == 0 && n > 0 {
+				if n := len(up.Requests()); n < test.asked[i]-6 || n > test.asked[i]+6 || test.asked[i] == 0 && n > 0 {
 					t.Errorf("handler %d was asked %d times, want about %d", i, n, test.asked[i])
 				}
 			}

@@ -9,12 +9,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"go.uber.org/zap/zapcore"
+
+	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 )
 
 // operatorGather is alertGather outside the tests.
@@ -25,60 +26,23 @@ func init() {
 	alertGather, firstAlertPause, alertFlush = 700*time.Millisecond, 200*time.Millisecond, 2*time.Second
 }
 
-// inbox is where alerts go.
-type inbox struct {
-	*httptest.Server
-	mu     sync.Mutex
-	got    []string
-	header []http.Header
-	status func(n int) int // of the nth; nil for 200
-}
-
-func newInbox(t *testing.T, status func(n int) int) *inbox {
-	t.Helper()
-	in := &inbox{status: status}
-	in.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, _ := io.ReadAll(r.Body)
-		in.mu.Lock()
-		in.got, in.header = append(in.got, string(body)), append(in.header, r.Header)
-		n := len(in.got)
-		in.mu.Unlock()
-		if in.status != nil {
-			w.WriteHeader(in.status(n))
-		}
-	}))
-	t.Cleanup(in.Close)
-	return in
-}
-
-func (in *inbox) all() []string {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	return append([]string(nil), in.got...)
-}
-
-// alerting is a config with an alert.
-func alerting(url, options, block string) string {
-	return strings.Replace(site(block), "green_api {\n\t\tquarantine DIR\n", "green_api {\n\t\tquarantine DIR\n\t\talert "+url+" {\n"+options+"\n}\n", 1)
-}
-
 // TestAlert: what went wrong is told within ten seconds, in one alert, with all there is to say.
 func TestAlert(t *testing.T) {
-	in := newInbox(t, nil)
-	up := newUpstream(t, 200, nil)
-	e := start(t, alerting(in.URL+"/hook", "header X-Key {env.HOME}", loopback+"reverse_proxy "+up.address))
+	in := edgetest.NewInbox(t, nil)
+	up := edgetest.NewUpstream(t, 200, nil)
+	e := edgetest.Start(t, edgetest.Alerting(in.URL+"/hook", "header X-Key {env.HOME}", edgetest.Loopback+"reverse_proxy "+up.Address))
 	began := time.Now()
 	for i := range 3 {
-		e.post(strings.Replace(broken(fmt.Sprint("B", i)), "1101000001", fmt.Sprint(1101000001+i), 1))
+		e.Post(strings.Replace(edgetest.Broken(fmt.Sprint("B", i)), "1101000001", fmt.Sprint(1101000001+i), 1))
 	}
-	e.post(numbered("GOOD"))
-	eventually(t, "alert", func() bool { return len(in.all()) > 0 })
+	e.Post(edgetest.Numbered("GOOD"))
+	edgetest.Eventually(t, "alert", func() bool { return len(in.All()) > 0 })
 	if took := time.Since(began) + operatorGather - alertGather; took > 10*time.Second {
 		t.Errorf("told after %s", took)
 	}
 	var told map[string]any
-	if err := json.Unmarshal([]byte(in.all()[0]), &told); err != nil {
-		t.Fatalf("%v: %s", err, in.all()[0])
+	if err := json.Unmarshal([]byte(in.All()[0]), &told); err != nil {
+		t.Fatalf("%v: %s", err, in.All()[0])
 	}
 	for key, want := range map[string]any{
 		"reason": "schema", "type": "incomingMessageReceived", "level": "error", "count": 3.0, "instances": "1101000001, 1101000002, 1101000003",
@@ -87,42 +51,42 @@ func TestAlert(t *testing.T) {
 			t.Errorf("%s: %v, want %v", key, told[key], want)
 		}
 	}
-	if in.header[0].Get("Content-Type") != "application/json" || in.header[0].Get("X-Key") != os.Getenv("HOME") {
-		t.Errorf("header %v", in.header[0])
+	if in.Header[0].Get("Content-Type") != "application/json" || in.Header[0].Get("X-Key") != os.Getenv("HOME") {
+		t.Errorf("header %v", in.Header[0])
 	}
-	e.post(broken("AGAIN")) // within `every`
-	if n := len(in.all()); n != 1 {
+	e.Post(edgetest.Broken("AGAIN")) // within `every`
+	if n := len(in.All()); n != 1 {
 		t.Errorf("%d alerts", n)
 	}
 	found := false
-	for _, entry := range e.kept() { // the end of the last config tells the rest
+	for _, entry := range e.Kept() { // the end of the last config tells the rest
 		found = found || entry.ID == told["example"]
 	}
 	if !found {
 		t.Errorf("example %v is not in the quarantine", told["example"])
 	}
-	if n := len(in.all()); n != 2 || !strings.Contains(in.all()[1], `"count":1,`) {
-		t.Errorf("at the end: %q", in.all())
+	if n := len(in.All()); n != 2 || !strings.Contains(in.All()[1], `"count":1,`) {
+		t.Errorf("at the end: %q", in.All())
 	}
 }
 
 // TestAlertUnlisted: an address of the vendor's that is not allowed yet is told at once, with the
 // line to paste.
 func TestAlertUnlisted(t *testing.T) {
-	in := newInbox(t, nil)
-	e := start(t, alerting(in.URL, "", "ip_filter {\nallow green_api 203.0.113.7\n}\nauth {\ntoken TOKEN\n}\n"))
+	in := edgetest.NewInbox(t, nil)
+	e := edgetest.Start(t, edgetest.Alerting(in.URL, "", "ip_filter {\nallow green_api 203.0.113.7\n}\nauth {\ntoken TOKEN\n}\n"))
 	began := time.Now()
-	if status := e.post(textMessage); status != 403 {
+	if status := e.Post(edgetest.TextMessage); status != 403 {
 		t.Errorf("status %d", status)
 	}
-	eventually(t, "alert", func() bool { return len(in.all()) > 0 })
+	edgetest.Eventually(t, "alert", func() bool { return len(in.All()) > 0 })
 	if took := time.Since(began); took > time.Second {
 		t.Errorf("told after %s", took)
 	}
-	if !strings.Contains(in.all()[0], "ip_filter: allow green_api 203.0.113.7 127.0.0.1.") {
-		t.Errorf("%s", in.all()[0])
+	if !strings.Contains(in.All()[0], "ip_filter: allow green_api 203.0.113.7 127.0.0.1.") {
+		t.Errorf("%s", in.All()[0])
 	}
-	if strings.Contains(in.all()[0], testToken) {
+	if strings.Contains(in.All()[0], edgetest.Token) {
 		t.Error("the alert has the token")
 	}
 }
@@ -155,40 +119,40 @@ func TestLineToPaste(t *testing.T) {
 // TestAlertEndpointFails: an endpoint that is gone, hangs or answers 500 delays nothing, and is told
 // when it is back.
 func TestAlertEndpointFails(t *testing.T) {
-	up := newUpstream(t, 200, nil)
+	up := edgetest.NewUpstream(t, 200, nil)
 	hung := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)
 		<-r.Context().Done()
 	}))
 	defer hung.Close()
-	sick := newInbox(t, func(n int) int {
+	sick := edgetest.NewInbox(t, func(n int) int {
 		if n < 3 {
 			return 500
 		}
 		return 200
 	})
-	config := alerting("http://127.0.0.1:"+freePort(t), "", loopback+"validate {\ndrift_guard off\n}\nreverse_proxy "+up.address)
+	config := edgetest.Alerting("http://127.0.0.1:"+edgetest.FreePort(t), "", edgetest.Loopback+"validate {\ndrift_guard off\n}\nreverse_proxy "+up.Address)
 	config = strings.Replace(config, "\t\talert ", "\t\talert "+hung.URL+"\n\t\talert "+sick.URL+"\n\t\talert ", 1)
-	e := start(t, config)
+	e := edgetest.Start(t, config)
 	began := time.Now()
 	for i := range 50 {
-		if status := e.post(broken(fmt.Sprint("B", i))); status != 200 {
+		if status := e.Post(edgetest.Broken(fmt.Sprint("B", i))); status != 200 {
 			t.Errorf("status %d", status)
 		}
 	}
 	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("50 notifications took %s", took)
 	}
-	eventually(t, "third try", func() bool { return len(sick.all()) == 3 })
-	if got := sick.all()[2]; !strings.Contains(got, `"count":50,`) {
+	edgetest.Eventually(t, "third try", func() bool { return len(sick.All()) == 3 })
+	if got := sick.All()[2]; !strings.Contains(got, `"count":50,`) {
 		t.Errorf("told %s", got)
 	}
-	logs := e.logs.all()
+	logs := e.Logs.All()
 	if !strings.Contains(logs, "alert could not be sent") || !strings.Contains(logs, "answer 500") || !strings.Contains(logs, "connection refused") {
 		t.Error("the log does not say that alerts fail")
 	}
 	began = time.Now()
-	if n := len(e.kept()); n != 50 {
+	if n := len(e.Kept()); n != 50 {
 		t.Errorf("%d kept", n)
 	}
 	if took := time.Since(began); took > alertFlush+3*time.Second {
@@ -198,16 +162,16 @@ func TestAlertEndpointFails(t *testing.T) {
 
 // TestAlertReload: what is not told yet is told by the next config.
 func TestAlertReload(t *testing.T) {
-	in := newInbox(t, nil)
-	config := alerting(in.URL, "", loopback)
-	e := start(t, config)
-	e.post(broken("ONE"))
-	if err := e.load(config + "\n# changed"); err != nil {
+	in := edgetest.NewInbox(t, nil)
+	config := edgetest.Alerting(in.URL, "", edgetest.Loopback)
+	e := edgetest.Start(t, config)
+	e.Post(edgetest.Broken("ONE"))
+	if err := e.Load(config + "\n# changed"); err != nil {
 		t.Fatal(err)
 	}
-	e.post(broken("TWO"))
-	eventually(t, "alert", func() bool { return len(in.all()) > 0 })
-	if got := in.all()[0]; !strings.Contains(got, `"count":2,`) {
+	e.Post(edgetest.Broken("TWO"))
+	edgetest.Eventually(t, "alert", func() bool { return len(in.All()) > 0 })
+	if got := in.All()[0]; !strings.Contains(got, `"count":2,`) {
 		t.Errorf("told %s", got)
 	}
 }
@@ -215,21 +179,21 @@ func TestAlertReload(t *testing.T) {
 // TestAlertTwins: two alerts of one URL stay two over reloads, and a config that does not start
 // takes nothing over.
 func TestAlertTwins(t *testing.T) {
-	in := newInbox(t, nil)
-	config := alerting(in.URL, "body `{\"to\": \"a\", \"count\": {alert.count}}`", loopback)
+	in := edgetest.NewInbox(t, nil)
+	config := edgetest.Alerting(in.URL, "body `{\"to\": \"a\", \"count\": {alert.count}}`", edgetest.Loopback)
 	config = strings.Replace(config, "\t\talert ", "\t\talert "+in.URL+" {\nbody `{\"to\": \"b\", \"count\": {alert.count}}`\n}\n\t\talert ", 1)
-	e := start(t, config)
+	e := edgetest.Start(t, config)
 	for i := range 3 {
-		e.post(broken(fmt.Sprint("T", i)))
-		if err := e.load(config + fmt.Sprintf("\n# %d", i)); err != nil {
+		e.Post(edgetest.Broken(fmt.Sprint("T", i)))
+		if err := e.Load(config + fmt.Sprintf("\n# %d", i)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := e.load(site(loopback) + "http://:" + freePort(t) + " {\nbind 192.0.2.1\n}\n"); err == nil {
+	if err := e.Load(edgetest.Site(edgetest.Loopback) + "http://:" + edgetest.FreePort(t) + " {\nbind 192.0.2.1\n}\n"); err == nil {
 		t.Fatal("loads")
 	}
-	eventually(t, "both", func() bool { return len(in.all()) == 2 })
-	got := strings.Join(in.all(), "")
+	edgetest.Eventually(t, "both", func() bool { return len(in.All()) == 2 })
+	got := strings.Join(in.All(), "")
 	if !strings.Contains(got, `{"to": "a", "count": 3}`) || !strings.Contains(got, `{"to": "b", "count": 3}`) {
 		t.Errorf("told %s", got)
 	}
@@ -237,16 +201,16 @@ func TestAlertTwins(t *testing.T) {
 
 // TestAlertExit: a clean end tells what is left.
 func TestAlertExit(t *testing.T) {
-	in := newInbox(t, nil)
-	e := &edge{t: t, port: freePort(t), dir: filepath.Join(t.TempDir(), "quarantine")}
-	e.url = "http://127.0.0.1:" + e.port + "/green-api/webhook"
-	p := startProcess(t, e, alerting(in.URL, "", loopback))
-	e.post(broken("LAST"))
+	in := edgetest.NewInbox(t, nil)
+	e := &edgetest.Edge{T: t, Port: edgetest.FreePort(t), Dir: filepath.Join(t.TempDir(), "quarantine")}
+	e.URL = "http://127.0.0.1:" + e.Port + "/green-api/webhook"
+	p := edgetest.StartProcess(t, e, edgetest.Alerting(in.URL, "", edgetest.Loopback))
+	e.Post(edgetest.Broken("LAST"))
 	p.Process.Signal(syscall.SIGTERM)
 	if err := p.Wait(); err != nil {
-		t.Errorf("%v\n%s", err, p.output)
+		t.Errorf("%v\n%s", err, p.Output)
 	}
-	if n := len(in.all()); n != 1 {
+	if n := len(in.All()); n != 1 {
 		t.Errorf("%d alerts", n)
 	}
 }
@@ -354,15 +318,15 @@ func TestAlertEvery(t *testing.T) {
 
 // TestSilence: the operator is told once of a configured instance that has gone silent.
 func TestSilence(t *testing.T) {
-	in := newInbox(t, nil)
-	up := newUpstream(t, 200, nil)
-	e := start(t, alerting(in.URL, "silence 1s\nevery 1s", "ip_filter {\nallow 127.0.0.1\n}\nauth {\ninstance 1101000001 TOKEN\ninstance 1101000002 TOKEN\n}\nreverse_proxy "+up.address))
+	in := edgetest.NewInbox(t, nil)
+	up := edgetest.NewUpstream(t, 200, nil)
+	e := edgetest.Start(t, edgetest.Alerting(in.URL, "silence 1s\nevery 1s", "ip_filter {\nallow 127.0.0.1\n}\nauth {\ninstance 1101000001 TOKEN\ninstance 1101000002 TOKEN\n}\nreverse_proxy "+up.Address))
 	stop := time.Now().Add(4 * time.Second) // long enough for a second alert
 	for i := 0; time.Now().Before(stop); i++ {
-		e.post(numbered(fmt.Sprint("N", i)))
+		e.Post(edgetest.Numbered(fmt.Sprint("N", i)))
 		time.Sleep(100 * time.Millisecond)
 	}
-	got := in.all()
+	got := in.All()
 	if len(got) != 1 || !strings.Contains(got[0], `"reason":"silence"`) || !strings.Contains(got[0], `"instances":"1101000002"`) {
 		t.Errorf("told %q", got)
 	}

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 )
 
 func newAuth(t testing.TB, a Auth) *Auth {
@@ -109,40 +111,40 @@ func TestAuthCheckInstance(t *testing.T) {
 
 // TestAuthThroughCaddy: what the sender is told, and what the operator reads.
 func TestAuthThroughCaddy(t *testing.T) {
-	up := newUpstream(t, 200, nil)
-	config := site("ip_filter {\nallow 127.0.0.1\n}\nauth {\ntoken TOKEN\ninstance 1101000009 own-demo-token\n}\nreverse_proxy " + up.address)
-	own := strings.Replace(textMessage, "1101000001", "1101000009", 1)
+	up := edgetest.NewUpstream(t, 200, nil)
+	config := edgetest.Site("ip_filter {\nallow 127.0.0.1\n}\nauth {\ntoken TOKEN\ninstance 1101000009 own-demo-token\n}\nreverse_proxy " + up.Address)
+	own := strings.Replace(edgetest.TextMessage, "1101000001", "1101000009", 1)
 	for _, test := range []struct {
 		name, body string
 		headers    []string
 		status     int
 		want       []string
 	}{
-		{"right", textMessage, nil, 200, []string{"outcome", "delivered"}},
-		{"none", textMessage, []string{"Authorization", ""}, 401, []string{"reason", "no_token", "level", "warn", "claimed_instance", "1101000001", "client_ip", "127.0.0.1"}},
-		{"wrong", textMessage, []string{"Authorization", "Bearer wrong-canary"}, 401, []string{"reason", "bad_token", "claimed_instance", "1101000001"}},
-		{"wrong, long body", textMessage + strings.Repeat(" ", 64<<10), []string{"Authorization", "Bearer x"}, 401, []string{"reason", "bad_token", "claimed_instance", ""}},
+		{"right", edgetest.TextMessage, nil, 200, []string{"outcome", "delivered"}},
+		{"none", edgetest.TextMessage, []string{"Authorization", ""}, 401, []string{"reason", "no_token", "level", "warn", "claimed_instance", "1101000001", "client_ip", "127.0.0.1"}},
+		{"wrong", edgetest.TextMessage, []string{"Authorization", "Bearer wrong-canary"}, 401, []string{"reason", "bad_token", "claimed_instance", "1101000001"}},
+		{"wrong, long body", edgetest.TextMessage + strings.Repeat(" ", 64<<10), []string{"Authorization", "Bearer x"}, 401, []string{"reason", "bad_token", "claimed_instance", ""}},
 		{"wrong, broken body", "{", []string{"Authorization", "Bearer x"}, 401, []string{"reason", "bad_token", "claimed_instance", ""}},
 		{"own", own, []string{"Authorization", "Bearer own-demo-token"}, 200, []string{"outcome", "delivered", "instance", "1101000009"}},
-		{"of another instance", textMessage, []string{"Authorization", "Bearer own-demo-token"}, 403, []string{"reason", "instance_not_allowed", "level", "warn", "instance", "1101000001"}},
+		{"of another instance", edgetest.TextMessage, []string{"Authorization", "Bearer own-demo-token"}, 403, []string{"reason", "instance_not_allowed", "level", "warn", "instance", "1101000001"}},
 		{"shared for one with its own", own, nil, 403, []string{"reason", "instance_not_allowed", "instance", "1101000009"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			e := start(t, config)
-			before := len(up.requests())
-			response := e.send(http.MethodPost, e.url, strings.NewReader(test.body), test.headers...)
+			e := edgetest.Start(t, config)
+			before := len(up.Requests())
+			response := e.Send(http.MethodPost, e.URL, strings.NewReader(test.body), test.headers...)
 			if response.StatusCode != test.status {
 				t.Errorf("status %d, want %d", response.StatusCode, test.status)
 			}
 			if test.status == 401 && response.Header.Get("WWW-Authenticate") != "Bearer" {
 				t.Errorf("WWW-Authenticate: %q", response.Header.Get("WWW-Authenticate"))
 			}
-			if asked := len(up.requests()) > before; asked != (test.status == 200) {
+			if asked := len(up.Requests()) > before; asked != (test.status == 200) {
 				t.Errorf("a handler was asked: %t", asked)
 			}
-			e.wantRecord(test.want...)
-			for _, secret := range []string{testToken, "own-demo-token", "wrong-canary"} {
-				if strings.Contains(e.logs.all(), secret) {
+			e.WantRecord(test.want...)
+			for _, secret := range []string{edgetest.Token, "own-demo-token", "wrong-canary"} {
+				if strings.Contains(e.Logs.All(), secret) {
 					t.Errorf("the log shows the token %s", secret)
 				}
 			}
@@ -152,19 +154,19 @@ func TestAuthThroughCaddy(t *testing.T) {
 
 // TestAuthRefusesAtOnce: a refusal does not wait for a body that never comes.
 func TestAuthRefusesAtOnce(t *testing.T) {
-	e := start(t, site("ip_filter {\nallow 127.0.0.1\n}\nauth {\ntoken TOKEN\n}"))
+	e := edgetest.Start(t, edgetest.Site("ip_filter {\nallow 127.0.0.1\n}\nauth {\ntoken TOKEN\n}"))
 	for _, test := range []struct {
 		name, head string
 		within     time.Duration
 	}{
 		{"no body", "POST /green-api/webhook HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n", 5 * time.Second},
 		{"expects", "POST /green-api/webhook HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 100\r\n\r\n", time.Second},
-		{"not POST", "PUT /green-api/webhook HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + testToken + "\r\nContent-Length: 100\r\n\r\n", time.Second},
+		{"not POST", "PUT /green-api/webhook HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + edgetest.Token + "\r\nContent-Length: 100\r\n\r\n", time.Second},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			e.t = t
+			e.T = t
 			began := time.Now()
-			if response := e.raw(test.head); response.StatusCode/100 != 4 || !response.Close {
+			if response := e.Raw(test.head); response.StatusCode/100 != 4 || !response.Close {
 				t.Errorf("status %d, close %t", response.StatusCode, response.Close)
 			}
 			if took := time.Since(began); took > test.within {
@@ -212,7 +214,7 @@ func BenchmarkAuth(b *testing.B) {
 // TestTokenWithBraces: a token that has braces of its own can be written, and the error of one that
 // is not says how.
 func TestTokenWithBraces(t *testing.T) {
-	text, err := adapt("http://:8080 {\ngreen_api {\nauth {\ntoken abc\\{x\\} \"Bearer d\\{e}\"\n}\n}\n}")
+	text, err := edgetest.Adapt("http://:8080 {\ngreen_api {\nauth {\ntoken abc\\{x\\} \"Bearer d\\{e}\"\n}\n}\n}")
 	if err != nil {
 		t.Fatal(err)
 	}

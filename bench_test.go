@@ -11,14 +11,16 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 )
 
 // benchHandler is the provisioned handler of a block, in a Caddy that listens on nothing but a port
 // that nobody calls.
 func benchHandler(tb testing.TB, block string) *Handler {
 	tb.Helper()
-	config := strings.NewReplacer("PORT", freePort(tb), "DIR", filepath.Join(tb.TempDir(), "quarantine"), "DEBUG", "ERROR").Replace(site(block))
-	text, err := adapt(strings.Replace(config, "output test_buffer", "output discard", 1))
+	config := strings.NewReplacer("PORT", edgetest.FreePort(tb), "DIR", filepath.Join(tb.TempDir(), "quarantine"), "DEBUG", "ERROR").Replace(edgetest.Site(block))
+	text, err := edgetest.Adapt(strings.Replace(config, "output test_buffer", "output discard", 1))
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -124,9 +126,9 @@ func BenchmarkServeHTTP(b *testing.B) {
 		name, more, body string
 		status           int
 	}{
-		{"delivered", "", textMessage, 200},
-		{"dropped", "validate {\ndrop incomingMessageReceived\n}\n", textMessage, 200},
-		{"refused", "ip_filter {\nallow 192.0.2.1\n}\n", textMessage, 403},
+		{"delivered", "", edgetest.TextMessage, 200},
+		{"dropped", "validate {\ndrop incomingMessageReceived\n}\n", edgetest.TextMessage, 200},
+		{"refused", "ip_filter {\nallow 192.0.2.1\n}\n", edgetest.TextMessage, 403},
 	} {
 		b.Run(test.name, func(b *testing.B) {
 			block := "ip_filter {\nallow 203.0.113.7\n}\n"

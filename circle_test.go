@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 	"github.com/greenapi-community/caddy-green-api/internal/standin"
 )
 
@@ -15,28 +16,28 @@ import (
 func TestCircle(t *testing.T) {
 	const instance = "1101000001"
 	// 5 minutes until settings are in force are 250 ms, and 60 s of pause 50 ms.
-	v := newVendor(t, standin.Options{Scale: 1200}, instance)
-	handlers := []*upstream{newUpstream(t, 200, nil), newUpstream(t, 200, nil)}
-	e := start(t, site(loopback+"deliver {\ndeduplicate 10m\n}\n"+v.receives(instance)+
-		"reverse_proxy "+handlers[0].address+" "+handlers[1].address+" {\nlb_policy green_api chat\n}"))
-	t.Setenv(apiTokenVariable, testAPIToken)
+	v := edgetest.NewVendor(t, standin.Options{Scale: 1200}, instance)
+	handlers := []*edgetest.Upstream{edgetest.NewUpstream(t, 200, nil), edgetest.NewUpstream(t, 200, nil)}
+	e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"deliver {\ndeduplicate 10m\n}\n"+v.Receives(instance)+
+		"reverse_proxy "+handlers[0].Address+" "+handlers[1].Address+" {\nlb_policy green_api chat\n}"))
+	t.Setenv(apiTokenVariable, edgetest.APIToken)
 	pace := settingsPace
 	settingsPace = 200 * time.Millisecond
 	t.Cleanup(func() { settingsPace = pace })
 	set := func(args ...string) {
 		t.Helper()
-		out, problems, code := runCommand(t, "", "", append([]string{"green-api", "settings", "set", instance, "--api-url", v.url, "--wait"}, args...)...)
-		if code != 0 || strings.Contains(out+problems, testAPIToken) || strings.Contains(out+problems, testToken) {
+		out, problems, code := runCommand(t, "", "", append([]string{"green-api", "settings", "set", instance, "--api-url", v.URL, "--wait"}, args...)...)
+		if code != 0 || strings.Contains(out+problems, edgetest.APIToken) || strings.Contains(out+problems, edgetest.Token) {
 			t.Fatalf("exit status %d: %s%s", code, out, problems)
 		}
 	}
 	// came is how many were delivered, by the way they came.
 	came := func() (posted, received int) {
-		for _, record := range e.logs.records(t) {
-			if record.text("outcome") != "delivered" {
+		for _, record := range e.Logs.Records(t) {
+			if record.Text("outcome") != "delivered" {
 				continue
 			}
-			if record.text("via") == viaHTTPAPI {
+			if record.Text("via") == viaHTTPAPI {
 				received++
 			} else {
 				posted++
@@ -54,31 +55,31 @@ func TestCircle(t *testing.T) {
 			case <-stop:
 				return
 			case <-time.After(5 * time.Millisecond):
-				body := notificationOf(instance, len(want))
+				body := edgetest.NotificationOf(instance, len(want))
 				v.Notify(instance, body)
 				want = append(want, string(body))
 			}
 		}
 	})
-	eventually(t, "some to be received", func() bool { _, received := came(); return received > 10 })
-	set("--url", e.url, "--token", testToken)
-	eventually(t, "some to be posted", func() bool { posted, _ := came(); return posted > 10 })
+	edgetest.Eventually(t, "some to be received", func() bool { _, received := came(); return received > 10 })
+	set("--url", e.URL, "--token", edgetest.Token)
+	edgetest.Eventually(t, "some to be posted", func() bool { posted, _ := came(); return posted > 10 })
 	before, _ := came()
 	_, receivedBefore := came()
 	set("--url", "")
-	eventually(t, "some to be received again", func() bool { _, received := came(); return received > receivedBefore+10 })
-	set("--url", e.url)
-	eventually(t, "some to be posted again", func() bool { posted, _ := came(); return posted > before+10 })
+	edgetest.Eventually(t, "some to be received again", func() bool { _, received := came(); return received > receivedBefore+10 })
+	set("--url", e.URL)
+	edgetest.Eventually(t, "some to be posted again", func() bool { posted, _ := came(); return posted > before+10 })
 	close(stop)
 	queueing.Wait()
-	eventually(t, "the queue to be empty", func() bool { return v.Queued(instance) == 0 })
+	edgetest.Eventually(t, "the queue to be empty", func() bool { return v.Queued(instance) == 0 })
 
 	// All are of one chat, so that one handler has them all.
 	got := handlers[0]
-	if len(got.requests()) == 0 {
+	if len(got.Requests()) == 0 {
 		got = handlers[1]
 	}
-	got.wantTaken(t, want)
+	got.WantTaken(t, want)
 	posted, received := came()
 	t.Logf("%d posted, %d received", posted, received)
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 )
 
 // TestCheckAnswer: of an answer of the HTTP API the body is judged, and check says so.
@@ -18,11 +20,11 @@ func TestCheckAnswer(t *testing.T) {
 		code                    int
 	}{
 		{
-			"pass", `{"receiptId":1650,"body":` + stateChanged + `}`,
+			"pass", `{"receiptId":1650,"body":` + edgetest.StateChanged + `}`,
 			"pass        -  stateInstanceChanged\n", finding("stateInstanceChanged", "1101000001", "pass", "", ""), true, 0,
 		},
 		{
-			"the other order, and spaces", " {\n\"body\": " + stateChanged + ",\n\"receiptId\": 1650\n}\n",
+			"the other order, and spaces", " {\n\"body\": " + edgetest.StateChanged + ",\n\"receiptId\": 1650\n}\n",
 			"pass        -  stateInstanceChanged\n", finding("stateInstanceChanged", "1101000001", "pass", "", ""), true, 0,
 		},
 		{
@@ -36,11 +38,11 @@ func TestCheckAnswer(t *testing.T) {
 			finding("", "", "quarantine", "malformed", `{"pointer":"","keyword":"syntax","message":"byte 19: unexpected character"}`), true, 1,
 		},
 		{
-			"a notification with such members", `{"receiptId":1,"body":{},` + stateChanged[1:],
+			"a notification with such members", `{"receiptId":1,"body":{},` + edgetest.StateChanged[1:],
 			"pass        -  stateInstanceChanged\n", finding("stateInstanceChanged", "1101000001", "pass", "", ""), false, 0,
 		},
 		{
-			"only one of them", `{"body":` + stateChanged + `}`, "quarantine  -  (malformed)\n            /typeWebhook: syntax: byte 0: no typeWebhook\n",
+			"only one of them", `{"body":` + edgetest.StateChanged + `}`, "quarantine  -  (malformed)\n            /typeWebhook: syntax: byte 0: no typeWebhook\n",
 			finding("", "", "quarantine", "malformed", `{"pointer":"/typeWebhook","keyword":"syntax","message":"byte 0: no typeWebhook"}`), false, 1,
 		},
 	} {

@@ -12,24 +12,18 @@ import (
 	"testing"
 	"time"
 
+	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
 )
 
-// withAdmin is a config with an admin API, and its address.
-func withAdmin(t *testing.T, config string) (string, string) {
-	t.Helper()
-	address := "127.0.0.1:" + freePort(t)
-	return strings.Replace(config, "admin off", "admin "+address, 1), address
-}
-
 // TestQuarantineCommands takes what is kept from the list to the handlers, as an operator would.
 func TestQuarantineCommands(t *testing.T) {
-	up := newUpstream(t, 200, nil)
-	config, admin := withAdmin(t, site("name sales\n"+loopback+"reverse_proxy "+up.address))
-	e := start(t, config)
+	up := edgetest.NewUpstream(t, 200, nil)
+	config, admin := edgetest.WithAdmin(t, edgetest.Site("name sales\n"+edgetest.Loopback+"reverse_proxy "+up.Address))
+	e := edgetest.Start(t, config)
 	odd := "\x00\xff{no JSON"
-	for _, body := range []string{broken("ONE"), broken("TWO"), strings.Replace(broken("OTHER"), "1101000001", "1101000002", 1), odd} {
-		if status := e.post(body); status != 200 {
+	for _, body := range []string{edgetest.Broken("ONE"), edgetest.Broken("TWO"), strings.Replace(edgetest.Broken("OTHER"), "1101000001", "1101000002", 1), odd} {
+		if status := e.Post(body); status != 200 {
 			t.Fatalf("status %d", status)
 		}
 	}
@@ -84,7 +78,7 @@ func TestQuarantineCommands(t *testing.T) {
 			t.Errorf("list lacks %q: %s", part, text)
 		}
 	}
-	if text, _ = run(0, "show", all[0].ID); !strings.Contains(text, broken("ONE")) || !strings.Contains(text, "from 127.0.0.1, for block sales") {
+	if text, _ = run(0, "show", all[0].ID); !strings.Contains(text, edgetest.Broken("ONE")) || !strings.Contains(text, "from 127.0.0.1, for block sales") {
 		t.Errorf("show: %s", text)
 	}
 
@@ -95,7 +89,7 @@ func TestQuarantineCommands(t *testing.T) {
 		t.Fatal(err)
 	}
 	entries, _ := splitExport([]byte(exported))
-	if len(entries) != 4 || string(entries[0].body()) != broken("ONE") || string(entries[3].body()) != odd {
+	if len(entries) != 4 || string(entries[0].body()) != edgetest.Broken("ONE") || string(entries[3].body()) != odd {
 		t.Errorf("exported %q", exported)
 	}
 	checked, _, code := runCommand(t, "", "", "green-api", "check", "--format", "json", file)
@@ -104,16 +98,16 @@ func TestQuarantineCommands(t *testing.T) {
 	}
 
 	// With --recheck what is still at fault stays; without it the handler decides.
-	if text, _ = run(1, "replay", "--all", "--recheck"); strings.Count(text, "kept") != 3 || len(up.requests()) != 0 {
-		t.Errorf("replay --recheck: %s, %d delivered", text, len(up.requests()))
+	if text, _ = run(1, "replay", "--all", "--recheck"); strings.Count(text, "kept") != 3 || len(up.Requests()) != 0 {
+		t.Errorf("replay --recheck: %s, %d delivered", text, len(up.Requests()))
 	}
 	text, said := run(0, "replay", "--instance", "1101000001")
 	if strings.Count(text, "delivered") != 2 || !strings.HasPrefix(said, "2 delivered, 0 failed, 0 still at fault in ") {
 		t.Errorf("replay: %s, %s", text, said)
 	}
-	for i, request := range up.requests() {
-		if request.body != broken([]string{"ONE", "TWO"}[i]) || request.path != "/green-api/webhook" || request.header.Get("Authorization") != "Bearer "+testToken ||
-			request.header.Get(replayHeader) != all[i].ID || request.header.Get("Content-Type") != "application/json; charset=utf-8" {
+	for i, request := range up.Requests() {
+		if request.Body != edgetest.Broken([]string{"ONE", "TWO"}[i]) || request.Path != "/green-api/webhook" || request.Header.Get("Authorization") != "Bearer "+edgetest.Token ||
+			request.Header.Get(replayHeader) != all[i].ID || request.Header.Get("Content-Type") != "application/json; charset=utf-8" {
 			t.Errorf("handler got %+v", request)
 		}
 	}
@@ -138,18 +132,18 @@ func TestQuarantineCommands(t *testing.T) {
 	if text, _ = run(0, "delete", "--all"); text != "1 deleted\n" {
 		t.Errorf("delete: %s", text)
 	}
-	if log := e.logs.all(); strings.Contains(log, "79001234568@c.us") || strings.Contains(log, "79001234568%40") {
+	if log := e.Logs.All(); strings.Contains(log, "79001234568@c.us") || strings.Contains(log, "79001234568%40") {
 		t.Error("the chat that was asked for is in the log")
 	}
 	if _, said := run(0, "list"); !strings.Contains(said, "nothing is kept") {
 		t.Errorf("list: %s", said)
 	}
-	e.kept()
-	raw, err := os.ReadFile(filepath.Join(e.dir, quarantine.FileName))
+	e.Kept()
+	raw, err := os.ReadFile(filepath.Join(e.Dir, quarantine.FileName))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, trace := range []string{"79001234568", "OTHER", "Test Sender", "no JSON", testToken} {
+	for _, trace := range []string{"79001234568", "OTHER", "Test Sender", "no JSON", edgetest.Token} {
 		if bytes.Contains(raw, []byte(trace)) {
 			t.Errorf("the file still has %q", trace)
 		}
@@ -161,24 +155,24 @@ func TestQuarantineCommands(t *testing.T) {
 func TestReplayFails(t *testing.T) {
 	began, goOn := make(chan struct{}), make(chan struct{})
 	var once sync.Once
-	up := newUpstream(t, 0, func(w http.ResponseWriter, r *http.Request) {
+	up := edgetest.NewUpstream(t, 0, func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get(replayHeader) == "" {
 			return
 		}
 		once.Do(func() { close(began) })
 		<-goOn
 	})
-	sick := newUpstream(t, 422, nil)
-	config, admin := withAdmin(t, siteWith("", "green_api /green-api/webhook* {\n"+loopback+"reverse_proxy "+up.address+"\n}\n"+
-		"green_api /sick {\nname sick\n"+loopback+"reverse_proxy "+sick.address+"\n}\ngreen_api /next {\nname next\n"+loopback+"}\nrespond 404\n"))
-	e := start(t, config)
-	e.post(broken("ONE"))
+	sick := edgetest.NewUpstream(t, 422, nil)
+	config, admin := edgetest.WithAdmin(t, edgetest.SiteWith("", "green_api /green-api/webhook* {\n"+edgetest.Loopback+"reverse_proxy "+up.Address+"\n}\n"+
+		"green_api /sick {\nname sick\n"+edgetest.Loopback+"reverse_proxy "+sick.Address+"\n}\ngreen_api /next {\nname next\n"+edgetest.Loopback+"}\nrespond 404\n"))
+	e := edgetest.Start(t, config)
+	e.Post(edgetest.Broken("ONE"))
 	for _, path := range []string{"/sick", "/next"} {
-		e.send(http.MethodPost, "http://127.0.0.1:"+e.port+path, strings.NewReader(broken(path)))
+		e.Send(http.MethodPost, "http://127.0.0.1:"+e.Port+path, strings.NewReader(edgetest.Broken(path)))
 	}
 	replay := func(query string) (results []replayed) {
 		t.Helper()
-		response, err := testClient.Post("http://"+admin+"/green_api/quarantine/replay?"+query, "", nil)
+		response, err := edgetest.Client.Post("http://"+admin+"/green_api/quarantine/replay?"+query, "", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -207,10 +201,10 @@ func TestReplayFails(t *testing.T) {
 	if got := <-first; len(got) != 1 || got[0].Outcome != "delivered" {
 		t.Errorf("%+v", got)
 	}
-	if n := len(up.requests()); n != 1 {
+	if n := len(up.Requests()); n != 1 {
 		t.Errorf("asked %d times", n)
 	}
-	if err := e.load(strings.Replace(config, "name sick\n"+loopback, "name sick\n"+loopback+"validate {\nschemas "+laxSchemas(t)+"\n}\n", 1)); err != nil {
+	if err := e.Load(strings.Replace(config, "name sick\n"+edgetest.Loopback, "name sick\n"+edgetest.Loopback+"validate {\nschemas "+laxSchemas(t)+"\n}\n", 1)); err != nil {
 		t.Fatal(err)
 	}
 	sick.Config.Handler = http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
@@ -218,8 +212,8 @@ func TestReplayFails(t *testing.T) {
 		t.Errorf("with a schema that is met: %+v", got)
 	}
 	// What the gates would drop now was taken by nobody.
-	e.post(broken("DROP"))
-	if err := e.load(strings.Replace(config, loopback+"reverse_proxy "+up.address, loopback+"validate {\ninvalid drop\n}\nreverse_proxy "+up.address, 1)); err != nil {
+	e.Post(edgetest.Broken("DROP"))
+	if err := e.Load(strings.Replace(config, edgetest.Loopback+"reverse_proxy "+up.Address, edgetest.Loopback+"validate {\ninvalid drop\n}\nreverse_proxy "+up.Address, 1)); err != nil {
 		t.Fatal(err)
 	}
 	if got := replay("name=default&recheck=true"); len(got) != 1 || got[0].Outcome != "kept" || got[0].Reason != "schema" {
@@ -228,7 +222,7 @@ func TestReplayFails(t *testing.T) {
 	if got := replay("name=default"); len(got) != 1 || got[0].Outcome != "delivered" {
 		t.Errorf("with invalid drop, without a check: %+v", got)
 	}
-	if kept := e.kept(); len(kept) != 1 || kept[0].Name != "next" {
+	if kept := e.Kept(); len(kept) != 1 || kept[0].Name != "next" {
 		t.Errorf("kept %+v", kept)
 	}
 }
@@ -244,18 +238,18 @@ func laxSchemas(t *testing.T) string {
 }
 
 func TestStatus(t *testing.T) {
-	up := newUpstream(t, 200, nil)
-	config, admin := withAdmin(t, site(loopback+"reverse_proxy "+up.address))
-	e := start(t, config)
-	e.post(textMessage)
-	e.post(broken("B"))
-	e.post(strings.Replace(textMessage, "1101000001", "1101000002", 1))
+	up := edgetest.NewUpstream(t, 200, nil)
+	config, admin := edgetest.WithAdmin(t, edgetest.Site(edgetest.Loopback+"reverse_proxy "+up.Address))
+	e := edgetest.Start(t, config)
+	e.Post(edgetest.TextMessage)
+	e.Post(edgetest.Broken("B"))
+	e.Post(strings.Replace(edgetest.TextMessage, "1101000001", "1101000002", 1))
 	var s status
-	if err := json.Unmarshal([]byte(readAllOf(t, "http://"+admin+"/green_api/status")), &s); err != nil {
+	if err := json.Unmarshal([]byte(edgetest.ReadAllOf(t, "http://"+admin+"/green_api/status")), &s); err != nil {
 		t.Fatal(err)
 	}
 	if s.Version == "" || !strings.HasPrefix(s.Caddy, "v2.") && s.Caddy == "" || s.Addresses.Date != vendorListDate || len(s.Addresses.List) != 12 ||
-		s.Quarantine.Entries != 1 || s.Quarantine.MaxBytes != defaultMaxQuarantine || s.Quarantine.Path != e.dir {
+		s.Quarantine.Entries != 1 || s.Quarantine.MaxBytes != defaultMaxQuarantine || s.Quarantine.Path != e.Dir {
 		t.Errorf("%+v", s)
 	}
 	if len(s.Instances) != 2 || s.Instances[0].Instance != "1101000002" || s.Instances[1].Outcomes[delivered] != 1 || s.Instances[1].Outcomes[quarantined] != 1 ||
@@ -268,7 +262,7 @@ func TestStatus(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		response, err := testClient.Do(r)
+		response, err := edgetest.Client.Do(r)
 		if err != nil {
 			t.Fatal(err)
 		}

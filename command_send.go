@@ -1,7 +1,6 @@
 package greenapi
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,7 +16,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/go-json-experiment/json/jsontext"
 	"github.com/spf13/cobra"
 
 	"github.com/greenapi-community/caddy-green-api/notification"
@@ -251,44 +249,11 @@ func (p *sendPlan) notifications(instance string) iter.Seq[sender.Notification] 
 			n := p.bodies[i%len(p.bodies)]
 			if !p.asIs {
 				id := fmt.Sprintf("SEND%s%08X%06X", instance, time.Now().UnixMilli()&0xFFFFFFFF, i)
-				n.Body = personalize(n.Body, instance, id, time.Now())
+				n.Body = notification.Personalize(n.Body, instance, id, time.Now())
 			}
 			if !yield(n) {
 				return
 			}
-		}
-	}
-}
-
-// personalize makes an example a notification of its own: of that instance, with that idMessage if
-// it has one, and of now.
-func personalize(example []byte, instance, id string, now time.Time) []byte {
-	decoder := jsontext.NewDecoder(bytes.NewReader(example))
-	out := new(bytes.Buffer)
-	encoder := jsontext.NewEncoder(out)
-	for {
-		token, err := decoder.ReadToken()
-		if err != nil {
-			return bytes.TrimSpace(out.Bytes()) // the examples are valid
-		}
-		where := decoder.StackPointer()
-		isName := false
-		if kind, length := decoder.StackIndex(decoder.StackDepth()); kind == '{' {
-			isName = length%2 == 1
-		}
-		switch {
-		case isName:
-		case where == "/idMessage":
-			token = jsontext.String(id)
-		case where == "/timestamp":
-			token = jsontext.Int(now.Unix())
-		case where == "/instanceData/idInstance":
-			if n, err := strconv.ParseInt(instance, 10, 64); err == nil {
-				token = jsontext.Int(n)
-			}
-		}
-		if err := encoder.WriteToken(token); err != nil {
-			return example
 		}
 	}
 }

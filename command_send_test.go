@@ -19,6 +19,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 	"github.com/greenapi-community/caddy-green-api/notification"
 )
 
@@ -37,8 +38,8 @@ func summaryOf(t *testing.T, stdout string) sendSummary {
 // TestSendExamples: what send makes of the examples passes the schemas, is of every type, and each
 // has an id of its own.
 func TestSendExamples(t *testing.T) {
-	up := newUpstream(t, 200, nil)
-	stdout, stderr, code := runCaddy(t, t.TempDir(), "", "green-api", "send", up.URL+"/hook", "--token", testToken, "--instances", "3", "--format", "json")
+	up := edgetest.NewUpstream(t, 200, nil)
+	stdout, stderr, code := edgetest.RunCaddy(t, t.TempDir(), "", "green-api", "send", up.URL+"/hook", "--token", edgetest.Token, "--instances", "3", "--format", "json")
 	if code != 0 || stderr != "" {
 		t.Fatalf("exit code %d, stderr %q", code, stderr)
 	}
@@ -47,10 +48,10 @@ func TestSendExamples(t *testing.T) {
 		t.Fatal(err)
 	}
 	kinds, ids, instances := make(map[string]bool), make(map[string]bool), make(map[string]int)
-	for _, request := range up.requests() {
-		n, err := notification.Parse([]byte(request.body))
+	for _, request := range up.Requests() {
+		n, err := notification.Parse([]byte(request.Body))
 		if err != nil {
-			t.Fatalf("%v: %s", err, request.body)
+			t.Fatalf("%v: %s", err, request.Body)
 		}
 		if faults := schemas.Validate(n); len(faults) > 0 {
 			t.Errorf("%s %s: %v", n.Type, n.Message, faults)
@@ -65,7 +66,7 @@ func TestSendExamples(t *testing.T) {
 		if age := time.Since(time.Unix(n.Timestamp, 0)); age > time.Minute {
 			t.Errorf("%s %s is %s old", n.Type, n.Message, age)
 		}
-		if request.header.Get("Authorization") != "Bearer "+testToken {
+		if request.Header.Get("Authorization") != "Bearer "+edgetest.Token {
 			t.Error("no token")
 		}
 	}
@@ -75,8 +76,8 @@ func TestSendExamples(t *testing.T) {
 		}
 	}
 	s := summaryOf(t, stdout)
-	if len(instances) != 3 || s.Notifications != len(up.requests()) || s.Acknowledged != s.Notifications || s.Sent != s.Notifications || s.Answers["200"] != s.Sent {
-		t.Errorf("%+v, %d requests, instances %v", s, len(up.requests()), instances)
+	if len(instances) != 3 || s.Notifications != len(up.Requests()) || s.Acknowledged != s.Notifications || s.Sent != s.Notifications || s.Answers["200"] != s.Sent {
+		t.Errorf("%+v, %d requests, instances %v", s, len(up.Requests()), instances)
 	}
 }
 
@@ -84,7 +85,7 @@ func TestSendExamples(t *testing.T) {
 func TestSendOptions(t *testing.T) {
 	dir := t.TempDir()
 	odd := " {\"not\": \x00 valid\xff"
-	for name, body := range map[string]string{"a.json": odd, "b.json": stateChanged, "README.md": "no body"} {
+	for name, body := range map[string]string{"a.json": odd, "b.json": edgetest.StateChanged, "README.md": "no body"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(body), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -97,10 +98,10 @@ func TestSendOptions(t *testing.T) {
 		want   sendSummary // counts only
 		bodies []string
 	}{
-		{name: "files", args: []string{"--body", dir}, status: 200, want: sendSummary{Notifications: 2, Sent: 2, Acknowledged: 2}, bodies: []string{odd, stateChanged}},
+		{name: "files", args: []string{"--body", dir}, status: 200, want: sendSummary{Notifications: 2, Sent: 2, Acknowledged: 2}, bodies: []string{odd, edgetest.StateChanged}},
 		{
 			name: "a file, several times", args: []string{"--body", filepath.Join(dir, "b.json"), "--count", "3"}, status: 200,
-			want: sendSummary{Notifications: 3, Sent: 3, Acknowledged: 3}, bodies: []string{stateChanged, stateChanged, stateChanged},
+			want: sendSummary{Notifications: 3, Sent: 3, Acknowledged: 3}, bodies: []string{edgetest.StateChanged, edgetest.StateChanged, edgetest.StateChanged},
 		},
 		{name: "a type", args: []string{"--type", "incomingCall", "--count", "5", "--rate", "500"}, status: 200, want: sendSummary{Notifications: 5, Sent: 5, Acknowledged: 5}},
 		{name: "a message type", args: []string{"--type", "incomingMessageReceived.textMessage", "--count", "4"}, status: 200, want: sendSummary{Notifications: 4, Sent: 4, Acknowledged: 4}},
@@ -110,7 +111,7 @@ func TestSendOptions(t *testing.T) {
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			up := newUpstream(t, test.status, nil)
+			up := edgetest.NewUpstream(t, test.status, nil)
 			args := append([]string{"green-api", "send", up.URL, "--format", "json"}, test.args...)
 			stdout, stderr, code := runCommand(t, dir, "", args...)
 			if code != test.code || (stderr == "") != (code == 0) {
@@ -125,8 +126,8 @@ func TestSendOptions(t *testing.T) {
 				t.Errorf("answers %v", s.Answers)
 			}
 			var bodies []string
-			for _, request := range up.requests() {
-				bodies = append(bodies, request.body)
+			for _, request := range up.Requests() {
+				bodies = append(bodies, request.Body)
 			}
 			if test.bodies != nil && !slices.Equal(bodies, test.bodies) {
 				t.Errorf("sent %q", bodies)
@@ -136,8 +137,8 @@ func TestSendOptions(t *testing.T) {
 }
 
 func TestSendText(t *testing.T) {
-	up := script(t, "503", "200")
-	stdout, stderr, code := runCaddy(t, t.TempDir(), "", "green-api", "send", up.URL, "--type", "incomingCall", "--pause", "20ms")
+	up := edgetest.Script(t, "503", "200")
+	stdout, stderr, code := edgetest.RunCaddy(t, t.TempDir(), "", "green-api", "send", up.URL, "--type", "incomingCall", "--pause", "20ms")
 	if code != 0 || !strings.HasPrefix(stderr, "503, again in 20ms: incomingCall.whatsapp of 1101000001\n") || strings.Contains(stderr, "\x1b") {
 		t.Errorf("exit code %d, stderr %q", code, stderr)
 	}
@@ -151,12 +152,12 @@ func TestSendText(t *testing.T) {
 // TestSendNamesInstance: a failure of a file is one of the instance that the file names.
 func TestSendNamesInstance(t *testing.T) {
 	dir := t.TempDir()
-	for name, body := range map[string]string{"other.json": strings.Replace(stateChanged, "1101000001", "7103000009", 1), "odd.json": "no JSON"} {
+	for name, body := range map[string]string{"other.json": strings.Replace(edgetest.StateChanged, "1101000001", "7103000009", 1), "odd.json": "no JSON"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(body), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	up := newUpstream(t, 503, nil)
+	up := edgetest.NewUpstream(t, 503, nil)
 	_, stderr, code := runCommand(t, dir, "", "green-api", "send", up.URL, "--body", ".", "--attempts", "1")
 	if want := "503, given up: odd.json\n503, given up: other.json of 7103000009\n"; code != 1 || stderr != want {
 		t.Errorf("exit code %d, stderr %q, want %q", code, stderr, want)
@@ -165,12 +166,12 @@ func TestSendNamesInstance(t *testing.T) {
 
 // TestSendEnds: a 200 may be one of the quarantine's, and send says how many are.
 func TestSendEnds(t *testing.T) {
-	up := newUpstream(t, 200, nil)
-	config, admin := withAdmin(t, site(loopback+"validate {\nmax_body_size 2KiB\ndrop deviceInfo\n}\nreverse_proxy "+up.address))
-	e := start(t, config)
+	up := edgetest.NewUpstream(t, 200, nil)
+	config, admin := edgetest.WithAdmin(t, edgetest.Site(edgetest.Loopback+"validate {\nmax_body_size 2KiB\ndrop deviceInfo\n}\nreverse_proxy "+up.Address))
+	e := edgetest.Start(t, config)
 	dir := t.TempDir()
 	for name, body := range map[string]string{
-		"good.json": textMessage, "bad.json": broken("BAD"), "odd.json": "no JSON", "big.json": textMessage + strings.Repeat(" ", 2<<10),
+		"good.json": edgetest.TextMessage, "bad.json": edgetest.Broken("BAD"), "odd.json": "no JSON", "big.json": edgetest.TextMessage + strings.Repeat(" ", 2<<10),
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(body), 0o600); err != nil {
 			t.Fatal(err)
@@ -178,7 +179,7 @@ func TestSendEnds(t *testing.T) {
 	}
 	send := func(args ...string) (stdout, stderr string, code int) {
 		t.Helper()
-		return runCommand(t, dir, "", append([]string{"green-api", "send", e.url, "--token", testToken, "--attempts", "1"}, args...)...)
+		return runCommand(t, dir, "", append([]string{"green-api", "send", e.URL, "--token", edgetest.Token, "--attempts", "1"}, args...)...)
 	}
 	for _, test := range []struct {
 		args                   string
@@ -203,7 +204,7 @@ func TestSendEnds(t *testing.T) {
 	}
 
 	// What cannot be known is not guessed.
-	free := "127.0.0.1:" + freePort(t)
+	free := "127.0.0.1:" + edgetest.FreePort(t)
 	stdout, stderr, code := send("--type", "incomingCall", "--admin", free, "--format", "json")
 	if s := summaryOf(t, stdout); code != 0 || s.Delivered != nil || s.Quarantined != nil || !strings.Contains(stderr, "is not known: admin API on "+free) {
 		t.Errorf("without an admin API: exit code %d, %s, %s", code, stdout, stderr)
@@ -211,13 +212,13 @@ func TestSendEnds(t *testing.T) {
 	if stdout, _, code := send("--type", "incomingCall", "--admin", free); code != 0 || !strings.Contains(stdout, "is not known: admin API on "+free) {
 		t.Errorf("without an admin API: exit code %d, %s", code, stdout)
 	}
-	other := newUpstream(t, 200, nil) // it is not behind this admin API
+	other := edgetest.NewUpstream(t, 200, nil) // it is not behind this admin API
 	stdout, _, code = runCommand(t, dir, "", "green-api", "send", other.URL, "--type", "incomingCall", "--admin", admin)
 	if code != 0 || !strings.Contains(stdout, "does not add up") {
 		t.Errorf("another server: exit code %d, %s", code, stdout)
 	}
-	foreign := newUpstream(t, 200, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "{}") })
-	if stdout, _, code := send("--type", "incomingCall", "--admin", foreign.address); code != 0 || !strings.Contains(stdout, "counts no outcomes") {
+	foreign := edgetest.NewUpstream(t, 200, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "{}") })
+	if stdout, _, code := send("--type", "incomingCall", "--admin", foreign.Address); code != 0 || !strings.Contains(stdout, "counts no outcomes") {
 		t.Errorf("something else than an admin API: exit code %d, %s", code, stdout)
 	}
 	if _, stderr, code := send("--admin", ""); code != 2 || !strings.Contains(stderr, "--admin: empty") {
@@ -281,7 +282,7 @@ func TestSendRefuses(t *testing.T) {
 // that it hands on to.
 func TestListen(t *testing.T) {
 	var asked atomic.Int64
-	up := newUpstream(t, 0, func(w http.ResponseWriter, _ *http.Request) {
+	up := edgetest.NewUpstream(t, 0, func(w http.ResponseWriter, _ *http.Request) {
 		asked.Add(1)
 		w.WriteHeader(204)
 	})
@@ -291,17 +292,17 @@ func TestListen(t *testing.T) {
 		body   string
 		prints []string
 	}{
-		{nil, 200, textMessage, []string{"  200  incomingMessageReceived textMessage instance 1101000001 chat 79001234568@c.us id 3EB0C767D097B7C7C030\n", `"textMessage":"a canary sings"`}},
-		{[]string{"--status", "503", "--delay", "10ms"}, 503, stateChanged, []string{"  503  stateInstanceChanged instance 1101000001\n"}},
+		{nil, 200, edgetest.TextMessage, []string{"  200  incomingMessageReceived textMessage instance 1101000001 chat 79001234568@c.us id 3EB0C767D097B7C7C030\n", `"textMessage":"a canary sings"`}},
+		{[]string{"--status", "503", "--delay", "10ms"}, 503, edgetest.StateChanged, []string{"  503  stateInstanceChanged instance 1101000001\n"}},
 		{nil, 200, "no\x1b[31m JSON", []string{"  200  POST /hook\n", "no?[31m JSON"}},
-		{[]string{"--forward", up.URL + "/webhook"}, 204, textMessage, []string{"  204  incomingMessageReceived"}},
-		{[]string{"--forward", "http://127.0.0.1:" + freePort(t)}, 502, textMessage, []string{"  502: ", "connection refused"}},
+		{[]string{"--forward", up.URL + "/webhook"}, 204, edgetest.TextMessage, []string{"  204  incomingMessageReceived"}},
+		{[]string{"--forward", "http://127.0.0.1:" + edgetest.FreePort(t)}, 502, edgetest.TextMessage, []string{"  502: ", "connection refused"}},
 	} {
-		cmd := caddyProcess(t, append([]string{"green-api", "listen", "--address", "127.0.0.1:0"}, test.args...)...)
+		cmd := edgetest.Command(t, append([]string{"green-api", "listen", "--address", "127.0.0.1:0"}, test.args...)...)
 		var out bytes.Buffer
 		cmd.Stdout = &out
 		url := listenURL(t, cmd)
-		response, err := testClient.Post(url+"/hook", "application/json", strings.NewReader(test.body))
+		response, err := edgetest.Client.Post(url+"/hook", "application/json", strings.NewReader(test.body))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -319,8 +320,8 @@ func TestListen(t *testing.T) {
 			}
 		}
 	}
-	if asked.Load() != 1 || up.requests()[0].body != textMessage || up.requests()[0].path != "/webhook" {
-		t.Errorf("handed on %d times: %v", asked.Load(), up.requests())
+	if asked.Load() != 1 || up.Requests()[0].Body != edgetest.TextMessage || up.Requests()[0].Path != "/webhook" {
+		t.Errorf("handed on %d times: %v", asked.Load(), up.Requests())
 	}
 	for _, test := range []struct{ args, want string }{
 		{"--status 99", "invalid --status 99; want 200 to 599"},
@@ -337,7 +338,7 @@ func TestListen(t *testing.T) {
 // TestListenForward: what the other end did not take whole is not answered with a 2xx, and what is
 // in hand is finished at the end.
 func TestListenForward(t *testing.T) {
-	target := newUpstream(t, 0, func(w http.ResponseWriter, r *http.Request) {
+	target := edgetest.NewUpstream(t, 0, func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/moved":
 			http.Redirect(w, r, "/login", http.StatusFound)
@@ -349,8 +350,8 @@ func TestListenForward(t *testing.T) {
 		}
 	})
 	for path, want := range map[string]int{"/moved": 302, "/truncated": 502} {
-		url := listenURL(t, caddyProcess(t, "green-api", "listen", "--address", "127.0.0.1:0", "--forward", target.URL+path))
-		response, err := testClient.Post(url, "application/json", strings.NewReader(textMessage))
+		url := listenURL(t, edgetest.Command(t, "green-api", "listen", "--address", "127.0.0.1:0", "--forward", target.URL+path))
+		response, err := edgetest.Client.Post(url, "application/json", strings.NewReader(edgetest.TextMessage))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -359,12 +360,12 @@ func TestListenForward(t *testing.T) {
 			t.Errorf("%s: status %d, want %d", path, response.StatusCode, want)
 		}
 	}
-	cmd := caddyProcess(t, "green-api", "listen", "--address", "127.0.0.1:0", "--forward", target.URL+"/slow")
+	cmd := edgetest.Command(t, "green-api", "listen", "--address", "127.0.0.1:0", "--forward", target.URL+"/slow")
 	url := listenURL(t, cmd)
 	answer := make(chan int)
-	before := len(target.requests())
+	before := len(target.Requests())
 	go func() {
-		response, err := testClient.Post(url, "application/json", strings.NewReader(textMessage))
+		response, err := edgetest.Client.Post(url, "application/json", strings.NewReader(edgetest.TextMessage))
 		if err != nil {
 			t.Error(err)
 			answer <- 0
@@ -373,7 +374,7 @@ func TestListenForward(t *testing.T) {
 		response.Body.Close()
 		answer <- response.StatusCode
 	}()
-	eventually(t, "handed on", func() bool { return len(target.requests()) > before })
+	edgetest.Eventually(t, "handed on", func() bool { return len(target.Requests()) > before })
 	cmd.Process.Signal(syscall.SIGTERM)
 	if status := <-answer; status != 200 {
 		t.Errorf("in hand at the end: status %d", status)

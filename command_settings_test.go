@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 	"github.com/greenapi-community/caddy-green-api/internal/standin"
 )
 
@@ -79,7 +80,7 @@ func (b *settingsBench) set(instance, token, settings string) {
 func (b *settingsBench) inForce(instance string) {
 	b.t.Helper()
 	token := map[string]string{"1101000001": apiToken, "1101000002": otherAPI}[instance]
-	eventually(b.t, "settings in force", func() bool {
+	edgetest.Eventually(b.t, "settings in force", func() bool {
 		w := httptest.NewRecorder()
 		b.ServeHTTP(w, httptest.NewRequest("GET", "/waInstance"+instance+"/getStateInstance/"+token, nil))
 		return strings.Contains(w.Body.String(), "authorized")

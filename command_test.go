@@ -3,12 +3,10 @@ package greenapi
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,22 +15,9 @@ import (
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 
+	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 	"github.com/greenapi-community/caddy-green-api/notification"
 )
-
-// runCaddy runs a command in a process of its own, in a directory.
-func runCaddy(t *testing.T, dir, stdin string, args ...string) (stdout, stderr string, code int) {
-	t.Helper()
-	cmd := caddyProcess(t, args...)
-	var out, problems bytes.Buffer
-	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = dir, strings.NewReader(stdin), &out, &problems
-	err := cmd.Run()
-	var exited *exec.ExitError
-	if err != nil && !errors.As(err, &exited) {
-		t.Fatal(err)
-	}
-	return out.String(), problems.String(), cmd.ProcessState.ExitCode()
-}
 
 // runCommand runs one of green_api's commands in this process, in a directory if one is named. It is as
 // runCaddy, but for what only a process has; TestCommandProcesses has that they are the same.
@@ -69,16 +54,16 @@ func runCommand(t *testing.T, dir, stdin string, args ...string) (stdout, stderr
 func TestCommandProcesses(t *testing.T) {
 	dir := bodies(t)
 	b := newSettingsBench(t)
-	up := newUpstream(t, 200, nil)
-	config, admin := withAdmin(t, site(loopback))
-	e := start(t, config)
-	e.post(broken("ONE"))
+	up := edgetest.NewUpstream(t, 200, nil)
+	config, admin := edgetest.WithAdmin(t, edgetest.Site(edgetest.Loopback))
+	e := edgetest.Start(t, config)
+	e.Post(edgetest.Broken("ONE"))
 	for _, test := range []struct {
 		args  string
 		stdin string
 		code  int
 	}{
-		{"check - good schema.json", stateChanged, 1},
+		{"check - good schema.json", edgetest.StateChanged, 1},
 		{"check --format json state.json", "", 0},
 		{"check --format yaml state.json", "", 2},
 		{"schemas", "", 0},
@@ -95,7 +80,7 @@ func TestCommandProcesses(t *testing.T) {
 		{"settings set --help", "", 0},
 	} {
 		args := append([]string{"green-api"}, strings.Fields(test.args)...)
-		stdout, stderr, code := runCaddy(t, dir, test.stdin, args...)
+		stdout, stderr, code := edgetest.RunCaddy(t, dir, test.stdin, args...)
 		if test.code != code {
 			t.Errorf("%s: exit code %d, want %d; stdout %q, stderr %q", test.args, code, test.code, stdout, stderr)
 		}
@@ -117,18 +102,18 @@ func bodies(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	for name, body := range map[string]string{
-		"message.json":       textMessage,
-		"state.json":         stateChanged,
-		"new-message.json":   strings.Replace(textMessage, `"textMessage"`, `"brandNewMessage"`, 1),
+		"message.json":       edgetest.TextMessage,
+		"state.json":         edgetest.StateChanged,
+		"new-message.json":   strings.Replace(edgetest.TextMessage, `"textMessage"`, `"brandNewMessage"`, 1),
 		"new-type.json":      `{"typeWebhook":"brandNew","instanceData":{"idInstance":"1101000001"}}`,
-		"schema.json":        strings.Replace(textMessage, `"a canary sings"`, "5", 1),
+		"schema.json":        strings.Replace(edgetest.TextMessage, `"a canary sings"`, "5", 1),
 		"printed.json":       printedForm,
 		"empty.json":         "",
 		"terminal.json":      `{"typeWebhook":"red\u001b[31m","instanceData":{"idInstance":1}}`,
-		"too-large.json":     stateChanged + strings.Repeat(" ", defaultMaxBodySize+1-len(stateChanged)),
-		"large.json":         stateChanged + strings.Repeat(" ", defaultMaxBodySize-len(stateChanged)),
-		"good/a.json":        stateChanged,
-		"good/deeper/b.json": textMessage,
+		"too-large.json":     edgetest.StateChanged + strings.Repeat(" ", defaultMaxBodySize+1-len(edgetest.StateChanged)),
+		"large.json":         edgetest.StateChanged + strings.Repeat(" ", defaultMaxBodySize-len(edgetest.StateChanged)),
+		"good/a.json":        edgetest.StateChanged,
+		"good/deeper/b.json": edgetest.TextMessage,
 		"good/README.md":     "no body",
 		"no-json/README.md":  "no body",
 		"schemas/brandNew.json": `{"$schema": "https://json-schema.org/draft/2020-12/schema", "required": ["canary"],` +
@@ -168,7 +153,7 @@ func TestCheckText(t *testing.T) {
 		{name: "file", args: []string{"state.json"}, want: "pass        state.json  stateInstanceChanged\n"},
 		{name: "message type", args: []string{"message.json"}, want: "pass        message.json  incomingMessageReceived textMessage\n"},
 		{name: "format named", args: []string{"--format", "text", "state.json"}, want: "pass        state.json  stateInstanceChanged\n"},
-		{name: "stdin", args: []string{"-"}, stdin: stateChanged, want: "pass        -  stateInstanceChanged\n"},
+		{name: "stdin", args: []string{"-"}, stdin: edgetest.StateChanged, want: "pass        -  stateInstanceChanged\n"},
 		{
 			name: "new message type", args: []string{"new-message.json"},
 			want: "pass        new-message.json  incomingMessageReceived brandNewMessage  (unknown_message)\n",

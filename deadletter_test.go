@@ -8,10 +8,12 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 )
 
 // later puts the clocks ahead by which failures are judged.
-func (*edge) later(d time.Duration) {
+func later(d time.Duration) {
 	fleets.Range(func(_, shared any) bool {
 		shared.(*fleet).clock.ahead.Add(int64(d))
 		return true
@@ -43,9 +45,9 @@ func TestDeadLetter(t *testing.T) {
 		{"counts anew", 422, "", "bgbgbgb", 502, "handler_refused"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			up := newUpstream(t, 0, func(w http.ResponseWriter, r *http.Request) {
+			up := edgetest.NewUpstream(t, 0, func(w http.ResponseWriter, r *http.Request) {
 				switch {
-				case r.ContentLength != int64(len(numbered(bad))):
+				case r.ContentLength != int64(len(edgetest.Numbered(bad))):
 				case test.status == 0:
 					<-r.Context().Done()
 				default:
@@ -53,21 +55,21 @@ func TestDeadLetter(t *testing.T) {
 					fmt.Fprint(w, "cannot read it")
 				}
 			})
-			e := start(t, site(loopback+"deliver {\n"+test.options+"\n}\nreverse_proxy "+up.address))
+			e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"deliver {\n"+test.options+"\n}\nreverse_proxy "+up.Address))
 			status := 0
 			for i, kind := range test.posts {
-				e.later(time.Minute / 2)
+				later(time.Minute / 2)
 				if kind == 'b' {
-					status = e.post(numbered(bad))
-				} else if got := e.post(numbered(fmt.Sprint(good, i))); got != 200 {
+					status = e.Post(edgetest.Numbered(bad))
+				} else if got := e.Post(edgetest.Numbered(fmt.Sprint(good, i))); got != 200 {
 					t.Errorf("good one: status %d", got)
 				}
 			}
 			if status != test.last {
 				t.Errorf("status %d, want %d", status, test.last)
 			}
-			e.wantRecord("reason", test.reason, "level", "error")
-			kept := e.kept()
+			e.WantRecord("reason", test.reason, "level", "error")
+			kept := e.Kept()
 			if (len(kept) == 1) != (test.reason == "undeliverable" || test.name == "counts anew") {
 				t.Fatalf("%d kept", len(kept))
 			}
@@ -78,7 +80,7 @@ func TestDeadLetter(t *testing.T) {
 					said = ""
 				}
 				if entry.Reason != "undeliverable" || entry.NotificationID != bad || len(entry.Answers) != 1 ||
-					entry.Answers[0].Handler != up.address || entry.Answers[0].Status != test.status || entry.Answers[0].Text != said {
+					entry.Answers[0].Handler != up.Address || entry.Answers[0].Status != test.status || entry.Answers[0].Text != said {
 					t.Errorf("kept %+v", entry)
 				}
 			}
@@ -88,23 +90,23 @@ func TestDeadLetter(t *testing.T) {
 
 // TestDeadLetterForgets: one that was delivered at last, and comes again, has not failed before.
 func TestDeadLetterForgets(t *testing.T) {
-	up := newUpstream(t, 0, nil)
+	up := edgetest.NewUpstream(t, 0, nil)
 	broken := true
 	up.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if broken && r.ContentLength == int64(len(numbered("POISON"))) {
+		if broken && r.ContentLength == int64(len(edgetest.Numbered("POISON"))) {
 			w.WriteHeader(500)
 		}
 	})
-	e := start(t, site(loopback+"reverse_proxy "+up.address))
+	e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"reverse_proxy "+up.Address))
 	for i, want := range []int{502, 502, 200, 502, 502, 200} {
 		broken = i != 2
-		e.later(time.Minute)
-		if got := e.post(numbered("POISON")); got != want {
+		later(time.Minute)
+		if got := e.Post(edgetest.Numbered("POISON")); got != want {
 			t.Errorf("%d: status %d, want %d", i, got, want)
 		}
-		e.post(numbered(fmt.Sprint("OK", i)))
+		e.Post(edgetest.Numbered(fmt.Sprint("OK", i)))
 	}
-	if kept := e.kept(); len(kept) != 1 {
+	if kept := e.Kept(); len(kept) != 1 {
 		t.Errorf("%d kept", len(kept))
 	}
 }
@@ -114,7 +116,7 @@ func TestDeadLetterForgets(t *testing.T) {
 func TestDeadLetterOutage(t *testing.T) {
 	const instances, rounds = 8, 5 // of the sender: one a minute
 	ofInstance := func(i, n int) string {
-		return strings.Replace(numbered(fmt.Sprintf("N%02d", n)), "1101000001", fmt.Sprint(1101000100+i), 1)
+		return strings.Replace(edgetest.Numbered(fmt.Sprintf("N%02d", n)), "1101000001", fmt.Sprint(1101000100+i), 1)
 	}
 	for _, test := range []struct {
 		name     string
@@ -123,38 +125,38 @@ func TestDeadLetterOutage(t *testing.T) {
 		stands   bool // what the broken handler gets stays with the sender
 	}{
 		{"bad deploy", []string{"400", "500"}, func(broken, well string) string {
-			return site(loopback + "reverse_proxy " + broken + " " + well)
+			return edgetest.Site(edgetest.Loopback + "reverse_proxy " + broken + " " + well)
 		}, false},
 		{"bad deploy, by instance", []string{"400", "500"}, func(broken, well string) string {
-			return site(loopback + "reverse_proxy " + broken + " " + well + " {\nlb_policy green_api instance\n}")
+			return edgetest.Site(edgetest.Loopback + "reverse_proxy " + broken + " " + well + " {\nlb_policy green_api instance\n}")
 		}, false},
 		{"bad deploy, no second opinion", []string{"400"}, func(broken, well string) string {
-			return site(loopback + "deliver {\nsecond_opinion 0\n}\nreverse_proxy " + broken + " " + well + " {\nlb_policy green_api instance\n}")
+			return edgetest.Site(edgetest.Loopback + "deliver {\nsecond_opinion 0\n}\nreverse_proxy " + broken + " " + well + " {\nlb_policy green_api instance\n}")
 		}, true},
 		{"two fleets in a route", []string{"400", "500", "404"}, func(broken, well string) string {
-			return siteWith("", "green_api {\n"+loopback+"}\n@a vars {http.green_api.instance} 1101000100 1101000101\nhandle @a {\nreverse_proxy "+broken+"\n}\nhandle {\nreverse_proxy "+well+"\n}\n")
+			return edgetest.SiteWith("", "green_api {\n"+edgetest.Loopback+"}\n@a vars {http.green_api.instance} 1101000100 1101000101\nhandle @a {\nreverse_proxy "+broken+"\n}\nhandle {\nreverse_proxy "+well+"\n}\n")
 		}, true},
 		{"one block in two sites", []string{"500"}, func(broken, well string) string {
-			block := "green_api {\n" + loopback + "}\n"
-			site := siteWith("", "@a header X-Site a\nhandle @a {\n"+block+"reverse_proxy "+broken+"\n}\nhandle {\n"+block+"reverse_proxy "+well+"\n}\n")
+			block := "green_api {\n" + edgetest.Loopback + "}\n"
+			site := edgetest.SiteWith("", "@a header X-Site a\nhandle @a {\n"+block+"reverse_proxy "+broken+"\n}\nhandle {\n"+block+"reverse_proxy "+well+"\n}\n")
 			return site
 		}, true},
 	} {
 		for _, status := range test.statuses {
 			t.Run(test.name+", "+status, func(t *testing.T) {
-				broken, well := script(t, status), script(t, "200")
-				e := start(t, test.config(broken.address, well.address))
+				broken, well := edgetest.Script(t, status), edgetest.Script(t, "200")
+				e := edgetest.Start(t, test.config(broken.Address, well.Address))
 				var next [instances]int
 				for range rounds {
-					e.later(time.Minute)
+					later(time.Minute)
 					for i := range instances {
 						site := ""
 						if i < 2 {
 							site = "a"
 						}
-						if e.post(ofInstance(i, next[i]), "X-Site", site) == 200 {
+						if e.Post(ofInstance(i, next[i]), "X-Site", site) == 200 {
 							next[i]++
-							e.wantRecord("outcome", "delivered")
+							e.WantRecord("outcome", "delivered")
 						}
 					}
 				}
@@ -166,10 +168,10 @@ func TestDeadLetterOutage(t *testing.T) {
 						t.Errorf("an instance got on by %d in %d rounds", n, rounds)
 					}
 				}
-				if (stood > 0) != test.stands || stood == instances || len(broken.requests()) == 0 {
-					t.Errorf("%d of %d instances stood still, the broken handler was asked %d times", stood, instances, len(broken.requests()))
+				if (stood > 0) != test.stands || stood == instances || len(broken.Requests()) == 0 {
+					t.Errorf("%d of %d instances stood still, the broken handler was asked %d times", stood, instances, len(broken.Requests()))
 				}
-				if kept := e.kept(); len(kept) != 0 {
+				if kept := e.Kept(); len(kept) != 0 {
 					t.Errorf("%d kept", len(kept))
 				}
 			})
@@ -180,19 +182,19 @@ func TestDeadLetterOutage(t *testing.T) {
 // TestDeadLetterRoute: what an upstream of the rest of the route takes says nothing of what it fails: it
 // may serve several paths.
 func TestDeadLetterRoute(t *testing.T) {
-	up := newUpstream(t, 0, func(w http.ResponseWriter, r *http.Request) {
+	up := edgetest.NewUpstream(t, 0, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/broken" {
 			w.WriteHeader(400)
 		}
 	})
-	e := start(t, siteWith("", "green_api {\n"+loopback+"deliver {\nsecond_opinion 0\n}\n}\n@broken vars {http.green_api.instance} 1101000002\n"+
-		"handle @broken {\nrewrite * /broken\nreverse_proxy "+up.address+"\n}\nhandle {\nreverse_proxy "+up.address+"\n}\n"))
+	e := edgetest.Start(t, edgetest.SiteWith("", "green_api {\n"+edgetest.Loopback+"deliver {\nsecond_opinion 0\n}\n}\n@broken vars {http.green_api.instance} 1101000002\n"+
+		"handle @broken {\nrewrite * /broken\nreverse_proxy "+up.Address+"\n}\nhandle {\nreverse_proxy "+up.Address+"\n}\n"))
 	for i := range 4 {
-		e.later(time.Minute)
-		if got := e.post(strings.Replace(numbered("N"), "1101000001", "1101000002", 1)); got != 502 {
+		later(time.Minute)
+		if got := e.Post(strings.Replace(edgetest.Numbered("N"), "1101000001", "1101000002", 1)); got != 502 {
 			t.Errorf("%d: status %d", i, got)
 		}
-		if got := e.post(numbered(fmt.Sprint("OK", i))); got != 200 {
+		if got := e.Post(edgetest.Numbered(fmt.Sprint("OK", i))); got != 200 {
 			t.Errorf("%d: status %d of one that is taken", i, got)
 		}
 	}
@@ -221,20 +223,20 @@ func TestDeadLetterAfter(t *testing.T) {
 				continue
 			}
 			t.Run(test.name+", "+place, func(t *testing.T) {
-				up := script(t, test.status)
-				config := "green_api {\n" + loopback + "deliver {\n" + test.options + "\n}\nreverse_proxy " + up.address + "\n}\n"
+				up := edgetest.Script(t, test.status)
+				config := "green_api {\n" + edgetest.Loopback + "deliver {\n" + test.options + "\n}\nreverse_proxy " + up.Address + "\n}\n"
 				if place == "behind it" {
-					config = "green_api {\n" + loopback + "deliver {\n" + test.options + "\nsecond_opinion 0\n}\n}\nreverse_proxy " + up.address + "\n"
+					config = "green_api {\n" + edgetest.Loopback + "deliver {\n" + test.options + "\nsecond_opinion 0\n}\n}\nreverse_proxy " + up.Address + "\n"
 				}
-				e := start(t, siteWith("", config))
+				e := edgetest.Start(t, edgetest.SiteWith("", config))
 				var kept []int
 				sent := time.Now()
 				for minute := 0; minute < test.minutes; minute += 5 {
-					if e.post(sentAt(fmt.Sprintf("N%d", len(kept)), sent)) == 200 {
-						e.wantRecord("outcome", "quarantined", "reason", "undeliverable", "level", "error")
+					if e.Post(sentAt(fmt.Sprintf("N%d", len(kept)), sent)) == 200 {
+						e.WantRecord("outcome", "quarantined", "reason", "undeliverable", "level", "error")
 						kept = append(kept, minute)
 					}
-					e.later(5 * time.Minute)
+					later(5 * time.Minute)
 				}
 				if !slices.Equal(kept, test.kept) {
 					t.Errorf("kept after %v minutes, want %v", kept, test.kept)
@@ -246,18 +248,18 @@ func TestDeadLetterAfter(t *testing.T) {
 
 // sentAt is a notification with a timestamp.
 func sentAt(id string, sent time.Time) string {
-	return strings.Replace(numbered(id), "1700000000", fmt.Sprint(sent.Unix()), 1)
+	return strings.Replace(edgetest.Numbered(id), "1700000000", fmt.Sprint(sent.Unix()), 1)
 }
 
 // TestDeadLetterFull: if it cannot be kept, the failure stands.
 func TestDeadLetterFull(t *testing.T) {
-	up := newUpstream(t, 422, nil)
-	e := start(t, strings.Replace(site(loopback+"deliver {\ndead_letter 1\n}\nreverse_proxy "+up.address), "quarantine DIR", "quarantine DIR {\nmax_size 1KiB\n}", 1))
-	if status := e.post(textMessage); status != 502 {
+	up := edgetest.NewUpstream(t, 422, nil)
+	e := edgetest.Start(t, strings.Replace(edgetest.Site(edgetest.Loopback+"deliver {\ndead_letter 1\n}\nreverse_proxy "+up.Address), "quarantine DIR", "quarantine DIR {\nmax_size 1KiB\n}", 1))
+	if status := e.Post(edgetest.TextMessage); status != 502 {
 		t.Errorf("status %d, want 502", status)
 	}
-	e.wantRecord("outcome", "failed", "reason", "handler_refused", "level", "error")
-	if e.record().text("quarantine_error") == "" {
+	e.WantRecord("outcome", "failed", "reason", "handler_refused", "level", "error")
+	if e.Record().Text("quarantine_error") == "" {
 		t.Error("the record does not say why it is not kept")
 	}
 }

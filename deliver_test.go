@@ -14,36 +14,17 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 )
-
-// raw sends bytes over a connection of its own and returns the answer.
-func (e *edge) raw(text string) *http.Response {
-	e.t.Helper()
-	conn, err := net.Dial("tcp", "127.0.0.1:"+e.port)
-	if err != nil {
-		e.t.Fatal(err)
-	}
-	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(20 * time.Second))
-	if _, err := io.WriteString(conn, text); err != nil {
-		e.t.Fatal(err)
-	}
-	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
-	if err != nil {
-		e.t.Fatal(err)
-	}
-	return response
-}
-
-const rawHead = "POST /green-api/webhook HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer " + testToken + "\r\n"
 
 // TestDeliverPassesOn: the handler gets the very bytes that were checked, with their length, and
 // the headers as nginx would pass them.
 func TestDeliverPassesOn(t *testing.T) {
-	up := newUpstream(t, 200, nil)
-	e := start(t, site(loopback+"reverse_proxy "+up.address))
+	up := edgetest.NewUpstream(t, 200, nil)
+	e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"reverse_proxy "+up.Address))
 
-	spaced := " \r\n" + strings.Replace(textMessage, "canary", `can\u0061ry \ud83d "ё"`, 1) + "\n "
+	spaced := " \r\n" + strings.Replace(edgetest.TextMessage, "canary", `can\u0061ry \ud83d "ё"`, 1) + "\n "
 	spaced = strings.ReplaceAll(spaced, `\ud83d "ё"`, `\ud83d ё`+"\xff")
 	chunked := fmt.Sprintf("7\r\n%s\r\n%x\r\n%s\r\n0\r\nX-Trailer: x\r\n\r\n", spaced[:7], len(spaced)-7, spaced[7:])
 	for _, test := range []struct{ name, request string }{
@@ -51,24 +32,24 @@ func TestDeliverPassesOn(t *testing.T) {
 		{"chunked", "Content-Type: application/json\r\nX-Custom: kept\r\nTransfer-Encoding: chunked\r\nTrailer: X-Trailer\r\n\r\n" + chunked},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			e.t = t
-			if status := e.raw(rawHead + test.request).StatusCode; status != 200 {
+			e.T = t
+			if status := e.Raw(edgetest.RawHead + test.request).StatusCode; status != 200 {
 				t.Fatalf("status %d", status)
 			}
-			requests := up.requests()
+			requests := up.Requests()
 			got := requests[len(requests)-1]
-			if got.body != spaced {
-				t.Errorf("body %q, want %q", got.body, spaced)
+			if got.Body != spaced {
+				t.Errorf("body %q, want %q", got.Body, spaced)
 			}
-			if got.length != int64(len(spaced)) || len(got.coding) > 0 {
-				t.Errorf("Content-Length %d, Transfer-Encoding %v, want %d and none", got.length, got.coding, len(spaced))
+			if got.Length != int64(len(spaced)) || len(got.Coding) > 0 {
+				t.Errorf("Content-Length %d, Transfer-Encoding %v, want %d and none", got.Length, got.Coding, len(spaced))
 			}
 			for name, want := range map[string]string{
-				"Authorization": "Bearer " + testToken, "Content-Type": "application/json", "X-Custom": "kept",
+				"Authorization": "Bearer " + edgetest.Token, "Content-Type": "application/json", "X-Custom": "kept",
 				"X-Forwarded-For": "127.0.0.1", "Expect": "", "Trailer": "",
 			} {
-				if got.header.Get(name) != want {
-					t.Errorf("%s: %q, want %q", name, got.header.Get(name), want)
+				if got.Header.Get(name) != want {
+					t.Errorf("%s: %q, want %q", name, got.Header.Get(name), want)
 				}
 			}
 		})
@@ -77,25 +58,25 @@ func TestDeliverPassesOn(t *testing.T) {
 
 // TestDeliverExpect: the sender is told to go on once, and the handler is not asked whether it may.
 func TestDeliverExpect(t *testing.T) {
-	up := newUpstream(t, 200, nil)
-	e := start(t, site(loopback+"reverse_proxy "+up.address))
-	conn, err := net.Dial("tcp", "127.0.0.1:"+e.port)
+	up := edgetest.NewUpstream(t, 200, nil)
+	e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"reverse_proxy "+up.Address))
+	conn, err := net.Dial("tcp", "127.0.0.1:"+e.Port)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(10 * time.Second))
-	fmt.Fprintf(conn, "%sExpect: 100-continue\r\nContent-Length: %d\r\n\r\n", rawHead, len(textMessage))
+	fmt.Fprintf(conn, "%sExpect: 100-continue\r\nContent-Length: %d\r\n\r\n", edgetest.RawHead, len(edgetest.TextMessage))
 	answers := bufio.NewReader(conn)
 	if line, err := answers.ReadString('\n'); err != nil || !strings.Contains(line, "100 Continue") {
 		t.Fatalf("got %q, %v", line, err)
 	}
 	answers.ReadString('\n')
-	io.WriteString(conn, textMessage)
+	io.WriteString(conn, edgetest.TextMessage)
 	if line, err := answers.ReadString('\n'); err != nil || !strings.Contains(line, "200 OK") {
 		t.Fatalf("got %q, %v", line, err)
 	}
-	if got := up.requests()[0].header.Get("Expect"); got != "" {
+	if got := up.Requests()[0].Header.Get("Expect"); got != "" {
 		t.Errorf("handler got Expect: %q", got)
 	}
 }
@@ -155,13 +136,13 @@ func TestDeliverAnswers(t *testing.T) {
 		}, 504, "attempt_timeout", "200"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			up := newUpstream(t, 0, test.answer)
+			up := edgetest.NewUpstream(t, 0, test.answer)
 			timeout := "900ms" // longer than an attempt
 			if test.reason == "not_now" {
 				timeout = "400ms" // all of it is waited
 			}
-			e := start(t, site(loopback+"deliver {\ntimeout "+timeout+"\nattempt_timeout 300ms\nsecond_opinion 0\n}\nreverse_proxy "+up.address+" {\nheader_down X-Handler yes\n}"))
-			response := e.send(http.MethodPost, e.url, strings.NewReader(textMessage))
+			e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"deliver {\ntimeout "+timeout+"\nattempt_timeout 300ms\nsecond_opinion 0\n}\nreverse_proxy "+up.Address+" {\nheader_down X-Handler yes\n}"))
+			response := e.Send(http.MethodPost, e.URL, strings.NewReader(edgetest.TextMessage))
 			if response.StatusCode != test.status {
 				t.Errorf("status %d, want %d", response.StatusCode, test.status)
 			}
@@ -176,9 +157,9 @@ func TestDeliverAnswers(t *testing.T) {
 			if test.status != 200 {
 				outcome, level = "failed", "error"
 			}
-			e.wantRecord("outcome", outcome, "reason", test.reason, "level", level, "handler_status", test.said,
-				"status", fmt.Sprint(test.status), "handler", up.address, "attempts", fmt.Sprint(len(up.requests())))
-			if n := len(up.requests()); (n == 1) == (test.reason == "not_now") {
+			e.WantRecord("outcome", outcome, "reason", test.reason, "level", level, "handler_status", test.said,
+				"status", fmt.Sprint(test.status), "handler", up.Address, "attempts", fmt.Sprint(len(up.Requests())))
+			if n := len(up.Requests()); (n == 1) == (test.reason == "not_now") {
 				t.Errorf("handler was asked %d times", n)
 			}
 		})
@@ -186,18 +167,18 @@ func TestDeliverAnswers(t *testing.T) {
 }
 
 func TestDeliverNobodyThere(t *testing.T) {
-	e := start(t, site(loopback+"deliver {\ntimeout 500ms\n}\nreverse_proxy 127.0.0.1:"+freePort(t)))
-	if status := e.post(textMessage); status != 503 {
+	e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"deliver {\ntimeout 500ms\n}\nreverse_proxy 127.0.0.1:"+edgetest.FreePort(t)))
+	if status := e.Post(edgetest.TextMessage); status != 503 {
 		t.Errorf("status %d, want 503", status)
 	}
-	e.wantRecord("outcome", "failed", "reason", "not_now")
+	e.WantRecord("outcome", "failed", "reason", "not_now")
 }
 
 // TestDeliverOutlivesTheSender: a handler that has begun is not cut short when the sender hangs up.
 func TestDeliverOutlivesTheSender(t *testing.T) {
 	began, goOn := make(chan struct{}), make(chan struct{})
 	finished := make(chan error, 1)
-	up := newUpstream(t, 0, func(w http.ResponseWriter, r *http.Request) {
+	up := edgetest.NewUpstream(t, 0, func(w http.ResponseWriter, r *http.Request) {
 		close(began)
 		select {
 		case <-goOn:
@@ -206,18 +187,18 @@ func TestDeliverOutlivesTheSender(t *testing.T) {
 			finished <- r.Context().Err()
 		}
 	})
-	e := start(t, site(loopback+"reverse_proxy "+up.address))
+	e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"reverse_proxy "+up.Address))
 	ctx, hangUp := context.WithCancel(context.Background())
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, e.url, strings.NewReader(textMessage))
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, e.URL, strings.NewReader(edgetest.TextMessage))
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Header.Set("Authorization", "Bearer "+testToken)
+	r.Header.Set("Authorization", "Bearer "+edgetest.Token)
 	go func() {
 		<-began
 		hangUp()
 	}()
-	if response, err := testClient.Do(r); err == nil {
+	if response, err := edgetest.Client.Do(r); err == nil {
 		t.Fatalf("answered %d before the handler did", response.StatusCode)
 	}
 	// Caddy has noticed when a cancelled request would have been recorded.
@@ -226,8 +207,8 @@ func TestDeliverOutlivesTheSender(t *testing.T) {
 	if err := <-finished; err != nil {
 		t.Errorf("handler was cut short: %v", err)
 	}
-	eventually(t, "record of the delivery", func() bool { return len(e.logs.records(t)) == 1 })
-	e.wantRecord("outcome", "delivered")
+	edgetest.Eventually(t, "record of the delivery", func() bool { return len(e.Logs.Records(t)) == 1 })
+	e.WantRecord("outcome", "delivered")
 }
 
 // TestDeliverNext: any handler of the route may deliver, not only reverse_proxy; a panic in one is
@@ -246,11 +227,11 @@ func TestDeliverNext(t *testing.T) {
 		{"test_panic", 502, "broken_off"},
 	} {
 		t.Run(test.behind, func(t *testing.T) {
-			e := start(t, siteWith("order test_panic before respond", "green_api {\n"+loopback+"}\n"+test.behind+"\n"))
-			if status := e.post(textMessage); status != test.status {
+			e := edgetest.Start(t, edgetest.SiteWith("order test_panic before respond", "green_api {\n"+edgetest.Loopback+"}\n"+test.behind+"\n"))
+			if status := e.Post(edgetest.TextMessage); status != test.status {
 				t.Errorf("status %d, want %d", status, test.status)
 			}
-			e.wantRecord("reason", test.reason)
+			e.WantRecord("reason", test.reason)
 		})
 	}
 }
@@ -276,19 +257,19 @@ func (panicker) ServeHTTP(http.ResponseWriter, *http.Request, caddyhttp.Handler)
 // TestDeliverTooLate: of a body that is as long in coming as `timeout`, no handler is asked, and none is
 // blamed.
 func TestDeliverTooLate(t *testing.T) {
-	up := newUpstream(t, 200, nil)
-	e := start(t, site(loopback+"deliver {\ntimeout 400ms\n}\nreverse_proxy "+up.address))
+	up := edgetest.NewUpstream(t, 200, nil)
+	e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"deliver {\ntimeout 400ms\n}\nreverse_proxy "+up.Address))
 	for _, late := range []time.Duration{350 * time.Millisecond, 450 * time.Millisecond} {
-		body := io.MultiReader(strings.NewReader(textMessage[:10]), lateReader{late, strings.NewReader(textMessage[10:])})
-		if status := e.send(http.MethodPost, e.url, body).StatusCode; status != 503 {
+		body := io.MultiReader(strings.NewReader(edgetest.TextMessage[:10]), lateReader{late, strings.NewReader(edgetest.TextMessage[10:])})
+		if status := e.Send(http.MethodPost, e.URL, body).StatusCode; status != 503 {
 			t.Errorf("%s: status %d", late, status)
 		}
-		e.wantRecord("reason", "not_now", "attempts", "", "handler", "")
+		e.WantRecord("reason", "not_now", "attempts", "", "handler", "")
 	}
-	if n := len(up.requests()); n > 0 {
+	if n := len(up.Requests()); n > 0 {
 		t.Errorf("a handler was asked %d times", n)
 	}
-	if strings.Contains(e.logs.all(), "handler fails") {
+	if strings.Contains(e.Logs.All(), "handler fails") {
 		t.Error("a handler is blamed")
 	}
 }

@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 )
 
 // TestExample has what Caddyfile.example promises to who runs it without reading it.
@@ -199,7 +201,7 @@ func tryFence(text string) error {
 	if inside, part := strings.CutPrefix(text, "# part\n"); part {
 		text = "http://127.0.0.1:8080 {\n" + inside + "}\n"
 	}
-	config, err := adapt(text)
+	config, err := edgetest.Adapt(text)
 	if err != nil {
 		return err
 	}

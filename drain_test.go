@@ -9,23 +9,25 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 )
 
 // TestDrain: a reload waits until who has a connection to the old config has come over to the new
 // one, but not for long.
 func TestDrain(t *testing.T) {
-	up := newUpstream(t, 200, nil)
-	config := site(loopback + "reverse_proxy " + up.address)
-	e := start(t, config)
+	up := edgetest.NewUpstream(t, 200, nil)
+	config := edgetest.Site(edgetest.Loopback + "reverse_proxy " + up.Address)
+	e := edgetest.Start(t, config)
 	client := &http.Client{Transport: &http.Transport{}}
 	defer client.CloseIdleConnections()
 	try := func() (reused bool, response *http.Response, err error) {
 		t.Helper()
-		r, err := http.NewRequest(http.MethodPost, e.url, strings.NewReader(textMessage))
+		r, err := http.NewRequest(http.MethodPost, e.URL, strings.NewReader(edgetest.TextMessage))
 		if err != nil {
 			t.Fatal(err)
 		}
-		r.Header.Set("Authorization", "Bearer "+testToken)
+		r.Header.Set("Authorization", "Bearer "+edgetest.Token)
 		trace := &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { reused = info.Reused }}
 		if response, err = client.Do(r.WithContext(httptrace.WithClientTrace(r.Context(), trace))); err != nil {
 			return reused, nil, err
@@ -51,7 +53,7 @@ func TestDrain(t *testing.T) {
 
 	loaded := make(chan error)
 	began := time.Now()
-	go func() { loaded <- e.load(config + "\n# changed") }()
+	go func() { loaded <- e.Load(config + "\n# changed") }()
 	for {
 		reused, response := post()
 		if response.Close {
@@ -73,7 +75,7 @@ func TestDrain(t *testing.T) {
 
 	post() // and leaves an idle connection
 	began = time.Now()
-	if err := e.load(config); err != nil {
+	if err := e.Load(config); err != nil {
 		t.Fatal(err)
 	}
 	if took := time.Since(began); took < drainFor || took > drainFor+5*time.Second {
@@ -81,7 +83,7 @@ func TestDrain(t *testing.T) {
 	}
 	client.CloseIdleConnections()
 	// For a moment after a reload, the old server may still accept a connection, and end it.
-	eventually(t, "the new config, which keeps connections", func() bool {
+	edgetest.Eventually(t, "the new config, which keeps connections", func() bool {
 		_, response, err := try()
 		return err == nil && !response.Close
 	})
@@ -97,7 +99,7 @@ func TestDrainByProtocol(t *testing.T) {
 		w := &nowhere{header: make(http.Header)}
 		r := benchRequest(w)
 		r.ProtoMajor = major
-		r.Body, r.ContentLength = io.NopCloser(strings.NewReader(textMessage)), int64(len(textMessage))
+		r.Body, r.ContentLength = io.NopCloser(strings.NewReader(edgetest.TextMessage)), int64(len(edgetest.TextMessage))
 		taken := func(w http.ResponseWriter, _ *http.Request) error { w.WriteHeader(http.StatusOK); return nil }
 		if err := h.ServeHTTP(w, r, caddyhttp.HandlerFunc(taken)); err != nil || w.status != 200 {
 			t.Fatal(err, w.status)

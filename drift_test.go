@@ -11,39 +11,43 @@ import (
 	"testing"
 	"time"
 
+	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
+	"github.com/greenapi-community/caddy-green-api/notification"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
 )
 
 // TestDriftGuard: when notifications of several instances break the same rule, it gives way, and
 // the operator is told; not for one instance of many, and not for others.
 func TestDriftGuard(t *testing.T) {
-	in := newInbox(t, nil)
-	up := newUpstream(t, 200, nil)
-	changed := func(instance, i int) string { return ofInstance(broken(fmt.Sprintf("D%d-%d", instance, i)), instance) }
-	e := start(t, alerting(in.URL, "", loopback+"reverse_proxy "+up.address))
+	in := edgetest.NewInbox(t, nil)
+	up := edgetest.NewUpstream(t, 200, nil)
+	changed := func(instance, i int) string {
+		return ofInstance(edgetest.Broken(fmt.Sprintf("D%d-%d", instance, i)), instance)
+	}
+	e := edgetest.Start(t, edgetest.Alerting(in.URL, "", edgetest.Loopback+"reverse_proxy "+up.Address))
 	for i := range 3 {
-		e.post(ofInstance(textMessage, 7+i))
+		e.Post(ofInstance(edgetest.TextMessage, 7+i))
 	}
 	for i := range 30 {
-		e.post(changed(7, i))
+		e.Post(changed(7, i))
 	}
-	e.wantRecord("outcome", "quarantined", "reason", "schema") // one instance alone
-	e.post(changed(8, 0))
-	e.post(changed(9, 0))
-	e.post(changed(7, 99))
-	e.wantRecord("outcome", "delivered", "reason", "schema", "drift", "true", "level", "error", "keyword", "[type]")
-	e.post(strings.Replace(textMessage, `"timestamp":1700000000`, `"timestamp":"now"`, 1))
-	e.wantRecord("outcome", "quarantined", "reason", "schema")
-	if !strings.Contains(e.logs.all(), "format changed: a rule of a schema is no longer held against notifications") {
+	e.WantRecord("outcome", "quarantined", "reason", "schema") // one instance alone
+	e.Post(changed(8, 0))
+	e.Post(changed(9, 0))
+	e.Post(changed(7, 99))
+	e.WantRecord("outcome", "delivered", "reason", "schema", "drift", "true", "level", "error", "keyword", "[type]")
+	e.Post(strings.Replace(edgetest.TextMessage, `"timestamp":1700000000`, `"timestamp":"now"`, 1))
+	e.WantRecord("outcome", "quarantined", "reason", "schema")
+	if !strings.Contains(e.Logs.All(), "format changed: a rule of a schema is no longer held against notifications") {
 		t.Error("the log does not say so")
 	}
-	eventually(t, "alert", func() bool { return strings.Contains(strings.Join(in.all(), ""), `"reason":"format_changed"`) })
+	edgetest.Eventually(t, "alert", func() bool { return strings.Contains(strings.Join(in.All(), ""), `"reason":"format_changed"`) })
 
-	e = start(t, site(loopback+"validate {\ndrift_guard off\n}\nreverse_proxy "+up.address))
+	e = edgetest.Start(t, edgetest.Site(edgetest.Loopback+"validate {\ndrift_guard off\n}\nreverse_proxy "+up.Address))
 	for i := range 60 {
-		e.post(changed(i%5, i))
+		e.Post(changed(i%5, i))
 	}
-	e.wantRecord("outcome", "quarantined", "reason", "schema")
+	e.WantRecord("outcome", "quarantined", "reason", "schema")
 }
 
 // newType is a notification of a type that no schema knows.
@@ -54,77 +58,67 @@ func newType(typ, mark string, instance int) string {
 // TestDriftType: a type that no schema knows is passed on when it has come often enough, across
 // reloads, and the operator is told without a word of the sender's.
 func TestDriftType(t *testing.T) {
-	in := newInbox(t, nil)
-	up := newUpstream(t, 200, nil)
-	config := alerting(in.URL, "", loopback+"reverse_proxy "+up.address)
-	e := start(t, config)
+	in := edgetest.NewInbox(t, nil)
+	up := edgetest.NewUpstream(t, 200, nil)
+	config := edgetest.Alerting(in.URL, "", edgetest.Loopback+"reverse_proxy "+up.Address)
+	e := edgetest.Start(t, config)
 	for i := range driftBreaks {
-		e.post(newType("callMe7900", fmt.Sprint("T", i), i%3))
-		e.wantRecord("outcome", "quarantined", "reason", "unknown_type")
+		e.Post(newType("callMe7900", fmt.Sprint("T", i), i%3))
+		e.WantRecord("outcome", "quarantined", "reason", "unknown_type")
 	}
 	for i := range 3 {
-		e.post(newType("callMe7900", fmt.Sprint("U", i), 0))
-		e.wantRecord("outcome", "delivered", "reason", "unknown_type", "drift", "true", "level", "warn")
-		e.post(newType("another", "V", i))
-		e.wantRecord("outcome", "quarantined", "reason", "unknown_type")
-		if err := e.load(config + "\n# changed"); err != nil {
+		e.Post(newType("callMe7900", fmt.Sprint("U", i), 0))
+		e.WantRecord("outcome", "delivered", "reason", "unknown_type", "drift", "true", "level", "warn")
+		e.Post(newType("another", "V", i))
+		e.WantRecord("outcome", "quarantined", "reason", "unknown_type")
+		if err := e.Load(config + "\n# changed"); err != nil {
 			t.Fatal(err)
 		}
 	}
-	said := e.logged("new type: a type of notification that no schema knows is passed on")
+	said := e.Logged("new type: a type of notification that no schema knows is passed on")
 	if strings.Count(said, "\n") != 1 || !strings.Contains(said, `"level":"warn"`) || strings.Contains(said, "callMe") {
 		t.Errorf("the log says %q", said)
 	}
-	eventually(t, "alert", func() bool {
-		return strings.Contains(strings.Join(in.all(), ""), `"reason":"new_type","type":"other","level":"warn"`)
+	edgetest.Eventually(t, "alert", func() bool {
+		return strings.Contains(strings.Join(in.All(), ""), `"reason":"new_type","type":"other","level":"warn"`)
 	})
-	if all := strings.Join(in.all(), ""); strings.Contains(all, "callMe") {
+	if all := strings.Join(in.All(), ""); strings.Contains(all, "callMe") {
 		t.Errorf("the alert has the sender's text: %s", all)
 	}
-}
-
-// logged are the lines of the log that have a text in them.
-func (e *edge) logged(text string) (lines string) {
-	for line := range strings.Lines(e.logs.all()) {
-		if strings.Contains(line, text) {
-			lines += line
-		}
-	}
-	return lines
 }
 
 // TestDriftEveryone: of fewer instances than three, all must send what is new: those seen in the last
 // day, and those that the config names.
 func TestDriftEveryone(t *testing.T) {
-	up := newUpstream(t, 200, nil)
+	up := edgetest.NewUpstream(t, 200, nil)
 	own := "ip_filter {\nallow 127.0.0.1\n}\nauth {\ninstance 1101000001 TOKEN\ninstance 1101000002 TOKEN\n"
 	for _, test := range []struct {
 		name, gates string
 		seen, from  int // instances
 		turns       bool
 	}{
-		{"the only one", loopback, 1, 1, true},
-		{"one of two seen", loopback, 2, 1, false},
-		{"both of two seen", loopback, 2, 2, true},
+		{"the only one", edgetest.Loopback, 1, 1, true},
+		{"one of two seen", edgetest.Loopback, 2, 1, false},
+		{"both of two seen", edgetest.Loopback, 2, 2, true},
 		{"one of two named", own + "}\n", 1, 1, false},
 		{"both of two named", own + "}\n", 0, 2, true},
 		{"three of many named", own + "instance 1101000003 TOKEN\ninstance 1101000004 TOKEN\n}\n", 0, 3, true},
 		{"two of three named", own + "instance 1101000003 TOKEN\n}\n", 0, 2, false},
-		{"one, and one that is received", loopback + "receive 1101000009 token {\napi_url http://127.0.0.1:1\n}\n", 0, 1, false},
+		{"one, and one that is received", edgetest.Loopback + "receive 1101000009 token {\napi_url http://127.0.0.1:1\n}\n", 0, 1, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			e := start(t, site(test.gates+"reverse_proxy "+up.address))
+			e := edgetest.Start(t, edgetest.Site(test.gates+"reverse_proxy "+up.Address))
 			for i := range test.seen {
-				e.post(ofInstance(textMessage, i))
+				e.Post(ofInstance(edgetest.TextMessage, i))
 			}
 			for i := range driftBreaks {
-				e.post(newType("new", fmt.Sprint("T", i), i%test.from))
-				e.post(ofInstance(broken(fmt.Sprint("R", i)), i%test.from))
+				e.Post(newType("new", fmt.Sprint("T", i), i%test.from))
+				e.Post(ofInstance(edgetest.Broken(fmt.Sprint("R", i)), i%test.from))
 			}
-			if got := e.logged("new type: ") != ""; got != test.turns {
+			if got := e.Logged("new type: ") != ""; got != test.turns {
 				t.Errorf("type learned: %t, want %t", got, test.turns)
 			}
-			if got := e.logged("format changed: ") != ""; got != test.turns {
+			if got := e.Logged("format changed: ") != ""; got != test.turns {
 				t.Errorf("rule turned: %t, want %t", got, test.turns)
 			}
 		})
@@ -134,7 +128,7 @@ func TestDriftEveryone(t *testing.T) {
 // TestDriftRecalls: a type that comes seldom is counted from the quarantine, within seven days, of
 // this block and of admitted senders only; and what the operator wants dropped is not learned.
 func TestDriftRecalls(t *testing.T) {
-	up := newUpstream(t, 200, nil)
+	up := edgetest.NewUpstream(t, 200, nil)
 	day := 24 * time.Hour
 	for _, test := range []struct {
 		name, options string
@@ -156,17 +150,17 @@ func TestDriftRecalls(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "q")
 			fill(t, dir, test.kept, test.entry, time.Now().Add(-test.age))
-			config := site(loopback + "validate {\n" + test.options + "\n}\nreverse_proxy " + up.address)
-			e := start(t, strings.Replace(config, "DIR", dir, 1))
-			e.post(newType("new", "N", 0))
-			if e.record().text("outcome") == "delivered" {
+			config := edgetest.Site(edgetest.Loopback + "validate {\n" + test.options + "\n}\nreverse_proxy " + up.Address)
+			e := edgetest.Start(t, strings.Replace(config, "DIR", dir, 1))
+			e.Post(newType("new", "N", 0))
+			if e.Record().Text("outcome") == "delivered" {
 				t.Error("the one that is counted is delivered")
 			}
-			if got := e.logged("new type: ") != ""; got != test.turns {
+			if got := e.Logged("new type: ") != ""; got != test.turns {
 				t.Errorf("learned: %t, want %t", got, test.turns)
 			}
-			e.post(newType("new", "O", 0))
-			if got := e.record().text("outcome") == "delivered"; got != test.turns {
+			e.Post(newType("new", "O", 0))
+			if got := e.Record().Text("outcome") == "delivered"; got != test.turns {
 				t.Errorf("the next one is delivered: %t, want %t", got, test.turns)
 			}
 		})
@@ -194,10 +188,10 @@ func fill(t *testing.T, dir string, n int, like quarantine.Entry, received time.
 // TestDriftBlocks: what turns in one block turns in no other, is kept over a reload of the same
 // schemas, and does not hold for others.
 func TestDriftBlocks(t *testing.T) {
-	up := newUpstream(t, 200, nil)
-	port := freePort(t)
+	up := edgetest.NewUpstream(t, 200, nil)
+	port := edgetest.FreePort(t)
 	schemas := t.TempDir()
-	config := strings.Replace(siteWith("", `green_api /green-api/webhook/staging* {
+	config := strings.Replace(edgetest.SiteWith("", `green_api /green-api/webhook/staging* {
 		name staging
 		ip_filter off
 		auth {
@@ -206,32 +200,32 @@ func TestDriftBlocks(t *testing.T) {
 		validate {
 			schemas `+schemas+`
 		}
-		reverse_proxy `+up.address+`
+		reverse_proxy `+up.Address+`
 	}
 	green_api /green-api/webhook* {
 		name production
-		`+loopback+`
-		reverse_proxy `+up.address+`
+		`+edgetest.Loopback+`
+		reverse_proxy `+up.Address+`
 	}
 	respond 404
 	`), "admin off", "admin 127.0.0.1:"+port, 1)
-	e := start(t, config)
+	e := edgetest.Start(t, config)
 	staging := func(body string) {
-		e.send(http.MethodPost, e.url+"/staging", strings.NewReader(body), "Authorization", "Bearer staging-token")
+		e.Send(http.MethodPost, e.URL+"/staging", strings.NewReader(body), "Authorization", "Bearer staging-token")
 	}
 	for i := range driftBreaks {
-		staging(ofInstance(broken(fmt.Sprint("R", i)), i%3))
+		staging(ofInstance(edgetest.Broken(fmt.Sprint("R", i)), i%3))
 		staging(newType("new", fmt.Sprint("T", i), i%3))
 	}
 	check := func(when, outcome string) {
 		t.Helper()
-		for _, body := range []string{broken("X"), newType("new", "Y", 0)} {
+		for _, body := range []string{edgetest.Broken("X"), newType("new", "Y", 0)} {
 			staging(body)
-			if got := e.record().text("outcome"); got != outcome {
+			if got := e.Record().Text("outcome"); got != outcome {
 				t.Errorf("%s: staging: %s, want %s", when, got, outcome)
 			}
-			e.post(body)
-			if got := e.record().text("outcome"); got != "quarantined" {
+			e.Post(body)
+			if got := e.Record().Text("outcome"); got != "quarantined" {
 				t.Errorf("%s: production: %s, want quarantined", when, got)
 			}
 		}
@@ -242,7 +236,7 @@ func TestDriftBlocks(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer response.Body.Close()
-	status := readerText(t, response.Body)
+	status := edgetest.ReaderText(t, response.Body)
 	for _, want := range []string{
 		`"drift":[{"name":"staging","kind":"incomingMessageReceived.textMessage","pointer":"/messageData/textMessageData/textMessage","keyword":"type","since":`,
 		`"new_types":[{"name":"staging","type":"new","since":`,
@@ -251,39 +245,137 @@ func TestDriftBlocks(t *testing.T) {
 			t.Errorf("status %s, want %s", status, want)
 		}
 	}
-	if err := e.load(config + "\n# changed"); err != nil {
+	if err := e.Load(config + "\n# changed"); err != nil {
 		t.Fatal(err)
 	}
 	check("after a reload", "delivered")
 	if err := os.WriteFile(filepath.Join(schemas, "ofMyOwn.json"), []byte("{}"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := e.load(config + "\n# other schemas"); err != nil {
+	if err := e.Load(config + "\n# other schemas"); err != nil {
 		t.Fatal(err)
 	}
 	check("with other schemas", "quarantined")
 }
 
+// TestDriftClosedLists: what the sender makes up, a message type or a name, is in no log and in no
+// alert, and does not make rules of its own.
+func TestDriftClosedLists(t *testing.T) {
+	in := edgetest.NewInbox(t, nil)
+	up := edgetest.NewUpstream(t, 200, nil)
+	schemas := t.TempDir()
+	own := `{"properties":{"names":{"additionalProperties":{"type":"string"}}}}`
+	if err := os.WriteFile(filepath.Join(schemas, "ofMyOwn.json"), []byte(own), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	e := edgetest.Start(t, edgetest.Alerting(in.URL, "", edgetest.Loopback+"validate {\nschemas "+schemas+"\n}\nreverse_proxy "+up.Address))
+	for i := range driftBreaks {
+		evil := fmt.Sprintf("<https://evil.example/%d|the console>", i)
+		body := strings.Replace(ofInstance(edgetest.TextMessage, i%3), `"typeMessage":"textMessage"`, `"typeMessage":"`+evil+`"`, 1)
+		e.Post(strings.Replace(body, `"timestamp":1700000000`, `"timestamp":"x"`, 1))
+		e.Post(strings.Replace(newType("ofMyOwn", "N", i%3), `"idMessage"`, `"names":{"`+evil+`":5},"idMessage"`, 1))
+	}
+	said := e.Logged("format changed: ")
+	if strings.Contains(said, "evil") || strings.Count(said, "\n") != 2 ||
+		!strings.Contains(said, `"type":"incomingMessageReceived.other"`) || !strings.Contains(said, `"pointer":"/names/*"`) {
+		t.Errorf("the log says %q", said)
+	}
+	edgetest.Eventually(t, "alerts", func() bool { return strings.Count(strings.Join(in.All(), ""), `"reason":"format_changed"`) == 2 })
+	for _, told := range in.All() {
+		if strings.Contains(told, `"reason":"format_changed"`) && strings.Contains(told, "evil") {
+			t.Errorf("alert %s", told)
+		}
+	}
+}
+
+// TestDriftHidden: a body with so many faults that not all are told is not delivered because those
+// that are have turned; and one body counts once, however often it breaks a rule.
+func TestDriftHidden(t *testing.T) {
+	up := edgetest.NewUpstream(t, 200, nil)
+	e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"reverse_proxy "+up.Address))
+	contacts := func(n, i int, sender string) string {
+		return ofInstance(fmt.Sprintf(`{"typeWebhook":"incomingMessageReceived","instanceData":{"idInstance":1101000001},"timestamp":1,"idMessage":"A%d",`+
+			`"senderData":%s,"messageData":{"typeMessage":"contactsArrayMessage","contacts":[%s]}}`, i, sender, strings.TrimSuffix(strings.Repeat(`{"displayName":5},`, n), ",")), i%3)
+	}
+	good := `{"chatId":"79001234568@c.us"}`
+	for i := range driftBreaks - 1 {
+		e.Post(contacts(30, i, good))
+	}
+	if e.Logged("format changed: ") != "" {
+		t.Error("turned by nineteen")
+	}
+	e.Post(contacts(1, 20, good))
+	e.Post(contacts(2, 21, good))
+	e.WantRecord("outcome", "delivered", "drift", "true")
+	for _, test := range []struct {
+		n       int
+		sender  string
+		outcome string
+	}{{1, "5", "quarantined"}, {150, "5", "quarantined"}, {150, good, "quarantined"}} {
+		e.Post(contacts(test.n, 30, test.sender))
+		if got := e.Record().Text("outcome"); got != test.outcome {
+			t.Errorf("%d contacts, senderData %s: %s, want %s", test.n, test.sender, got, test.outcome)
+		}
+	}
+}
+
+// TestDriftMadeUp: made-up types and message types of one instance do not switch the guard off.
+func TestDriftMadeUp(t *testing.T) {
+	schemas, err := notification.LoadSchemas("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var block blockDrift
+	d := block.hold(schemas.Fingerprint())
+	now := time.Now()
+	faults := []notification.Fault{{Pointer: "/timestamp", Keyword: "type"}}
+	parse := func(message string, instance int) *notification.Notification {
+		n, err := notification.Parse([]byte(fmt.Sprintf(`{"typeWebhook":"incomingMessageReceived","instanceData":{"idInstance":%d},"messageData":{"typeMessage":%q}}`, instance, message)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	for i := range 2 * maxTallies {
+		d.addRules(rulesOf(schemas, parse(fmt.Sprint("made up ", i), 9), faults), "9", now, nil)
+		d.addType(fmt.Sprint("made up ", i), "9", now, nil)
+	}
+	turned, learned := 0, 0
+	for i := range driftBreaks {
+		n := parse("textMessage", i%3)
+		turned += len(d.addRules(rulesOf(schemas, n, faults), n.Instance, now, []string{"1", "2", "3"}))
+		if d.addType("genuine", n.Instance, now, []string{"1", "2", "3"}) {
+			learned++
+		}
+	}
+	if turned != 1 || learned != 1 {
+		t.Errorf("%d rules turned and %d types were learned, want one each", turned, learned)
+	}
+	if d.addType(strings.Repeat("x", 65), "1", now, nil) || len(d.rules.of) != 2 {
+		t.Errorf("%d rules, want textMessage's and other's", len(d.rules.of))
+	}
+}
+
 // TestDriftAdmitted: all genuine notifications count, whatever way they come; those of others whom
 // report_only lets through do not.
 func TestDriftAdmitted(t *testing.T) {
-	up := newUpstream(t, 200, nil)
+	up := edgetest.NewUpstream(t, 200, nil)
 	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }))
 	t.Cleanup(api.Close)
 	receive := ""
 	for i := range 3 {
 		receive += fmt.Sprintf("receive %d token {\napi_url %s\n}\n", firstInstance+i, api.URL)
 	}
-	posted := func(e *edge, body string) { e.post(body) }
+	posted := func(e *edgetest.Edge, body string) { e.Post(body) }
 	for _, test := range []struct {
 		name, gates string
-		send        func(*edge, string)
+		send        func(*edgetest.Edge, string)
 		turns       bool
 	}{
-		{"posted", loopback, posted, true},
+		{"posted", edgetest.Loopback, posted, true},
 		{"no token asked for", "ip_filter {\nallow 127.0.0.1\n}\nauth off", posted, true},
 		{"unlisted pass", "ip_filter {\nallow 203.0.113.1\nunlisted pass\n}\nauth {\ntoken TOKEN\n}", posted, true},
-		{"received", receive, func(_ *edge, body string) {
+		{"received", receive, func(_ *edgetest.Edge, body string) {
 			f := holdFleet(defaultName)
 			defer releaseFleet(defaultName)
 			h := f.newest.Load()
@@ -296,14 +388,14 @@ func TestDriftAdmitted(t *testing.T) {
 		{"ip_filter report_only, other address, no token", "ip_filter {\nallow 203.0.113.1\nreport_only\n}\nauth off", posted, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			e := start(t, site(test.gates+"\nreverse_proxy "+up.address))
+			e := edgetest.Start(t, edgetest.Site(test.gates+"\nreverse_proxy "+up.Address))
 			for i := range driftBreaks {
-				test.send(e, ofInstance(broken(fmt.Sprint("A", i)), i%3))
+				test.send(e, ofInstance(edgetest.Broken(fmt.Sprint("A", i)), i%3))
 			}
-			if got := strings.Contains(e.logs.all(), "format changed"); got != test.turns {
+			if got := strings.Contains(e.Logs.All(), "format changed"); got != test.turns {
 				t.Errorf("turned: %t, want %t", got, test.turns)
 			}
-			for _, entry := range e.kept() { // those count after a restart, too
+			for _, entry := range e.Kept() { // those count after a restart, too
 				if entry.Unadmitted == test.turns {
 					t.Fatalf("kept as unadmitted: %t", entry.Unadmitted)
 				}

@@ -3,11 +3,13 @@ package greenapi
 import (
 	"strings"
 	"testing"
+
+	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 )
 
 // TestExactPath has sites of which some take one form of GREEN-API's URL only, and one warns.
 func TestExactPath(t *testing.T) {
-	const gate = "{\n" + loopback + "}\n"
+	const gate = "{\n" + edgetest.Loopback + "}\n"
 	for _, test := range []struct {
 		name, body string
 		warns      string // the path; "" for no warning
@@ -34,9 +36,9 @@ func TestExactPath(t *testing.T) {
 		{"another handler's path", "respond /health 200\ngreen_api /hook* " + gate, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			head, _, _ := strings.Cut(site(""), "http://:PORT {")
-			e := start(t, head+"http://:PORT {\n"+test.body+"respond 404\n}\n")
-			logs := e.logs.all()
+			head, _, _ := strings.Cut(edgetest.Site(""), "http://:PORT {")
+			e := edgetest.Start(t, head+"http://:PORT {\n"+test.body+"respond 404\n}\n")
+			logs := e.Logs.All()
 			warned := strings.Count(logs, "a block takes one exact path")
 			if test.warns == "" && warned > 0 || test.warns != "" && (warned != 1 || !strings.Contains(logs, `"path":"`+test.warns+`","missing":"`+otherForm(test.warns)+`"`)) {
 				t.Errorf("warned %d times, want %q", warned, test.warns)

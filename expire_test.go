@@ -10,23 +10,24 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
 )
 
 // TestMaxAge: what is older than max_age is deleted, and leaves nothing behind; what is not stays.
 func TestMaxAge(t *testing.T) {
-	config := strings.Replace(site(loopback), "quarantine DIR", "quarantine DIR {\nmax_age 2s\n}", 1)
-	e := start(t, config)
-	e.post(broken("OLD"))
-	eventually(t, "deletion", func() bool {
-		return strings.Contains(e.logs.all(), "quarantine entries deleted, they were older than max_age")
+	config := strings.Replace(edgetest.Site(edgetest.Loopback), "quarantine DIR", "quarantine DIR {\nmax_age 2s\n}", 1)
+	e := edgetest.Start(t, config)
+	e.Post(edgetest.Broken("OLD"))
+	edgetest.Eventually(t, "deletion", func() bool {
+		return strings.Contains(e.Logs.All(), "quarantine entries deleted, they were older than max_age")
 	})
-	e.post(broken("NEW"))
-	kept := e.kept()
+	e.Post(edgetest.Broken("NEW"))
+	kept := e.Kept()
 	if len(kept) != 1 || kept[0].NotificationID != "NEW" {
 		t.Errorf("%d kept", len(kept))
 	}
-	raw, err := os.ReadFile(filepath.Join(e.dir, quarantine.FileName))
+	raw, err := os.ReadFile(filepath.Join(e.Dir, quarantine.FileName))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +73,7 @@ func TestMaxAgeNotice(t *testing.T) {
 	if g := expire(true); g == nil || g.count != 1 || !strings.Contains(g.more, "2 will be deleted within 48 hours") {
 		t.Errorf("when the clock is in doubt, told %+v", g)
 	}
-	if left := readQuarantine(t, dir); len(left) != 3 {
+	if left := edgetest.ReadQuarantine(t, dir); len(left) != 3 {
 		t.Errorf("when the clock was in doubt, %d were left of 3", len(left))
 	}
 	a.operator.daily = daily{}
@@ -80,7 +81,7 @@ func TestMaxAgeNotice(t *testing.T) {
 	if g := expire(false); g == nil || g.count != 1 || !strings.Contains(g.more, "1 will be deleted within 48 hours") {
 		t.Errorf("told %+v", g)
 	}
-	left := readQuarantine(t, dir)
+	left := edgetest.ReadQuarantine(t, dir)
 	if len(left) != 2 || left[0].NotificationID != "SOON" {
 		t.Errorf("left %+v", left)
 	}
@@ -119,11 +120,11 @@ func TestWipeRetried(t *testing.T) {
 
 // TestWipeAtStart: a Caddy that starts wipes what the one before was killed over.
 func TestWipeAtStart(t *testing.T) {
-	config := site(loopback)
-	e := start(t, config)
-	e.post(broken("OLD"))
-	kept := e.kept()
-	store, err := quarantine.Open(e.dir)
+	config := edgetest.Site(edgetest.Loopback)
+	e := edgetest.Start(t, config)
+	e.Post(edgetest.Broken("OLD"))
+	kept := e.Kept()
+	store, err := quarantine.Open(e.Dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,11 +134,11 @@ func TestWipeAtStart(t *testing.T) {
 	if err := store.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := e.load(config); err != nil {
+	if err := e.Load(config); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "wiping", func() bool {
-		raw, err := os.ReadFile(filepath.Join(e.dir, quarantine.FileName))
+	edgetest.Eventually(t, "wiping", func() bool {
+		raw, err := os.ReadFile(filepath.Join(e.Dir, quarantine.FileName))
 		return err == nil && !bytes.Contains(raw, []byte(`"OLD"`))
 	})
 }

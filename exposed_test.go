@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
 )
 
@@ -42,8 +43,8 @@ func TestExposedDoors(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			bind := strings.Replace(test.bind, "SOCKET", filepath.Join(t.TempDir(), "s"), 1)
-			e := start(t, strings.Replace(site(test.block), "bind 127.0.0.1", "bind "+bind, 1))
-			logs := e.logs.all()
+			e := edgetest.Start(t, strings.Replace(edgetest.Site(test.block), "bind 127.0.0.1", "bind "+bind, 1))
+			logs := e.Logs.All()
 			if got := strings.Contains(logs, `"level":"warn"`) && strings.Contains(logs, "anyone can send notifications"); got != test.warns {
 				t.Errorf("warns: %t\n%s", got, logs)
 			}
@@ -112,7 +113,7 @@ func TestExposedFiles(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if err := os.WriteFile(instances, []byte("1101000001 "+testToken+"\n"), 0o600); err != nil {
+			if err := os.WriteFile(instances, []byte("1101000001 "+edgetest.Token+"\n"), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			mode(instances, test.instances)
@@ -127,9 +128,9 @@ func TestExposedFiles(t *testing.T) {
 				mode(kept, test.dir)
 				mode(filepath.Join(kept, quarantine.FileName), test.file)
 			}
-			config := site("auth {\ninstances {env.GREEN_API_TEST_FOLDER}/instances\n}")
-			e := start(t, strings.Replace(config, "quarantine DIR", "quarantine "+kept, 1))
-			logs := e.logs.all()
+			config := edgetest.Site("auth {\ninstances {env.GREEN_API_TEST_FOLDER}/instances\n}")
+			e := edgetest.Start(t, strings.Replace(config, "quarantine DIR", "quarantine "+kept, 1))
+			logs := e.Logs.All()
 			if got := strings.Count(logs, message); got != len(test.wants) {
 				t.Errorf("%d warnings, want %d\n%s", got, len(test.wants), logs)
 			}
@@ -141,7 +142,7 @@ func TestExposedFiles(t *testing.T) {
 			if strings.Contains(logs, filepath.Join(dir, "instances")) {
 				t.Error("the log shows what a placeholder stands for")
 			}
-			if strings.Contains(logs, testToken) {
+			if strings.Contains(logs, edgetest.Token) {
 				t.Error("the log shows a token")
 			}
 		})

@@ -12,6 +12,8 @@ import (
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 )
 
 // listOf is an instances file of that many instances, from the first one on.
@@ -212,37 +214,37 @@ func TestFollowForced(t *testing.T) {
 		}
 	}
 	write(listOf(1, 40))
-	in := newInbox(t, nil)
-	up := newUpstream(t, 200, nil)
-	config := alerting(in.URL, "every 1s", "ip_filter {\nallow 127.0.0.1\n}\nauth {\ninstances "+file+"\n}\nreverse_proxy "+up.address)
-	e := start(t, config)
+	in := edgetest.NewInbox(t, nil)
+	up := edgetest.NewUpstream(t, 200, nil)
+	config := edgetest.Alerting(in.URL, "every 1s", "ip_filter {\nallow 127.0.0.1\n}\nauth {\ninstances "+file+"\n}\nreverse_proxy "+up.Address)
+	e := edgetest.Start(t, config)
 	last := func() int {
-		return e.post(strings.Replace(textMessage, "1101000001", "1101000040", 1), "Authorization", "token-40")
+		return e.Post(strings.Replace(edgetest.TextMessage, "1101000001", "1101000040", 1), "Authorization", "token-40")
 	}
 	write(listOf(1, 20) + "1101000021 tok")
-	eventually(t, "complaint", func() bool { return strings.Contains(e.logs.all(), errCutShort.Error()) })
-	eventually(t, "alert", func() bool { return strings.Contains(strings.Join(in.all(), ""), "as if the file was cut short") })
-	if got, torn := last(), e.post(textMessage, "Authorization", "tok"); got != 200 || torn != 401 {
+	edgetest.Eventually(t, "complaint", func() bool { return strings.Contains(e.Logs.All(), errCutShort.Error()) })
+	edgetest.Eventually(t, "alert", func() bool { return strings.Contains(strings.Join(in.All(), ""), "as if the file was cut short") })
+	if got, torn := last(), e.Post(edgetest.TextMessage, "Authorization", "tok"); got != 200 || torn != 401 {
 		t.Errorf("cut short: status %d, with the torn token %d", got, torn)
 	}
 	write(listOf(1, 20))
-	eventually(t, "complaint", func() bool { return strings.Contains(e.logs.all(), "20 of 40 entries are missing") })
+	edgetest.Eventually(t, "complaint", func() bool { return strings.Contains(e.Logs.All(), "20 of 40 entries are missing") })
 	if got := last(); got != 200 {
 		t.Errorf("half of it: status %d", got)
 	}
-	if err := e.load(config); err != nil { // as with --force
+	if err := e.Load(config); err != nil { // as with --force
 		t.Fatal(err)
 	}
 	if got := last(); got != 401 {
 		t.Errorf("loaded again: status %d", got)
 	}
-	if logs := e.logs.all(); !strings.Contains(logs, `"instances_before":40,"instances_now":20,"instances_lost":20`) {
+	if logs := e.Logs.All(); !strings.Contains(logs, `"instances_before":40,"instances_now":20,"instances_lost":20`) {
 		t.Errorf("no warning of the loss: %s", logs)
 	}
-	if err := e.load(config); err != nil {
+	if err := e.Load(config); err != nil {
 		t.Fatal(err)
 	}
-	if n := strings.Count(e.logs.all(), "instances_lost"); n != 1 {
+	if n := strings.Count(e.Logs.All(), "instances_lost"); n != 1 {
 		t.Errorf("%d warnings of the loss, want 1", n)
 	}
 }
@@ -257,7 +259,7 @@ func TestByteOrderMark(t *testing.T) {
 		if err := os.WriteFile(file, []byte("\xef\xbb\xbf"+test.text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		err := loadConfig(t, strings.ReplaceAll(site(test.block), "PORT", "8080"))
+		err := loadConfig(t, strings.ReplaceAll(edgetest.Site(test.block), "PORT", "8080"))
 		if err == nil || !strings.Contains(err.Error(), file+": it begins with a byte-order mark (UTF-8); want UTF-8 without one") {
 			t.Errorf("%s: %v", test.block, err)
 		}
@@ -271,8 +273,8 @@ func TestFollowUnended(t *testing.T) {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		e := start(t, site("auth {\ninstances "+file+"\n}"))
-		if got := strings.Contains(e.logs.all(), "the last line of the file has no line end"); got != want {
+		e := edgetest.Start(t, edgetest.Site("auth {\ninstances "+file+"\n}"))
+		if got := strings.Contains(e.Logs.All(), "the last line of the file has no line end"); got != want {
 			t.Errorf("%q: warns %t", text, got)
 		}
 	}

@@ -3,12 +3,13 @@
 package greenapi
 
 import (
+	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 
-	"os"
+	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 )
 
 // TestFollowNotRegular: what may never come to an end is not read: neither at load, nor later, nor as
@@ -23,7 +24,7 @@ func TestFollowNotRegular(t *testing.T) {
 			"auth {\ninstances " + path + "\n}", "auth {\ntoken {file." + path + "}\n}",
 			"ip_filter {\nsource green_api_file " + path + "\n}\nauth off",
 		} {
-			if err := loadConfig(t, strings.ReplaceAll(site(block), "PORT", "8080")); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+			if err := loadConfig(t, strings.ReplaceAll(edgetest.Site(block), "PORT", "8080")); err == nil || !strings.Contains(err.Error(), "not a regular file") {
 				t.Errorf("%s: %v", block, err)
 			}
 		}

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 )
 
 func newFleet() *fleet {
@@ -62,22 +64,22 @@ func TestPromiseHandedOn(t *testing.T) {
 // TestLoadOfOthers: the requests that another block has with a handler count, too.
 func TestLoadOfOthers(t *testing.T) {
 	began, goOn := make(chan struct{}), make(chan struct{})
-	one := newUpstream(t, 0, func(_ http.ResponseWriter, r *http.Request) {
+	one := edgetest.NewUpstream(t, 0, func(_ http.ResponseWriter, r *http.Request) {
 		if strings.HasSuffix(r.URL.Path, "/other") {
 			close(began)
 			<-goOn
 		}
 	})
-	two := newUpstream(t, 200, nil)
-	e := start(t, siteWith("", "green_api /green-api/webhook* {\n"+loopback+"reverse_proxy "+one.address+" "+two.address+"\n}\n"+
-		"green_api /other {\nname other\n"+loopback+"reverse_proxy "+one.address+"\n}\nrespond 404\n"))
+	two := edgetest.NewUpstream(t, 200, nil)
+	e := edgetest.Start(t, edgetest.SiteWith("", "green_api /green-api/webhook* {\n"+edgetest.Loopback+"reverse_proxy "+one.Address+" "+two.Address+"\n}\n"+
+		"green_api /other {\nname other\n"+edgetest.Loopback+"reverse_proxy "+one.Address+"\n}\nrespond 404\n"))
 	answer := make(chan int)
 	go func() {
-		answer <- e.send(http.MethodPost, "http://127.0.0.1:"+e.port+"/other", strings.NewReader(textMessage)).StatusCode
+		answer <- e.Send(http.MethodPost, "http://127.0.0.1:"+e.Port+"/other", strings.NewReader(edgetest.TextMessage)).StatusCode
 	}()
 	<-began
 	for i := range 10 {
-		if status := e.post(numbered(fmt.Sprint("N", i))); status != 200 {
+		if status := e.Post(edgetest.Numbered(fmt.Sprint("N", i))); status != 200 {
 			t.Errorf("status %d", status)
 		}
 	}
@@ -85,7 +87,7 @@ func TestLoadOfOthers(t *testing.T) {
 	if status := <-answer; status != 200 {
 		t.Errorf("the other block's: status %d", status)
 	}
-	if n := len(one.requests()); n != 1 {
+	if n := len(one.Requests()); n != 1 {
 		t.Errorf("the busy handler was asked %d times more", n-1)
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 )
 
 // The tests' files are looked at more often.
@@ -18,8 +20,8 @@ func init() {
 // TestInstancesFile: a change is in force within seconds and without a reload, and a bad file
 // leaves the last good copy in force and tells the operator.
 func TestInstancesFile(t *testing.T) {
-	in := newInbox(t, nil)
-	up := newUpstream(t, 200, nil)
+	in := edgetest.NewInbox(t, nil)
+	up := edgetest.NewUpstream(t, 200, nil)
 	file := filepath.Join(t.TempDir(), "instances")
 	write := func(text string) {
 		t.Helper()
@@ -31,38 +33,38 @@ func TestInstancesFile(t *testing.T) {
 		}
 	}
 	write("1101000001 first-token\n")
-	e := start(t, alerting(in.URL, "every 1s", "ip_filter {\nallow 127.0.0.1\n}\nauth {\ninstances "+file+"\n}\nreverse_proxy "+up.address))
-	post := func(token string) int { return e.post(textMessage, "Authorization", token) }
+	e := edgetest.Start(t, edgetest.Alerting(in.URL, "every 1s", "ip_filter {\nallow 127.0.0.1\n}\nauth {\ninstances "+file+"\n}\nreverse_proxy "+up.Address))
+	post := func(token string) int { return e.Post(edgetest.TextMessage, "Authorization", token) }
 	if got := post("Bearer first-token"); got != 200 {
 		t.Errorf("first token: status %d", got)
 	}
 	write("# changed\n1101000001 first-token Basic c2Vjb25k # both\n1101000002 x\n")
-	eventually(t, "second token", func() bool { return post("Basic c2Vjb25k") == 200 })
+	edgetest.Eventually(t, "second token", func() bool { return post("Basic c2Vjb25k") == 200 })
 	if got := post("Bearer first-token"); got != 200 {
 		t.Errorf("first token, still: status %d", got)
 	}
 	for _, bad := range []string{"# nothing\n", "whatsapp first-token\n", "1101000001\n", "1101000001 a\n1101000001 b\n", "1101000001 s3cret-canary-tokenä\n"} {
 		write(bad)
-		eventually(t, "complaint about "+bad, func() bool {
-			defer func() { e.logs.mu.Lock(); e.logs.text.Reset(); e.logs.mu.Unlock() }()
-			return strings.Contains(e.logs.all(), "file cannot be used, its last good copy stays in force")
+		edgetest.Eventually(t, "complaint about "+bad, func() bool {
+			defer func() { e.Logs.Mu.Lock(); e.Logs.Text.Reset(); e.Logs.Mu.Unlock() }()
+			return strings.Contains(e.Logs.All(), "file cannot be used, its last good copy stays in force")
 		})
 		if got := post("Bearer first-token"); got != 200 {
 			t.Errorf("%q: status %d", bad, got)
 		}
 	}
 	os.Remove(file)
-	eventually(t, "complaint about the missing file", func() bool { return strings.Contains(e.logs.all(), "no such file") })
+	edgetest.Eventually(t, "complaint about the missing file", func() bool { return strings.Contains(e.Logs.All(), "no such file") })
 	if got := post("Basic c2Vjb25k"); got != 200 {
 		t.Errorf("missing file: status %d", got)
 	}
 	write("1101000001 third-token\n")
-	eventually(t, "third token", func() bool { return post("Bearer third-token") == 200 })
+	edgetest.Eventually(t, "third token", func() bool { return post("Bearer third-token") == 200 })
 	if got := post("Bearer first-token"); got != 401 {
 		t.Errorf("a token that is gone: status %d", got)
 	}
-	eventually(t, "alert", func() bool { return strings.Contains(strings.Join(in.all(), ""), `"reason":"bad_file"`) })
-	if strings.Contains(e.logs.all()+strings.Join(in.all(), ""), "s3cret-canary") {
+	edgetest.Eventually(t, "alert", func() bool { return strings.Contains(strings.Join(in.All(), ""), `"reason":"bad_file"`) })
+	if strings.Contains(e.Logs.All()+strings.Join(in.All(), ""), "s3cret-canary") {
 		t.Error("a token of the file is in the log or an alert")
 	}
 }
@@ -96,24 +98,24 @@ func TestInstancesFileRefused(t *testing.T) {
 
 // TestAddressFile: a list of addresses is followed, too.
 func TestAddressFile(t *testing.T) {
-	up := newUpstream(t, 200, nil)
+	up := edgetest.NewUpstream(t, 200, nil)
 	file := filepath.Join(t.TempDir(), "addresses")
 	if err := os.WriteFile(file, []byte("203.0.113.7 # not us\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	e := start(t, site("ip_filter {\nsource green_api_file "+file+"\n}\nauth {\ntoken TOKEN\n}\nreverse_proxy "+up.address))
-	if got := e.post(textMessage); got != 403 {
+	e := edgetest.Start(t, edgetest.Site("ip_filter {\nsource green_api_file "+file+"\n}\nauth {\ntoken TOKEN\n}\nreverse_proxy "+up.Address))
+	if got := e.Post(edgetest.TextMessage); got != 403 {
 		t.Errorf("status %d", got)
 	}
 	if err := os.WriteFile(file, []byte("203.0.113.7\n127.0.0.0/8\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "let in", func() bool { return e.post(textMessage) == 200 })
+	edgetest.Eventually(t, "let in", func() bool { return e.Post(edgetest.TextMessage) == 200 })
 	if err := os.WriteFile(file, []byte("localhost\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "complaint", func() bool { return strings.Contains(e.logs.all(), "line 1: no address") })
-	if got := e.post(textMessage); got != 200 {
+	edgetest.Eventually(t, "complaint", func() bool { return strings.Contains(e.Logs.All(), "line 1: no address") })
+	if got := e.Post(edgetest.TextMessage); got != 200 {
 		t.Errorf("after a bad list: status %d", got)
 	}
 }
@@ -127,11 +129,11 @@ func TestFollowLeaksNothing(t *testing.T) {
 		}
 	}
 	config := func(i int) string {
-		return site(fmt.Sprintf("ip_filter {\nsource green_api_file %s/addresses\n}\nauth {\ninstances %s/instances\ntoken x%d\n}\nreverse_proxy 127.0.0.1:9001", dir, dir, i))
+		return edgetest.Site(fmt.Sprintf("ip_filter {\nsource green_api_file %s/addresses\n}\nauth {\ninstances %s/instances\ntoken x%d\n}\nreverse_proxy 127.0.0.1:9001", dir, dir, i))
 	}
-	e := start(t, config(0))
+	e := edgetest.Start(t, config(0))
 	for i := range 10 {
-		if err := e.load(config(i % 2)); err != nil {
+		if err := e.Load(config(i % 2)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -142,9 +144,9 @@ func TestFollowLeaksNothing(t *testing.T) {
 	before := settle()
 	const reloads = 1000 // each follows two files
 	for i := range reloads {
-		if err := e.load(config(i % 2)); err != nil {
+		if err := e.Load(config(i % 2)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, "goroutines as before", func() bool { return settle() <= before+10 })
+	edgetest.Eventually(t, "goroutines as before", func() bool { return settle() <= before+10 })
 }

@@ -20,6 +20,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 )
 
 // fuzzHandler stands behind green_api and says what of a request should not have come so far.
@@ -66,7 +68,7 @@ func fit(r *http.Request, body []byte) error {
 	switch {
 	case r.Method != http.MethodPost:
 		return errors.New("no POST")
-	case len(r.Header["Authorization"]) != 1 || len(token) == 0 || token[len(token)-1] != testToken:
+	case len(r.Header["Authorization"]) != 1 || len(token) == 0 || token[len(token)-1] != edgetest.Token:
 		return errors.New("no token")
 	case len(r.Header["Content-Type"]) > 1 || r.Header.Get("Content-Encoding") != "" && !strings.EqualFold(r.Header.Get("Content-Encoding"), "identity"):
 		return errors.New("encoded")
@@ -112,13 +114,13 @@ func fit(r *http.Request, body []byte) error {
 // FuzzRequest sends any bytes over a connection into a whole Caddy. Only notifications reach the
 // handlers, and nothing but HTTP comes back.
 func FuzzRequest(f *testing.F) {
-	port := freePort(f)
-	newLogBuffer()
+	port := edgetest.FreePort(f)
+	edgetest.NewLogBuffer()
 	dir := f.TempDir()
 	block := "ip_filter {\nallow 127.0.0.1\n}\nauth {\ninstance 1101000001 TOKEN\n}\nvalidate {\nmax_body_size 4KiB\nmax_kept_body 8KiB\n}\n"
-	config := siteWith("servers {\ntimeouts {\nread_body 2s\nread_header 2s\n}\n}\n", "route {\ngreen_api {\n"+block+"}\ntest_fuzz\n}\n")
-	config = strings.NewReplacer("PORT", port, "quarantine DIR", "quarantine "+filepath.Join(dir, "q")+" {\nmax_size 1MiB\n}", "TOKEN", testToken, "level DEBUG", "level ERROR").Replace(config)
-	text, err := adapt(config)
+	config := edgetest.SiteWith("servers {\ntimeouts {\nread_body 2s\nread_header 2s\n}\n}\n", "route {\ngreen_api {\n"+block+"}\ntest_fuzz\n}\n")
+	config = strings.NewReplacer("PORT", port, "quarantine DIR", "quarantine "+filepath.Join(dir, "q")+" {\nmax_size 1MiB\n}", "TOKEN", edgetest.Token, "level DEBUG", "level ERROR").Replace(config)
+	text, err := edgetest.Adapt(config)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -130,16 +132,16 @@ func FuzzRequest(f *testing.F) {
 			f.Error(err)
 		}
 	})
-	chunked := rawHead + "Transfer-Encoding: chunked\r\n\r\n"
+	chunked := edgetest.RawHead + "Transfer-Encoding: chunked\r\n\r\n"
 	for _, seed := range []string{
-		request(textMessage), request(stateChanged), request(textMessage) + request(stateChanged), request(`{"typeWebhook":"x"}`),
-		chunked + chunks(textMessage, 50), chunked + chunks(textMessage, 50) + request(textMessage),
-		rawHead + "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks(textMessage, 400),
-		request(textMessage, "Content-Encoding: gzip"), request(textMessage, "Content-Type: a", "Content-Type: b"), request(textMessage, "Authorization: x"),
-		request(textMessage, "Expect: 100-continue"), request(textMessage, "Connection: Authorization"), request(textMessage, "Connection: Upgrade", "Upgrade: h2c"),
+		edgetest.Request(edgetest.TextMessage), edgetest.Request(edgetest.StateChanged), edgetest.Request(edgetest.TextMessage) + edgetest.Request(edgetest.StateChanged), edgetest.Request(`{"typeWebhook":"x"}`),
+		chunked + edgetest.Chunks(edgetest.TextMessage, 50), chunked + edgetest.Chunks(edgetest.TextMessage, 50) + edgetest.Request(edgetest.TextMessage),
+		edgetest.RawHead + "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n" + edgetest.Chunks(edgetest.TextMessage, 400),
+		edgetest.Request(edgetest.TextMessage, "Content-Encoding: gzip"), edgetest.Request(edgetest.TextMessage, "Content-Type: a", "Content-Type: b"), edgetest.Request(edgetest.TextMessage, "Authorization: x"),
+		edgetest.Request(edgetest.TextMessage, "Expect: 100-continue"), edgetest.Request(edgetest.TextMessage, "Connection: Authorization"), edgetest.Request(edgetest.TextMessage, "Connection: Upgrade", "Upgrade: h2c"),
 		"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "POST http://x/ HTTP/1.0\r\n\r\n", "\x16\x03\x01\x00\x05",
-		request(strings.Replace(textMessage, `"idInstance":`, `"IdInstance":2,"idInstance":`, 1)),
-		request(strings.Replace(textMessage, `{`, `{"typewebhook":"a",`, 1)),
+		edgetest.Request(strings.Replace(edgetest.TextMessage, `"idInstance":`, `"IdInstance":2,"idInstance":`, 1)),
+		edgetest.Request(strings.Replace(edgetest.TextMessage, `{`, `{"typewebhook":"a",`, 1)),
 	} {
 		f.Add([]byte(seed))
 	}
@@ -167,12 +169,12 @@ func FuzzRequest(f *testing.F) {
 			t.Error(said)
 		}
 		fuzzFaults.said = nil
-		for line := range strings.Lines(currentLog.all()) {
+		for line := range strings.Lines(edgetest.CurrentLog.All()) {
 			if strings.Contains(line, "panic") {
 				t.Error(line)
 			}
 		}
-		newLogBuffer()
+		edgetest.NewLogBuffer()
 	})
 }
 
@@ -206,7 +208,7 @@ func FuzzCaddyfile(f *testing.F) {
 		if escapes(inside) {
 			return
 		}
-		text, err := adapt("http://:8080 {\ngreen_api {\n" + inside + "\n}\n}\n")
+		text, err := edgetest.Adapt("http://:8080 {\ngreen_api {\n" + inside + "\n}\n}\n")
 		if err != nil {
 			return
 		}

@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 )
 
 func newFilter(t testing.TB, allow ...string) *IPFilter {
@@ -150,9 +152,9 @@ func BenchmarkIPFilter(b *testing.B) {
 // TestIPFilterRecords: the record of a refusal has what tells a scanner from a new address of the
 // vendor's.
 func TestIPFilterRecords(t *testing.T) {
-	up := newUpstream(t, 200, nil)
+	up := edgetest.NewUpstream(t, 200, nil)
 	block := func(ipFilter string) string {
-		return site("ip_filter {\n" + ipFilter + "\n}\nauth {\ntoken TOKEN\n}\nreverse_proxy " + up.address)
+		return edgetest.Site("ip_filter {\n" + ipFilter + "\n}\nauth {\ntoken TOKEN\n}\nreverse_proxy " + up.Address)
 	}
 	strict := "servers {\ntrusted_proxies static 127.0.0.0/8\ntrusted_proxies_strict\n}\n"
 	for _, test := range []struct {
@@ -168,66 +170,61 @@ func TestIPFilterRecords(t *testing.T) {
 		{"unlisted pass", block("allow 203.0.113.7\nunlisted pass"), nil, 200, []string{"outcome", "delivered", "reason", "unlisted_sender", "level", "warn", "client_ip", "127.0.0.1", "token", "right"}},
 		{"unlisted pass, wrong token", block("allow 203.0.113.7\nunlisted pass"), []string{"Authorization", "Bearer x"}, 403, []string{"reason", "ip_not_allowed"}},
 		{"a header from a stranger", block("allow 203.0.113.7"), []string{"X-Forwarded-For", "203.0.113.7"}, 403, []string{"client_ip", "127.0.0.1"}},
-		{"behind a proxy", global(strict, block("allow 203.0.113.7")), []string{"X-Forwarded-For", "203.0.113.7"}, 200, []string{"outcome", "delivered", "reason", ""}},
-		{"behind a proxy, mapped", global(strict, block("allow 203.0.113.7")), []string{"X-Forwarded-For", "::ffff:203.0.113.7"}, 200, []string{"outcome", "delivered"}},
-		{"behind a proxy, forged", global(strict, block("allow 203.0.113.7")), []string{"X-Forwarded-For", "203.0.113.7, 198.51.100.9"}, 403, []string{"reason", "unlisted_sender", "client_ip", "198.51.100.9", "remote_ip", "127.0.0.1"}},
+		{"behind a proxy", edgetest.Global(strict, block("allow 203.0.113.7")), []string{"X-Forwarded-For", "203.0.113.7"}, 200, []string{"outcome", "delivered", "reason", ""}},
+		{"behind a proxy, mapped", edgetest.Global(strict, block("allow 203.0.113.7")), []string{"X-Forwarded-For", "::ffff:203.0.113.7"}, 200, []string{"outcome", "delivered"}},
+		{"behind a proxy, forged", edgetest.Global(strict, block("allow 203.0.113.7")), []string{"X-Forwarded-For", "203.0.113.7, 198.51.100.9"}, 403, []string{"reason", "unlisted_sender", "client_ip", "198.51.100.9", "remote_ip", "127.0.0.1"}},
 		{"source static", block("source static 127.0.0.0/8"), nil, 200, []string{"outcome", "delivered"}},
-		{"source static, mapped", global(strict, block("source static ::ffff:203.0.113.0/120")), []string{"X-Forwarded-For", "203.0.113.9"}, 200, []string{"outcome", "delivered"}},
-		{"source only", global(strict, block("source static 198.51.100.0/24")), []string{"X-Forwarded-For", "51.250.84.44"}, 403, []string{"client_ip", "51.250.84.44"}},
-		{"source green_api", global(strict, block("source green_api")), []string{"X-Forwarded-For", "51.250.84.44"}, 200, []string{"outcome", "delivered"}},
-		{"the default", global(strict, site("auth {\ntoken TOKEN\n}\nreverse_proxy "+up.address)), []string{"X-Forwarded-For", "51.250.84.44"}, 200, []string{"outcome", "delivered"}},
-		{"the default, a stranger", global(strict, site("auth {\ntoken TOKEN\n}\nreverse_proxy "+up.address)), nil, 403, []string{"reason", "unlisted_sender"}},
-		{"off", site("ip_filter off\nauth {\ntoken TOKEN\n}\nreverse_proxy " + up.address), nil, 200, []string{"outcome", "delivered"}},
+		{"source static, mapped", edgetest.Global(strict, block("source static ::ffff:203.0.113.0/120")), []string{"X-Forwarded-For", "203.0.113.9"}, 200, []string{"outcome", "delivered"}},
+		{"source only", edgetest.Global(strict, block("source static 198.51.100.0/24")), []string{"X-Forwarded-For", "51.250.84.44"}, 403, []string{"client_ip", "51.250.84.44"}},
+		{"source green_api", edgetest.Global(strict, block("source green_api")), []string{"X-Forwarded-For", "51.250.84.44"}, 200, []string{"outcome", "delivered"}},
+		{"the default", edgetest.Global(strict, edgetest.Site("auth {\ntoken TOKEN\n}\nreverse_proxy "+up.Address)), []string{"X-Forwarded-For", "51.250.84.44"}, 200, []string{"outcome", "delivered"}},
+		{"the default, a stranger", edgetest.Global(strict, edgetest.Site("auth {\ntoken TOKEN\n}\nreverse_proxy "+up.Address)), nil, 403, []string{"reason", "unlisted_sender"}},
+		{"off", edgetest.Site("ip_filter off\nauth {\ntoken TOKEN\n}\nreverse_proxy " + up.Address), nil, 200, []string{"outcome", "delivered"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			e := start(t, test.config)
-			response := e.send(http.MethodPost, e.url, strings.NewReader(textMessage), test.headers...)
+			e := edgetest.Start(t, test.config)
+			response := e.Send(http.MethodPost, e.URL, strings.NewReader(edgetest.TextMessage), test.headers...)
 			if response.StatusCode != test.status {
 				t.Errorf("status %d, want %d", response.StatusCode, test.status)
 			}
 			if test.status == 403 && response.Close != true {
 				t.Error("connection is left open although the body was not read")
 			}
-			e.wantRecord(test.want...)
+			e.WantRecord(test.want...)
 		})
 	}
 }
 
-// global puts an option into the global options of a config.
-func global(option, config string) string {
-	return strings.Replace(config, "\tpersist_config off\n", "\tpersist_config off\n"+option, 1)
-}
-
 // TestIPFilterScanners: strangers do not flood the log, and are not forgotten.
 func TestIPFilterScanners(t *testing.T) {
-	e := start(t, strings.Replace(site("ip_filter {\nallow 203.0.113.7\n}\nauth {\ntoken TOKEN\n}"), "level DEBUG", "level INFO", 1))
+	e := edgetest.Start(t, strings.Replace(edgetest.Site("ip_filter {\nallow 203.0.113.7\n}\nauth {\ntoken TOKEN\n}"), "level DEBUG", "level INFO", 1))
 	for range 30 {
-		if status := e.post(textMessage, "Authorization", ""); status != 403 {
+		if status := e.Post(edgetest.TextMessage, "Authorization", ""); status != 403 {
 			t.Fatalf("status %d", status)
 		}
 	}
-	if records := e.logs.records(t); len(records) != 0 {
+	if records := e.Logs.Records(t); len(records) != 0 {
 		t.Fatalf("logged: %v", records)
 	}
 	if err := caddy.Stop(); err != nil { // as a minute would
 		t.Fatal(err)
 	}
-	e.wantRecord("level", "info", "count", "30", "reason", "ip_not_allowed", "last_client_ip", "127.0.0.1")
+	e.WantRecord("level", "info", "count", "30", "reason", "ip_not_allowed", "last_client_ip", "127.0.0.1")
 }
 
 // TestIPFilterNoAddress: a peer of a unix socket has no address.
 func TestIPFilterNoAddress(t *testing.T) {
-	up := newUpstream(t, 200, nil)
-	socket := filepath.Join(os.TempDir(), "green-api-test-"+freePort(t)+".sock")
+	up := edgetest.NewUpstream(t, 200, nil)
+	socket := filepath.Join(os.TempDir(), "green-api-test-"+edgetest.FreePort(t)+".sock")
 	defer os.Remove(socket)
-	e := start(t, strings.Replace(site("ip_filter {\nallow 0.0.0.0/0 ::/0\n}\nauth {\ntoken TOKEN\n}\nreverse_proxy "+up.address),
+	e := edgetest.Start(t, strings.Replace(edgetest.Site("ip_filter {\nallow 0.0.0.0/0 ::/0\n}\nauth {\ntoken TOKEN\n}\nreverse_proxy "+up.Address),
 		"bind 127.0.0.1", "bind unix/"+socket, 1))
 	client := &http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return net.Dial("unix", socket) }}}
-	r, err := http.NewRequest(http.MethodPost, "http://localhost/green-api/webhook", strings.NewReader(textMessage))
+	r, err := http.NewRequest(http.MethodPost, "http://localhost/green-api/webhook", strings.NewReader(edgetest.TextMessage))
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Header.Set("Authorization", "Bearer "+testToken)
+	r.Header.Set("Authorization", "Bearer "+edgetest.Token)
 	response, err := client.Do(r)
 	if err != nil {
 		t.Fatal(err)
@@ -236,5 +233,5 @@ func TestIPFilterNoAddress(t *testing.T) {
 	if response.StatusCode != 403 {
 		t.Errorf("status %d, want 403", response.StatusCode)
 	}
-	e.wantRecord("reason", "unlisted_sender", "client_ip", "", "token", "right")
+	e.WantRecord("reason", "unlisted_sender", "client_ip", "", "token", "right")
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/caddyserver/certmagic"
 
+	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 	"github.com/greenapi-community/caddy-green-api/internal/standin"
 )
 
@@ -287,11 +288,11 @@ func TestLeaseOtherStorage(t *testing.T) {
 // sign of life in the new one, and none in the old one.
 func TestReceiveOtherStorage(t *testing.T) {
 	const instance = "1101000001"
-	v := newVendor(t, standin.Options{}, instance)
-	handler := newUpstream(t, 200, nil)
+	v := edgetest.NewVendor(t, standin.Options{}, instance)
+	handler := edgetest.NewUpstream(t, 200, nil)
 	dir := t.TempDir()
 	config := func(name string) string {
-		return siteWith("storage file_system "+filepath.Join(dir, name), "green_api {\n"+v.receives(instance)+"reverse_proxy "+handler.address+"\n}\nrespond 404\n")
+		return edgetest.SiteWith("storage file_system "+filepath.Join(dir, name), "green_api {\n"+v.Receives(instance)+"reverse_proxy "+handler.Address+"\n}\nrespond 404\n")
 	}
 	names := func(name string) []string {
 		files := &certmagic.FileStorage{Path: filepath.Join(dir, name)}
@@ -306,14 +307,14 @@ func TestReceiveOtherStorage(t *testing.T) {
 		return found
 	}
 	want := []string{edgePrefix + thisEdge.id, leasePrefix + instance}
-	e := start(t, config("one"))
-	all := noteAll(v, instance, 1)
-	eventually(t, "the first to be received", func() bool { return v.Queued(instance) == 0 })
-	if err := e.load(config("two")); err != nil {
+	e := edgetest.Start(t, config("one"))
+	all := edgetest.NoteAll(v, instance, 1)
+	edgetest.Eventually(t, "the first to be received", func() bool { return v.Queued(instance) == 0 })
+	if err := e.Load(config("two")); err != nil {
 		t.Fatal(err)
 	}
-	all = append(all, noteAll(v, instance, 1)...)
-	eventually(t, "the second to be received", func() bool { return v.Queued(instance) == 0 })
+	all = append(all, edgetest.NoteAll(v, instance, 1)...)
+	edgetest.Eventually(t, "the second to be received", func() bool { return v.Queued(instance) == 0 })
 	got := names("two")
 	for _, name := range want {
 		if !slices.Contains(got, name) {
@@ -323,5 +324,5 @@ func TestReceiveOtherStorage(t *testing.T) {
 	if got := names("one"); slices.Contains(got, leasePrefix+instance) {
 		t.Errorf("in the old storage: %q", got)
 	}
-	handler.wantTaken(t, all)
+	handler.WantTaken(t, all)
 }

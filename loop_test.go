@@ -18,43 +18,13 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"golang.org/x/net/dns/dnsmessage"
+
+	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 )
 
 // The tests' operator hears sooner of a notification that waits.
 func init() {
 	warnAfter = time.Second
-}
-
-// numbered is a valid notification of its own.
-func numbered(id string) string {
-	return strings.Replace(textMessage, "3EB0C767D097B7C7C030", id, 1)
-}
-
-// script is a handler that goes through its steps, and stays with the last one. A step is a status,
-// or "break" to break off, "hang", or "down" for an upstream that is not there at all.
-func script(t *testing.T, steps ...string) *upstream {
-	t.Helper()
-	if steps[0] == "down" {
-		return &upstream{address: "127.0.0.1:" + freePort(t)}
-	}
-	var at atomic.Int64
-	return newUpstream(t, 0, func(w http.ResponseWriter, r *http.Request) {
-		step := steps[min(int(at.Add(1)), len(steps))-1]
-		status, header, _ := strings.Cut(step, " ")
-		if name, value, ok := strings.Cut(header, ": "); ok {
-			w.Header().Set(name, value)
-		}
-		switch status {
-		case "break":
-			panic(http.ErrAbortHandler)
-		case "hang":
-			<-r.Context().Done()
-		default:
-			var code int
-			fmt.Sscan(status, &code)
-			w.WriteHeader(code)
-		}
-	})
 }
 
 // TestLoop has the table of what handlers may do, row by row. lb_policy first makes them be asked
@@ -104,29 +74,29 @@ func TestLoop(t *testing.T) {
 		{"all of it", [][]string{{"503"}, {"down"}, {"500"}, {"404"}, {"break"}, {"202"}}, "", 200, "", []int{1, 0, 1, 1, 1, 1}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			var handlers []*upstream
+			var handlers []*edgetest.Upstream
 			var addresses string
 			for _, steps := range test.handlers {
-				up := script(t, steps...)
-				handlers, addresses = append(handlers, up), addresses+" "+up.address
+				up := edgetest.Script(t, steps...)
+				handlers, addresses = append(handlers, up), addresses+" "+up.Address
 			}
-			e := start(t, site(loopback+"deliver {\n"+test.options+"\n}\nreverse_proxy"+addresses+" {\nlb_policy first\n}"))
-			if status := e.post(textMessage); status != test.status {
+			e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"deliver {\n"+test.options+"\n}\nreverse_proxy"+addresses+" {\nlb_policy first\n}"))
+			if status := e.Post(edgetest.TextMessage); status != test.status {
 				t.Errorf("status %d, want %d", status, test.status)
 			}
 			for i, up := range handlers {
-				requests := up.requests()
+				requests := up.Requests()
 				if n := len(requests); n != test.asked[i] && (test.asked[i] >= 0 || n < 2) {
 					t.Errorf("handler %d was asked %d times, want %d", i, n, test.asked[i])
 				}
 				for _, request := range requests {
-					if request.body != textMessage {
-						t.Errorf("handler %d got %q", i, request.body)
+					if request.Body != edgetest.TextMessage {
+						t.Errorf("handler %d got %q", i, request.Body)
 					}
 				}
 			}
-			e.wantRecord("reason", test.reason)
-			if n := len(e.logs.records(t)); n != 1 {
+			e.WantRecord("reason", test.reason)
+			if n := len(e.Logs.Records(t)); n != 1 {
 				t.Errorf("%d records", n)
 			}
 		})
@@ -138,23 +108,23 @@ func TestLoopStockPolicies(t *testing.T) {
 	for _, policy := range []string{"random", "least_conn", "round_robin", "first", "ip_hash", "uri_hash", "weighted_round_robin 5 1 1", "header X-None {\nfallback green_api\n}", "green_api", "green_api chat"} {
 		name, _, _ := strings.Cut(policy, "{")
 		t.Run(name, func(t *testing.T) {
-			a, b, c := script(t, "500"), script(t, "break"), script(t, "200")
-			e := start(t, site(loopback+"reverse_proxy "+a.address+" "+b.address+" "+c.address+" {\nlb_policy "+policy+"\n}"))
+			a, b, c := edgetest.Script(t, "500"), edgetest.Script(t, "break"), edgetest.Script(t, "200")
+			e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"reverse_proxy "+a.Address+" "+b.Address+" "+c.Address+" {\nlb_policy "+policy+"\n}"))
 			for i := range 10 {
-				if status := e.post(numbered(fmt.Sprint("N", i))); status != 200 {
+				if status := e.Post(edgetest.Numbered(fmt.Sprint("N", i))); status != 200 {
 					t.Fatalf("status %d", status)
 				}
 			}
-			for _, up := range []*upstream{a, b} {
+			for _, up := range []*edgetest.Upstream{a, b} {
 				asked := make(map[string]bool)
-				for _, request := range up.requests() {
-					if asked[request.body] {
+				for _, request := range up.Requests() {
+					if asked[request.Body] {
 						t.Error("a failed handler was asked again")
 					}
-					asked[request.body] = true
+					asked[request.Body] = true
 				}
 			}
-			if n := len(c.requests()); n != 10 {
+			if n := len(c.Requests()); n != 10 {
 				t.Errorf("%d of 10 delivered", n)
 			}
 		})
@@ -164,29 +134,29 @@ func TestLoopStockPolicies(t *testing.T) {
 // TestLoopBehindTheGate: lb_policy green_api works in a reverse_proxy further on, too, and one
 // without it is asked again as far as that makes sense.
 func TestLoopBehindTheGate(t *testing.T) {
-	a, b := script(t, "500"), script(t, "200")
-	e := start(t, siteWith("", "green_api {\n"+loopback+"}\nreverse_proxy "+a.address+" "+b.address+" {\nlb_policy green_api\n}\n"))
+	a, b := edgetest.Script(t, "500"), edgetest.Script(t, "200")
+	e := edgetest.Start(t, edgetest.SiteWith("", "green_api {\n"+edgetest.Loopback+"}\nreverse_proxy "+a.Address+" "+b.Address+" {\nlb_policy green_api\n}\n"))
 	for i := range 10 {
-		if status := e.post(numbered(fmt.Sprint("N", i))); status != 200 {
+		if status := e.Post(edgetest.Numbered(fmt.Sprint("N", i))); status != 200 {
 			t.Errorf("with the policy: status %d", status)
 		}
 	}
-	busy := script(t, "503", "503", "200")
-	e = start(t, siteWith("", "green_api {\n"+loopback+"}\nreverse_proxy "+busy.address+"\n"))
-	if status := e.post(textMessage); status != 200 {
+	busy := edgetest.Script(t, "503", "503", "200")
+	e = edgetest.Start(t, edgetest.SiteWith("", "green_api {\n"+edgetest.Loopback+"}\nreverse_proxy "+busy.Address+"\n"))
+	if status := e.Post(edgetest.TextMessage); status != 200 {
 		t.Errorf("without: status %d", status)
 	}
-	busy = script(t, "503", "200")
-	e = start(t, siteWith("", "green_api {\n"+loopback+"}\nhandle /green-api/* {\nreverse_proxy "+busy.address+"\n}\nhandle {\nrespond 404\n}\n"))
-	if status := e.post(textMessage); status != 200 {
+	busy = edgetest.Script(t, "503", "200")
+	e = edgetest.Start(t, edgetest.SiteWith("", "green_api {\n"+edgetest.Loopback+"}\nhandle /green-api/* {\nreverse_proxy "+busy.Address+"\n}\nhandle {\nrespond 404\n}\n"))
+	if status := e.Post(edgetest.TextMessage); status != 200 {
 		t.Errorf("in a handle block: status %d", status)
 	}
-	poison := script(t, "500")
-	e = start(t, siteWith("", "green_api {\n"+loopback+"}\nreverse_proxy "+poison.address+"\n"))
-	if status := e.post(textMessage); status != 502 {
+	poison := edgetest.Script(t, "500")
+	e = edgetest.Start(t, edgetest.SiteWith("", "green_api {\n"+edgetest.Loopback+"}\nreverse_proxy "+poison.Address+"\n"))
+	if status := e.Post(edgetest.TextMessage); status != 502 {
 		t.Errorf("without, 500: status %d", status)
 	}
-	if n := len(poison.requests()); n > 2 {
+	if n := len(poison.Requests()); n > 2 {
 		t.Errorf("without, 500: asked %d times", n)
 	}
 }
@@ -224,9 +194,9 @@ func (s turnstile) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyh
 // TestLoopNoHotLoop: a handler of the route that fails before any policy is asked is asked again
 // after a pause, even if the policy was asked before.
 func TestLoopNoHotLoop(t *testing.T) {
-	up := script(t, "503")
-	e := start(t, siteWith("order test_turnstile before reverse_proxy", "green_api {\n"+loopback+"deliver {\ntimeout 1s\n}\n}\ntest_turnstile\nreverse_proxy "+up.address+" {\nlb_policy green_api\n}\n"))
-	if status := e.post(textMessage); status != 503 {
+	up := edgetest.Script(t, "503")
+	e := edgetest.Start(t, edgetest.SiteWith("order test_turnstile before reverse_proxy", "green_api {\n"+edgetest.Loopback+"deliver {\ntimeout 1s\n}\n}\ntest_turnstile\nreverse_proxy "+up.Address+" {\nlb_policy green_api\n}\n"))
+	if status := e.Post(edgetest.TextMessage); status != 503 {
 		t.Errorf("status %d", status)
 	}
 	if n := turnstilePassed.Load(); n < 3 || n > 20 {
@@ -236,10 +206,10 @@ func TestLoopNoHotLoop(t *testing.T) {
 
 // TestLoopRetryAfter: who asks for time gets it, but no notification waits for what comes too late.
 func TestLoopRetryAfter(t *testing.T) {
-	up := script(t, "503 Retry-After: 1", "200")
-	e := start(t, site(loopback+"reverse_proxy "+up.address))
+	up := edgetest.Script(t, "503 Retry-After: 1", "200")
+	e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"reverse_proxy "+up.Address))
 	began := time.Now()
-	if status := e.post(textMessage); status != 200 {
+	if status := e.Post(edgetest.TextMessage); status != 200 {
 		t.Errorf("status %d", status)
 	}
 	if took := time.Since(began); took < time.Second || took > 3*time.Second {
@@ -247,23 +217,23 @@ func TestLoopRetryAfter(t *testing.T) {
 	}
 
 	for name, config := range map[string]string{
-		"in the block":          site(loopback + "reverse_proxy HANDLER"),
-		"behind it, any policy": siteWith("", "green_api {\n"+loopback+"}\nreverse_proxy HANDLER\n"),
+		"in the block":          edgetest.Site(edgetest.Loopback + "reverse_proxy HANDLER"),
+		"behind it, any policy": edgetest.SiteWith("", "green_api {\n"+edgetest.Loopback+"}\nreverse_proxy HANDLER\n"),
 	} {
-		up = script(t, "503 Retry-After: 3600")
-		e = start(t, strings.ReplaceAll(config, "HANDLER", up.address))
+		up = edgetest.Script(t, "503 Retry-After: 3600")
+		e = edgetest.Start(t, strings.ReplaceAll(config, "HANDLER", up.Address))
 		began = time.Now()
-		if status := e.post(textMessage); status != 503 {
+		if status := e.Post(edgetest.TextMessage); status != 503 {
 			t.Errorf("%s: status %d", name, status)
 		}
-		if took := time.Since(began); took > 5*time.Second || len(up.requests()) != 1 {
-			t.Errorf("%s: asked %d times in %s", name, len(up.requests()), took)
+		if took := time.Since(began); took > 5*time.Second || len(up.Requests()) != 1 {
+			t.Errorf("%s: asked %d times in %s", name, len(up.Requests()), took)
 		}
 	}
-	up = script(t, "503 Retry-After: 1", "200")
-	e = start(t, siteWith("", "green_api {\n"+loopback+"}\nreverse_proxy "+up.address+"\n"))
+	up = edgetest.Script(t, "503 Retry-After: 1", "200")
+	e = edgetest.Start(t, edgetest.SiteWith("", "green_api {\n"+edgetest.Loopback+"}\nreverse_proxy "+up.Address+"\n"))
 	began = time.Now()
-	if status := e.post(textMessage); status != 200 || time.Since(began) < time.Second {
+	if status := e.Post(edgetest.TextMessage); status != 200 || time.Since(began) < time.Second {
 		t.Errorf("behind the block: status %d after %s", status, time.Since(began))
 	}
 }
@@ -321,7 +291,7 @@ func TestBackPressure(t *testing.T) {
 	var now, most int
 	var order []string
 	release := make(chan struct{})
-	up := newUpstream(t, 0, nil)
+	up := edgetest.NewUpstream(t, 0, nil)
 	up.Config.Handler = http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		mu.Lock()
@@ -334,16 +304,16 @@ func TestBackPressure(t *testing.T) {
 		now--
 		mu.Unlock()
 	})
-	e := start(t, site(loopback+"reverse_proxy "+up.address+" {\nunhealthy_request_count "+fmt.Sprint(places)+"\n}"))
+	e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"reverse_proxy "+up.Address+" {\nunhealthy_request_count "+fmt.Sprint(places)+"\n}"))
 	fleet := holdFleet(defaultName)
 	defer releaseFleet(defaultName)
 	answers := make(chan int, notifications)
 	for i := range notifications {
-		go func() { answers <- e.post(numbered(fmt.Sprint("N", i))) }()
-		eventually(t, "place in line", func() bool {
+		go func() { answers <- e.Post(edgetest.Numbered(fmt.Sprint("N", i))) }()
+		edgetest.Eventually(t, "place in line", func() bool {
 			fleet.mu.Lock()
 			defer fleet.mu.Unlock()
-			return len(fleet.line)+fleet.busy[up.address] > i
+			return len(fleet.line)+fleet.busy[up.Address] > i
 		})
 	}
 	for range notifications {
@@ -356,11 +326,11 @@ func TestBackPressure(t *testing.T) {
 		t.Errorf("%d at once, want %d", most, places)
 	}
 	for i, body := range order {
-		if body != numbered(fmt.Sprint("N", i)) {
+		if body != edgetest.Numbered(fmt.Sprint("N", i)) {
 			t.Errorf("%d. is %s", i, body)
 		}
 	}
-	eventually(t, "free places", func() bool {
+	edgetest.Eventually(t, "free places", func() bool {
 		fleet.mu.Lock()
 		defer fleet.mu.Unlock()
 		return len(fleet.line) == 0 && len(fleet.busy) == 0
@@ -381,13 +351,13 @@ func TestBackPressureStorm(t *testing.T) {
 			now.Add(-1)
 		}
 	}
-	a, b := newUpstream(t, 0, busy()), newUpstream(t, 0, busy())
-	e := start(t, site(loopback+"reverse_proxy "+a.address+" "+b.address+" {\nunhealthy_request_count "+fmt.Sprint(places)+"\n}"))
+	a, b := edgetest.NewUpstream(t, 0, busy()), edgetest.NewUpstream(t, 0, busy())
+	e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"reverse_proxy "+a.Address+" "+b.Address+" {\nunhealthy_request_count "+fmt.Sprint(places)+"\n}"))
 	var group sync.WaitGroup
 	for sender := range senders {
 		group.Go(func() {
 			for i := range each {
-				if status := e.post(numbered(fmt.Sprintf("S%d-%d", sender, i))); status != 200 {
+				if status := e.Post(edgetest.Numbered(fmt.Sprintf("S%d-%d", sender, i))); status != 200 {
 					t.Errorf("status %d", status)
 				}
 			}
@@ -397,7 +367,7 @@ func TestBackPressureStorm(t *testing.T) {
 	if most.Load() > places {
 		t.Errorf("%d at once, want at most %d", most.Load(), places)
 	}
-	if n := len(a.requests()) + len(b.requests()); n != senders*each {
+	if n := len(a.Requests()) + len(b.Requests()); n != senders*each {
 		t.Errorf("%d delivered, want %d", n, senders*each)
 	}
 }
@@ -443,35 +413,35 @@ func TestLineWakes(t *testing.T) {
 
 // TestLoopReload: what waits is delivered through the config that runs, not the one it came to.
 func TestLoopReload(t *testing.T) {
-	up := newUpstream(t, 200, nil)
-	gone := "127.0.0.1:" + freePort(t)
-	e := start(t, site(loopback+"reverse_proxy "+gone))
+	up := edgetest.NewUpstream(t, 200, nil)
+	gone := "127.0.0.1:" + edgetest.FreePort(t)
+	e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"reverse_proxy "+gone))
 	answer := make(chan int)
-	go func() { answer <- e.post(textMessage) }()
+	go func() { answer <- e.Post(edgetest.TextMessage) }()
 	fleet := holdFleet(defaultName)
 	defer releaseFleet(defaultName)
-	eventually(t, "waiting", func() bool {
+	edgetest.Eventually(t, "waiting", func() bool {
 		fleet.mu.Lock()
 		defer fleet.mu.Unlock()
 		return len(fleet.line) == 1
 	})
-	if err := e.load(site(loopback + "reverse_proxy " + up.address)); err != nil {
+	if err := e.Load(edgetest.Site(edgetest.Loopback + "reverse_proxy " + up.Address)); err != nil {
 		t.Fatal(err)
 	}
 	if status := <-answer; status != 200 {
 		t.Errorf("status %d", status)
 	}
 	// A config that does not load leaves the running one where it is.
-	if err := e.load(site(loopback+"reverse_proxy "+gone) + "http://:" + e.port + " {\nbind 192.0.2.1\n}\n"); err == nil {
+	if err := e.Load(edgetest.Site(edgetest.Loopback+"reverse_proxy "+gone) + "http://:" + e.Port + " {\nbind 192.0.2.1\n}\n"); err == nil {
 		t.Error("loads")
 	}
-	eventually(t, "delivery after a failed reload", func() bool {
-		r, err := http.NewRequest(http.MethodPost, e.url, strings.NewReader(numbered("AFTER")))
+	edgetest.Eventually(t, "delivery after a failed reload", func() bool {
+		r, err := http.NewRequest(http.MethodPost, e.URL, strings.NewReader(edgetest.Numbered("AFTER")))
 		if err != nil {
 			t.Fatal(err)
 		}
-		r.Header.Set("Authorization", "Bearer "+testToken)
-		response, err := testClient.Do(r)
+		r.Header.Set("Authorization", "Bearer "+edgetest.Token)
+		response, err := edgetest.Client.Do(r)
 		if err != nil {
 			return false // a connection to the socket of the config that failed
 		}
@@ -482,16 +452,16 @@ func TestLoopReload(t *testing.T) {
 
 // TestLoopWarns: the operator hears of a notification that waits, once.
 func TestLoopWarns(t *testing.T) {
-	e := start(t, site(loopback+"deliver {\ntimeout 2s\n}\nreverse_proxy 127.0.0.1:"+freePort(t)))
-	if status := e.post(textMessage); status != 503 {
+	e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"deliver {\ntimeout 2s\n}\nreverse_proxy 127.0.0.1:"+edgetest.FreePort(t)))
+	if status := e.Post(edgetest.TextMessage); status != 503 {
 		t.Errorf("status %d", status)
 	}
-	records := e.logs.records(t)
+	records := e.Logs.Records(t)
 	if len(records) != 2 {
 		t.Fatalf("%d records", len(records))
 	}
 	if first := records[0]; first["msg"] != "notification waits for a handler" || first["level"] != "warn" ||
-		first.text("instance") != "1101000001" || first["attempts"].(float64) < 3 {
+		first.Text("instance") != "1101000001" || first["attempts"].(float64) < 3 {
 		t.Errorf("%v", first)
 	}
 	if last := records[1]; last["level"] != "error" || last["reason"] != "not_now" {
@@ -502,23 +472,23 @@ func TestLoopWarns(t *testing.T) {
 // TestLoopShuns: a handler that let an attempt time out is left alone for a while, if there is
 // another: the next notification need not wait for it, too.
 func TestLoopShuns(t *testing.T) {
-	hung, well := script(t, "hang"), script(t, "200")
-	e := start(t, site(loopback+"deliver {\nattempt_timeout 200ms\n}\nreverse_proxy "+hung.address+" "+well.address+" {\nlb_policy first\n}"))
+	hung, well := edgetest.Script(t, "hang"), edgetest.Script(t, "200")
+	e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"deliver {\nattempt_timeout 200ms\n}\nreverse_proxy "+hung.Address+" "+well.Address+" {\nlb_policy first\n}"))
 	for i := range 5 {
-		if status := e.post(numbered(fmt.Sprint("N", i))); status != 200 {
+		if status := e.Post(edgetest.Numbered(fmt.Sprint("N", i))); status != 200 {
 			t.Errorf("status %d", status)
 		}
 	}
-	if n := len(hung.requests()); n != 1 {
+	if n := len(hung.Requests()); n != 1 {
 		t.Errorf("the hung handler was asked %d times", n)
 	}
 }
 
 // TestUpstreams: each kind of upstream that reverse_proxy knows works inside the block.
 func TestUpstreams(t *testing.T) {
-	plain := newUpstream(t, 200, nil)
-	_, port, _ := strings.Cut(plain.address, ":")
-	secure := newUpstream(t, 200, nil)
+	plain := edgetest.NewUpstream(t, 200, nil)
+	_, port, _ := strings.Cut(plain.Address, ":")
+	secure := edgetest.NewUpstream(t, 200, nil)
 	tls := httptest.NewTLSServer(secure.Config.Handler)
 	t.Cleanup(tls.Close)
 	socket := t.TempDir() + "/handler.sock"
@@ -526,14 +496,14 @@ func TestUpstreams(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	local := newUpstream(t, 200, nil)
+	local := edgetest.NewUpstream(t, 200, nil)
 	go http.Serve(listener, local.Config.Handler)
 	t.Cleanup(func() { listener.Close() })
 
 	names := "resolvers " + nameServer(t, port)
 	for _, test := range []struct {
 		name, block string
-		up          *upstream
+		up          *edgetest.Upstream
 	}{
 		{"dynamic a", "{\ndynamic a handlers.test " + port + " {\n" + names + "\n}\n}", plain},
 		{"dynamic srv", "{\ndynamic srv _webhook._tcp.handlers.test {\n" + names + "\n}\ntransport http {\n" + names + "\n}\n}", plain},
@@ -541,12 +511,12 @@ func TestUpstreams(t *testing.T) {
 		{"unix socket", "unix/" + socket, local},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			before := len(test.up.requests())
-			e := start(t, site(loopback+"deliver {\ntimeout 5s\n}\nreverse_proxy "+test.block))
-			if status := e.post(textMessage); status != 200 {
-				t.Errorf("status %d: %s", status, e.logs.all())
+			before := len(test.up.Requests())
+			e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"deliver {\ntimeout 5s\n}\nreverse_proxy "+test.block))
+			if status := e.Post(edgetest.TextMessage); status != 200 {
+				t.Errorf("status %d: %s", status, e.Logs.All())
 			}
-			if n := len(test.up.requests()) - before; n != 1 {
+			if n := len(test.up.Requests()) - before; n != 1 {
 				t.Errorf("asked %d times", n)
 			}
 		})
@@ -602,7 +572,7 @@ func nameServer(t *testing.T, port string) string {
 func TestHealthChecks(t *testing.T) {
 	var sick atomic.Bool
 	checked := make(chan struct{}, 100)
-	a := newUpstream(t, 0, func(w http.ResponseWriter, r *http.Request) {
+	a := edgetest.NewUpstream(t, 0, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/health" {
 			if sick.Load() {
 				w.WriteHeader(500)
@@ -610,21 +580,21 @@ func TestHealthChecks(t *testing.T) {
 			checked <- struct{}{}
 		}
 	})
-	b := newUpstream(t, 200, nil)
+	b := edgetest.NewUpstream(t, 200, nil)
 	sick.Store(true)
-	e := start(t, site(loopback+"reverse_proxy "+a.address+" "+b.address+" {\nlb_policy first\nhealth_uri /health\nhealth_interval 20ms\n}"))
+	e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"reverse_proxy "+a.Address+" "+b.Address+" {\nlb_policy first\nhealth_uri /health\nhealth_interval 20ms\n}"))
 	<-checked
 	<-checked
 	count := func() (n int) {
-		for _, request := range a.requests() {
-			if request.path != "/health" {
+		for _, request := range a.Requests() {
+			if request.Path != "/health" {
 				n++
 			}
 		}
 		return n
 	}
 	for i := range 5 {
-		if status := e.post(numbered(fmt.Sprint("SICK", i))); status != 200 {
+		if status := e.Post(edgetest.Numbered(fmt.Sprint("SICK", i))); status != 200 {
 			t.Errorf("status %d", status)
 		}
 	}
@@ -632,21 +602,21 @@ func TestHealthChecks(t *testing.T) {
 		t.Errorf("a sick handler was asked %d times", n)
 	}
 	sick.Store(false)
-	eventually(t, "asked again", func() bool {
-		e.post(numbered(fmt.Sprint("WELL", time.Now().UnixNano())))
+	edgetest.Eventually(t, "asked again", func() bool {
+		e.Post(edgetest.Numbered(fmt.Sprint("WELL", time.Now().UnixNano())))
 		return count() > 0
 	})
 
-	down, flaky := script(t, "down"), script(t, "503", "503", "503", "200")
-	e = start(t, site(loopback+"reverse_proxy "+down.address+" "+flaky.address+" {\nfail_duration 1m\nmax_fails 1\n}"))
+	down, flaky := edgetest.Script(t, "down"), edgetest.Script(t, "503", "503", "503", "200")
+	e = edgetest.Start(t, edgetest.Site(edgetest.Loopback+"reverse_proxy "+down.Address+" "+flaky.Address+" {\nfail_duration 1m\nmax_fails 1\n}"))
 	for i := range 5 {
-		if status := e.post(numbered(fmt.Sprint("P", i))); status != 200 {
+		if status := e.Post(edgetest.Numbered(fmt.Sprint("P", i))); status != 200 {
 			t.Errorf("status %d", status)
 		}
 	}
-	sleeper := script(t, "break", "200")
-	e = start(t, site(loopback+"reverse_proxy "+sleeper.address+" {\nfail_duration 1m\nmax_fails 1\n}"))
-	if status := e.post(textMessage); status != 200 {
+	sleeper := edgetest.Script(t, "break", "200")
+	e = edgetest.Start(t, edgetest.Site(edgetest.Loopback+"reverse_proxy "+sleeper.Address+" {\nfail_duration 1m\nmax_fails 1\n}"))
+	if status := e.Post(edgetest.TextMessage); status != 200 {
 		t.Errorf("the only handler, unhealthy: status %d", status)
 	}
 }

@@ -13,49 +13,35 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+
+	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 )
-
-// scrape returns the metrics of the running config, as Prometheus gets them.
-func (e *edge) scrape() string {
-	e.t.Helper()
-	return readAllOf(e.t, "http://127.0.0.1:"+e.port+"/metrics")
-}
-
-func readAllOf(t *testing.T, url string) string {
-	t.Helper()
-	response, err := testClient.Get(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	return readerText(t, response.Body)
-}
 
 // metricsSite has a block and a page of metrics.
 func metricsSite(global, block string) string {
-	return strings.Replace(siteWith("", "green_api /green-api/webhook* {\n"+block+"\n}\nmetrics /metrics\n"),
+	return strings.Replace(edgetest.SiteWith("", "green_api /green-api/webhook* {\n"+block+"\n}\nmetrics /metrics\n"),
 		"green_api {\n\t\tquarantine DIR\n", "green_api {\n\t\tquarantine DIR\n"+global, 1)
 }
 
 // TestMetrics: each outcome is counted once, over reloads and for two blocks, and the names are as
 // Prometheus wants them.
 func TestMetrics(t *testing.T) {
-	up := newUpstream(t, 200, nil)
-	config := metricsSite("metrics {\nper_instance\n}\n", "ip_filter {\nallow 127.0.0.1\n}\nauth {\ntoken TOKEN\ninstance 1101000001 TOKEN\n}\nvalidate {\ndrop incomingCall\n}\nreverse_proxy "+up.address)
-	e := start(t, config)
+	up := edgetest.NewUpstream(t, 200, nil)
+	config := metricsSite("metrics {\nper_instance\n}\n", "ip_filter {\nallow 127.0.0.1\n}\nauth {\ntoken TOKEN\ninstance 1101000001 TOKEN\n}\nvalidate {\ndrop incomingCall\n}\nreverse_proxy "+up.Address)
+	e := edgetest.Start(t, config)
 	metrics.notifications.Reset()
 	metrics.byInstance.Reset()
-	e.post(textMessage)
-	if err := e.load(config + "\n# changed"); err != nil {
+	e.Post(edgetest.TextMessage)
+	if err := e.Load(config + "\n# changed"); err != nil {
 		t.Fatal(err)
 	}
-	e.post(textMessage)
-	e.post(broken("B"))
-	e.post(strings.Replace(textMessage, "incomingMessageReceived", "brandNew", 1))
-	e.post(strings.Replace(textMessage, "1101000001", "1101000002", 1))
-	e.post("{")
-	e.post(textMessage, "Authorization", "")
-	page := e.scrape()
+	e.Post(edgetest.TextMessage)
+	e.Post(edgetest.Broken("B"))
+	e.Post(strings.Replace(edgetest.TextMessage, "incomingMessageReceived", "brandNew", 1))
+	e.Post(strings.Replace(edgetest.TextMessage, "1101000001", "1101000002", 1))
+	e.Post("{")
+	e.Post(edgetest.TextMessage, "Authorization", "")
+	page := e.Scrape()
 	for _, line := range []string{
 		`caddy_green_api_notifications_total{outcome="delivered",reason="",type="incomingMessageReceived"} 3`,
 		`caddy_green_api_notifications_total{outcome="quarantined",reason="schema",type="incomingMessageReceived"} 1`,
@@ -94,15 +80,15 @@ func TestMetrics(t *testing.T) {
 
 // TestMetricsBounded: nothing that a sender invents makes a series.
 func TestMetricsBounded(t *testing.T) {
-	e := start(t, site(loopback+"validate {\nunknown_type drop\n}"))
+	e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"validate {\nunknown_type drop\n}"))
 	metrics.notifications.Reset()
-	e.post(strings.Replace(textMessage, "incomingMessageReceived", "brandNew", 1))
+	e.Post(strings.Replace(edgetest.TextMessage, "incomingMessageReceived", "brandNew", 1))
 	before := testutil.CollectAndCount(metrics.notifications)
 	var group sync.WaitGroup
 	for worker := range 4 {
 		group.Go(func() {
 			for i := range 2500 {
-				e.post(strings.Replace(strings.Replace(textMessage, "incomingMessageReceived", fmt.Sprintf("type%d-%d", worker, i), 1), "1101000001", fmt.Sprint(i), 1))
+				e.Post(strings.Replace(strings.Replace(edgetest.TextMessage, "incomingMessageReceived", fmt.Sprintf("type%d-%d", worker, i), 1), "1101000001", fmt.Sprint(i), 1))
 			}
 		})
 	}
@@ -162,22 +148,22 @@ var _ caddyevents.Handler = eventEar{}
 // TestEvents: Caddy's events app hears of what went wrong, also from a config that is replaced while
 // a subscriber takes its time, which no request waits for.
 func TestEvents(t *testing.T) {
-	up := newUpstream(t, 422, nil)
+	up := edgetest.NewUpstream(t, 422, nil)
 	gate := make(chan struct{})
 	heard.Lock()
 	heard.events, heard.gate = nil, gate
 	heard.Unlock()
-	config := siteWith("events {\non green_api.quarantined test_ear\non green_api.failed test_ear\non green_api.refused test_ear\n}",
-		"green_api /green-api/webhook* {\n"+loopback+"reverse_proxy "+up.address+"\n}\nrespond 404\n")
-	e := start(t, config)
-	e.post(broken("KEPT"))
-	e.post(textMessage)
-	e.post(textMessage, "Authorization", "Bearer wrong")
-	if err := e.load(config + "\n# changed"); err != nil {
+	config := edgetest.SiteWith("events {\non green_api.quarantined test_ear\non green_api.failed test_ear\non green_api.refused test_ear\n}",
+		"green_api /green-api/webhook* {\n"+edgetest.Loopback+"reverse_proxy "+up.Address+"\n}\nrespond 404\n")
+	e := edgetest.Start(t, config)
+	e.Post(edgetest.Broken("KEPT"))
+	e.Post(edgetest.TextMessage)
+	e.Post(edgetest.TextMessage, "Authorization", "Bearer wrong")
+	if err := e.Load(config + "\n# changed"); err != nil {
 		t.Fatal(err)
 	}
 	close(gate)
-	eventually(t, "three events", func() bool {
+	edgetest.Eventually(t, "three events", func() bool {
 		heard.Lock()
 		defer heard.Unlock()
 		return len(heard.events) == 3

@@ -14,6 +14,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 )
 
 // A bystander answers its first request 503 and the next ones 200, and writes down what placeholders say, and what
@@ -99,15 +101,15 @@ func TestBehindTheGate(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			ask := func(gate string, answers ...string) (seen []string) {
 				overheard.texts = nil
-				up := script(t, answers...)
+				up := edgetest.Script(t, answers...)
 				config := "route {\n" + test.before + "\n" + gate + test.behind + "\n}\n"
-				e := start(t, siteWith("order test_bystander before respond", strings.NewReplacer("PROXY", "reverse_proxy "+up.address, "UP", up.address, "FILES", files).Replace(config)))
-				e.url += "?q=1"
-				e.post(textMessage)
-				for _, r := range up.requests() {
-					if r.path != "/auth" {
-						delete(r.header, "X-Forwarded-Host")
-						seen = append(seen, strings.ReplaceAll(fmt.Sprintln(r.method, r.uri, r.header, r.body), up.address, "UP"))
+				e := edgetest.Start(t, edgetest.SiteWith("order test_bystander before respond", strings.NewReplacer("PROXY", "reverse_proxy "+up.Address, "UP", up.Address, "FILES", files).Replace(config)))
+				e.URL += "?q=1"
+				e.Post(edgetest.TextMessage)
+				for _, r := range up.Requests() {
+					if r.Path != "/auth" {
+						delete(r.Header, "X-Forwarded-Host")
+						seen = append(seen, strings.ReplaceAll(fmt.Sprintln(r.Method, r.Uri, r.Header, r.Body), up.Address, "UP"))
 					}
 				}
 				return append(seen, overheard.texts...)
@@ -123,7 +125,7 @@ func TestBehindTheGate(t *testing.T) {
 			if strings.Contains(test.before, "forward_auth") {
 				answers = slices.Insert(answers, 0, "200")
 			}
-			with := ask("green_api {\n"+loopback+"}\n", answers...)
+			with := ask("green_api {\n"+edgetest.Loopback+"}\n", answers...)
 			if len(with) != 2 {
 				t.Errorf("with the gate, asked %d times", len(with))
 			}
@@ -138,25 +140,25 @@ func TestBehindTheGate(t *testing.T) {
 
 // TestBeforeTheGate: access logs show what the handlers behind green_api have set, as they would without it.
 func TestBeforeTheGate(t *testing.T) {
-	auth, up := newUpstream(t, 200, nil), script(t, "503", "200")
-	gate := "green_api {\n" + loopback + "}\n"
+	auth, up := edgetest.NewUpstream(t, 200, nil), edgetest.Script(t, "503", "200")
+	gate := "green_api {\n" + edgetest.Loopback + "}\n"
 	logs := "log\nlog_append upstream {rp.upstream.hostport}\nlog_append chosen {http.vars.chosen}\n"
 	for _, test := range []struct{ name, site string }{
-		{"the proxy in the block", "green_api {\n" + loopback + "reverse_proxy UP\n}\n"},
+		{"the proxy in the block", "green_api {\n" + edgetest.Loopback + "reverse_proxy UP\n}\n"},
 		{"a proxy behind it", gate + "reverse_proxy UP\n"},
 		{"forward_auth before it", "route {\nforward_auth AUTH {\nuri /auth\n}\n" + gate + "reverse_proxy UP\n}\n"},
 		{"vars", "route {\n" + gate + "vars chosen yes\nreverse_proxy UP\n}\n"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			e := start(t, siteWith("", strings.NewReplacer("UP", up.address, "AUTH", auth.address).Replace(logs+test.site)))
-			e.post(textMessage)
+			e := edgetest.Start(t, edgetest.SiteWith("", strings.NewReplacer("UP", up.Address, "AUTH", auth.Address).Replace(logs+test.site)))
+			e.Post(edgetest.TextMessage)
 			chosen := `"chosen":null`
 			if test.name == "vars" {
 				chosen = `"chosen":"yes"`
 			}
-			eventually(t, "the access log", func() bool { return strings.Contains(e.logs.all(), `"logger":"http.log.access`) })
-			for line := range strings.Lines(e.logs.all()) {
-				if strings.Contains(line, `"logger":"http.log.access`) && (!strings.Contains(line, `"upstream":"`+up.address+`"`) || !strings.Contains(line, chosen)) {
+			edgetest.Eventually(t, "the access log", func() bool { return strings.Contains(e.Logs.All(), `"logger":"http.log.access`) })
+			for line := range strings.Lines(e.Logs.All()) {
+				if strings.Contains(line, `"logger":"http.log.access`) && (!strings.Contains(line, `"upstream":"`+up.Address+`"`) || !strings.Contains(line, chosen)) {
 					t.Error(line)
 				}
 			}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 	"github.com/greenapi-community/caddy-green-api/notification"
 )
 
@@ -41,12 +42,12 @@ func TestPrintable(t *testing.T) {
 // TestTerminal: nothing that an outsider says steers the terminal of who reads the log, an alert, or
 // what the commands print.
 func TestTerminal(t *testing.T) {
-	in := newInbox(t, nil)
-	up := newUpstream(t, 200, nil)
-	port := freePort(t)
-	config := strings.Replace(alerting(in.URL, "header Content-Type text/plain\nbody {alert.text}", "log_body\n"+loopback+"reverse_proxy "+up.address), "admin off", "admin 127.0.0.1:"+port, 1)
-	e := start(t, config)
-	body := strings.Replace(textMessage, "3EB0C767D097B7C7C030", "id"+steering, 1)
+	in := edgetest.NewInbox(t, nil)
+	up := edgetest.NewUpstream(t, 200, nil)
+	port := edgetest.FreePort(t)
+	config := strings.Replace(edgetest.Alerting(in.URL, "header Content-Type text/plain\nbody {alert.text}", "log_body\n"+edgetest.Loopback+"reverse_proxy "+up.Address), "admin off", "admin 127.0.0.1:"+port, 1)
+	e := edgetest.Start(t, config)
+	body := strings.Replace(edgetest.TextMessage, "3EB0C767D097B7C7C030", "id"+steering, 1)
 	body = strings.Replace(body, `"typeWebhook":"`, `"typeWebhook":"`+steering, 1)
 	clean := func(what, text string) {
 		t.Helper()
@@ -54,11 +55,11 @@ func TestTerminal(t *testing.T) {
 			t.Errorf("%s: %q", what, text)
 		}
 	}
-	e.post(body)
-	e.wantRecord("outcome", "quarantined")
-	clean("log", e.logs.all())
-	eventually(t, "alert", func() bool { return len(in.all()) > 0 })
-	clean("alert", in.all()[0])
+	e.Post(body)
+	e.WantRecord("outcome", "quarantined")
+	clean("log", e.Logs.All())
+	edgetest.Eventually(t, "alert", func() bool { return len(in.All()) > 0 })
+	clean("alert", in.All()[0])
 
 	file := filepath.Join(t.TempDir(), "body.json")
 	if err := os.WriteFile(file, []byte(body), 0o600); err != nil {
@@ -71,7 +72,7 @@ func TestTerminal(t *testing.T) {
 		args := append([]string{"green-api"}, strings.Split(command, " ")...)
 		if args[1] == "quarantine" {
 			if args[2] == "show" {
-				args = append(args[:3], append([]string{e.record().text("quarantine_id")}, args[3:]...)...)
+				args = append(args[:3], append([]string{e.Record().Text("quarantine_id")}, args[3:]...)...)
 			}
 			args = append(args, "--address", "127.0.0.1:"+port)
 		}

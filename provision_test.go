@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 )
 
 // handlerConfig is a config with handlers of green_api on one server, written in JSON.
@@ -26,7 +28,7 @@ func loadConfig(t *testing.T, config string) error {
 	text := []byte(config)
 	if !json.Valid(text) {
 		var err error
-		if text, err = adapt(config); err != nil {
+		if text, err = edgetest.Adapt(config); err != nil {
 			return err
 		}
 	}
@@ -66,8 +68,8 @@ func TestProvisionRefuses(t *testing.T) {
 		return dir
 	}
 	t.Setenv("GREEN_API_TEST_EMPTY", "")
-	t.Setenv("GREEN_API_TEST_CONTROL", testToken+"\n"+testToken)
-	t.Setenv("GREEN_API_TEST_TWO_WORDS", testToken+" "+testToken)
+	t.Setenv("GREEN_API_TEST_CONTROL", edgetest.Token+"\n"+edgetest.Token)
+	t.Setenv("GREEN_API_TEST_TWO_WORDS", edgetest.Token+" "+edgetest.Token)
 	t.Setenv("GREEN_API_TEST_ADDRESSES", "203.0.113.7 300.1.1.1")
 	emptyFile := filepath.Join(t.TempDir(), "empty")
 	if err := os.WriteFile(emptyFile, nil, 0o600); err != nil {
@@ -214,8 +216,8 @@ func TestProvisionRefuses(t *testing.T) {
 		{"unknown field of the app", `{"apps": {"green_api": {"quarantine": {"path": "/TOKEN", "max_entries": 1}}}}`, []string{`unknown field "max_entries"`}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			config := strings.ReplaceAll(test.config, "TOKEN", testToken)
-			if !strings.Contains(config, testToken) {
+			config := strings.ReplaceAll(test.config, "TOKEN", edgetest.Token)
+			if !strings.Contains(config, edgetest.Token) {
 				t.Fatal("the config has no secret in it")
 			}
 			err := loadConfig(t, config)
@@ -230,7 +232,7 @@ func TestProvisionRefuses(t *testing.T) {
 			if strings.HasPrefix(err.Error(), "panic") {
 				t.Error(err)
 			}
-			if strings.Contains(err.Error(), testToken) {
+			if strings.Contains(err.Error(), edgetest.Token) {
 				t.Errorf("message shows the token:\n%v", err)
 			}
 		})
@@ -239,10 +241,10 @@ func TestProvisionRefuses(t *testing.T) {
 
 // TestProvisionLoads has what is near to a mistake and none.
 func TestProvisionLoads(t *testing.T) {
-	t.Setenv("GREEN_API_TEST_TOKEN", testToken)
+	t.Setenv("GREEN_API_TEST_TOKEN", edgetest.Token)
 	t.Setenv("GREEN_API_TEST_ADDRESSES", "203.0.113.7 2001:db8::/32\nprivate_ranges green_api")
 	tokenFile := filepath.Join(t.TempDir(), "token")
-	if err := os.WriteFile(tokenFile, []byte("Bearer "+testToken+"\n"), 0o600); err != nil {
+	if err := os.WriteFile(tokenFile, []byte("Bearer "+edgetest.Token+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	block := func(inside string) string { return "green_api {\nauth {\ntoken demo-token\n}\n" + inside + "\n}\n" }
@@ -365,7 +367,7 @@ func TestProxyConfig(t *testing.T) {
 
 // TestProxyConfigOfBoth takes the same reverse_proxy as a Caddyfile and as JSON.
 func TestProxyConfigOfBoth(t *testing.T) {
-	text, err := adapt("http://:8080 {\ngreen_api {\nauth off\nreverse_proxy 127.0.0.1:9001 {\nmax_fails 5\n}\n}\n}\n")
+	text, err := edgetest.Adapt("http://:8080 {\ngreen_api {\nauth off\nreverse_proxy 127.0.0.1:9001 {\nmax_fails 5\n}\n}\n}\n")
 	if err != nil {
 		t.Fatal(err)
 	}

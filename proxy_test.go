@@ -6,6 +6,8 @@ import (
 	"net"
 	"sync"
 	"testing"
+
+	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 )
 
 // TestWholeBody: a handler gets a notification in one piece, with one write. In two, the first would
@@ -35,17 +37,17 @@ func TestWholeBody(t *testing.T) {
 					mu.Lock()
 					pieces = append(pieces, bytes.Clone(buffer[:n]))
 					mu.Unlock()
-					if bytes.HasSuffix(buffer[:n], []byte(textMessage)) {
+					if bytes.HasSuffix(buffer[:n], []byte(edgetest.TextMessage)) {
 						_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 					}
 				}
 			}()
 		}
 	}()
-	e := start(t, site(loopback+"reverse_proxy "+listener.Addr().String()))
+	e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"reverse_proxy "+listener.Addr().String()))
 	const sent = 50
 	for range sent {
-		if status := e.post(textMessage); status != 200 {
+		if status := e.Post(edgetest.TextMessage); status != 200 {
 			t.Fatalf("status %d", status)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
 )
 
@@ -63,22 +64,22 @@ func flip(t *testing.T, dir, text string) {
 // TestUnreadableEntries: what cannot be read is said where it stands in the list, and hides nothing
 // that is behind it.
 func TestUnreadableEntries(t *testing.T) {
-	up := newUpstream(t, 200, nil)
-	config, admin := withAdmin(t, site(loopback+"reverse_proxy "+up.address))
-	e := &edge{t: t, port: freePort(t), dir: filepath.Join(t.TempDir(), "quarantine"), logs: newLogBuffer()}
+	up := edgetest.NewUpstream(t, 200, nil)
+	config, admin := edgetest.WithAdmin(t, edgetest.Site(edgetest.Loopback+"reverse_proxy "+up.Address))
+	e := &edgetest.Edge{T: t, Port: edgetest.FreePort(t), Dir: filepath.Join(t.TempDir(), "quarantine"), Logs: edgetest.NewLogBuffer()}
 	var entries []quarantine.Entry
 	for i := range 5 {
 		entries = append(entries, quarantine.Entry{
 			Reason: reasonSchema, Instance: "1101000001", NotificationID: fmt.Sprint("HEADMARK", i), URI: "/green-api/webhook", Body: fmt.Appendf(nil, "BODYMARK%d", i),
 		})
 	}
-	ids := putAll(t, e.dir, entries...)
-	flip(t, e.dir, "BODYMARK1")
-	flip(t, e.dir, "HEADMARK3")
-	if err := e.load(config); err != nil {
+	ids := putAll(t, e.Dir, entries...)
+	flip(t, e.Dir, "BODYMARK1")
+	flip(t, e.Dir, "HEADMARK3")
+	if err := e.Load(config); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { e.kept() })
+	t.Cleanup(func() { e.Kept() })
 
 	exported, stderr, code := operate(t, admin, "export")
 	if code != 2 || strings.Count(exported, "\n") != 3 || strings.Contains(exported, "error") ||
@@ -102,12 +103,12 @@ func TestUnreadableEntries(t *testing.T) {
 		}
 	}
 
-	if text := readAllOf(t, "http://"+admin+"/green_api/quarantine?id="+ids[0]); strings.Count(text, "\n") != 1 || strings.Contains(text, "error") {
+	if text := edgetest.ReadAllOf(t, "http://"+admin+"/green_api/quarantine?id="+ids[0]); strings.Count(text, "\n") != 1 || strings.Contains(text, "error") {
 		t.Errorf("asked for another one: %s", text)
 	}
 
 	// In the API, no line about an error can be taken for an entry.
-	text := readAllOf(t, "http://"+admin+"/green_api/quarantine?body=true")
+	text := edgetest.ReadAllOf(t, "http://"+admin+"/green_api/quarantine?body=true")
 	for line := range strings.Lines(text) {
 		var entry shownEntry
 		if err := json.Unmarshal([]byte(line), &entry); err != nil || (entry.ID == "") != strings.HasPrefix(line, `{"error":`) {
@@ -123,7 +124,7 @@ func TestUnreadableEntries(t *testing.T) {
 		!strings.Contains(stderr, ids[1]) || !strings.Contains(stderr, ids[3]) || !strings.Contains(stderr, "3 delivered, 0 failed") {
 		t.Errorf("replay: exit code %d, stdout %q, stderr %q", code, stdout, stderr)
 	}
-	if n := len(up.requests()); n != 3 {
+	if n := len(up.Requests()); n != 3 {
 		t.Errorf("%d delivered", n)
 	}
 	// It can be deleted.
@@ -158,18 +159,18 @@ func TestCheckExport(t *testing.T) {
 		line, want string
 		code       int
 	}{
-		{entry(textMessage, "", ""), "pass", 0},
-		{entry(textMessage, "Content-Type", sentType), "pass", 0},
-		{entry(textMessage, "content-type", "application/x-www-form-urlencoded"), "(encoding)", 1},
-		{entry(textMessage, "Content-Type", "application/json; charset=utf-16"), "(encoding)", 1},
-		{entry(textMessage, "Content-Encoding", "gzip"), "(encoding)", 1},
-		{entry(textMessage+strings.Repeat(" ", 1<<20), "", ""), "(too_large)", 1},
+		{entry(edgetest.TextMessage, "", ""), "pass", 0},
+		{entry(edgetest.TextMessage, "Content-Type", sentType), "pass", 0},
+		{entry(edgetest.TextMessage, "content-type", "application/x-www-form-urlencoded"), "(encoding)", 1},
+		{entry(edgetest.TextMessage, "Content-Type", "application/json; charset=utf-16"), "(encoding)", 1},
+		{entry(edgetest.TextMessage, "Content-Encoding", "gzip"), "(encoding)", 1},
+		{entry(edgetest.TextMessage+strings.Repeat(" ", 1<<20), "", ""), "(too_large)", 1},
 	} {
 		if stdout, stderr, code := check(test.line); code != test.code || !strings.Contains(stdout, test.want) || stderr != "" {
 			t.Errorf("%.300s: exit code %d, want %d and %q; stdout %q, stderr %q", test.line, code, test.code, test.want, stdout, stderr)
 		}
 	}
-	stdout, stderr, code := check(entry(textMessage, "", ""), `{"error":"entry \"x\": quarantine is damaged","entry":"x"}`, entry(textMessage, "", ""))
+	stdout, stderr, code := check(entry(edgetest.TextMessage, "", ""), `{"error":"entry \"x\": quarantine is damaged","entry":"x"}`, entry(edgetest.TextMessage, "", ""))
 	if code != 2 || strings.Count(stdout, "pass") != 2 || !strings.Contains(stderr, "quarantine is damaged") {
 		t.Errorf("with an entry that could not be read: exit code %d, %q, %q", code, stdout, stderr)
 	}
@@ -180,25 +181,25 @@ func TestCheckExport(t *testing.T) {
 
 // TestRecheck: with --recheck, only what would pass if it came now is delivered.
 func TestRecheck(t *testing.T) {
-	up := newUpstream(t, 200, nil)
-	config, admin := withAdmin(t, site(loopback+"validate {\nmax_body_size 2KiB\n}\nreverse_proxy "+up.address))
-	e := start(t, config)
+	up := edgetest.NewUpstream(t, 200, nil)
+	config, admin := edgetest.WithAdmin(t, edgetest.Site(edgetest.Loopback+"validate {\nmax_body_size 2KiB\n}\nreverse_proxy "+up.Address))
+	e := edgetest.Start(t, config)
 	for _, header := range [][]string{
 		{"Content-Type", "application/x-www-form-urlencoded"}, {"Content-Type", "application/json; charset=utf-16"}, {"Content-Encoding", "gzip"},
 	} {
-		e.post(textMessage, header...)
+		e.Post(edgetest.TextMessage, header...)
 	}
-	e.post(textMessage + strings.Repeat(" ", 2<<10))
+	e.Post(edgetest.TextMessage + strings.Repeat(" ", 2<<10))
 	named := []string{"replay", "--reason", reasonEncoding, "--reason", reasonTooLarge}
 	stdout, _, code := operate(t, admin, append(named, "--recheck", "--format", "json")...)
-	if code != 1 || strings.Count(stdout, `"outcome":"kept"`) != 4 || len(up.requests()) != 0 {
-		t.Errorf("exit code %d, %s; %d delivered", code, stdout, len(up.requests()))
+	if code != 1 || strings.Count(stdout, `"outcome":"kept"`) != 4 || len(up.Requests()) != 0 {
+		t.Errorf("exit code %d, %s; %d delivered", code, stdout, len(up.Requests()))
 	}
-	if err := e.load(strings.Replace(config, "2KiB", "4KiB", 1)); err != nil {
+	if err := e.Load(strings.Replace(config, "2KiB", "4KiB", 1)); err != nil {
 		t.Fatal(err)
 	}
 	stdout, _, code = operate(t, admin, append(named, "--recheck")...)
-	if code != 1 || strings.Count(stdout, "delivered") != 1 || len(up.requests()) != 1 {
+	if code != 1 || strings.Count(stdout, "delivered") != 1 || len(up.Requests()) != 1 {
 		t.Errorf("after max_body_size was raised: exit code %d, %s", code, stdout)
 	}
 }
@@ -206,15 +207,15 @@ func TestRecheck(t *testing.T) {
 // TestReplayNamed: nothing is replayed that was not asked for, and what no handler may be able to
 // read only by name.
 func TestReplayNamed(t *testing.T) {
-	up := newUpstream(t, 200, nil)
-	config, admin := withAdmin(t, site("validate {\nmax_body_size 2KiB\n}\n"+loopback+"reverse_proxy "+up.address))
-	e := start(t, config)
+	up := edgetest.NewUpstream(t, 200, nil)
+	config, admin := edgetest.WithAdmin(t, edgetest.Site("validate {\nmax_body_size 2KiB\n}\n"+edgetest.Loopback+"reverse_proxy "+up.Address))
+	e := edgetest.Start(t, config)
 	post := func() (ids map[string]string) {
 		t.Helper()
-		e.post(broken("ONE"))
-		e.post("no JSON")
-		e.post(textMessage, "Content-Type", "text/plain")
-		e.post(textMessage + strings.Repeat(" ", 2<<10))
+		e.Post(edgetest.Broken("ONE"))
+		e.Post("no JSON")
+		e.Post(edgetest.TextMessage, "Content-Type", "text/plain")
+		e.Post(edgetest.TextMessage + strings.Repeat(" ", 2<<10))
 		ids = make(map[string]string)
 		stdout, _, _ := operate(t, admin, "list", "--format", "json")
 		for line := range strings.Lines(stdout) {
@@ -235,21 +236,21 @@ func TestReplayNamed(t *testing.T) {
 	if status := ask(t, http.MethodPost, "http://"+admin+"/green_api/quarantine/replay", ""); status != 400 {
 		t.Errorf("API without a filter: %d", status)
 	}
-	if len(up.requests()) != 0 {
-		t.Errorf("%d delivered before anybody asked", len(up.requests()))
+	if len(up.Requests()) != 0 {
+		t.Errorf("%d delivered before anybody asked", len(up.Requests()))
 	}
 	stdout, stderr, code := operate(t, admin, "replay", "--all")
-	if code != 0 || strings.Count(stdout, "\n") != 1 || !strings.Contains(stderr, "3 skipped: malformed, encoding and too_large are replayed only when named") || len(up.requests()) != 1 {
-		t.Errorf("--all: exit code %d, %q, %q, %d delivered", code, stdout, stderr, len(up.requests()))
+	if code != 0 || strings.Count(stdout, "\n") != 1 || !strings.Contains(stderr, "3 skipped: malformed, encoding and too_large are replayed only when named") || len(up.Requests()) != 1 {
+		t.Errorf("--all: exit code %d, %q, %q, %d delivered", code, stdout, stderr, len(up.Requests()))
 	}
-	if _, stderr, code := operate(t, admin, "replay", "--since", "1h", "--name", "default"); code != 0 || len(up.requests()) != 1 {
-		t.Errorf("other filters: exit code %d, %q, %d delivered", code, stderr, len(up.requests()))
+	if _, stderr, code := operate(t, admin, "replay", "--since", "1h", "--name", "default"); code != 0 || len(up.Requests()) != 1 {
+		t.Errorf("other filters: exit code %d, %q, %d delivered", code, stderr, len(up.Requests()))
 	}
-	if _, stderr, code := operate(t, admin, "replay", ids[reasonMalformed], "--all"); code != 0 || len(up.requests()) != 2 {
-		t.Errorf("by id: exit code %d, %q, %d delivered", code, stderr, len(up.requests()))
+	if _, stderr, code := operate(t, admin, "replay", ids[reasonMalformed], "--all"); code != 0 || len(up.Requests()) != 2 {
+		t.Errorf("by id: exit code %d, %q, %d delivered", code, stderr, len(up.Requests()))
 	}
-	if _, stderr, code := operate(t, admin, "replay", "--reason", "encoding,too_large"); code != 0 || len(up.requests()) != 4 {
-		t.Errorf("by reason: exit code %d, %q, %d delivered", code, stderr, len(up.requests()))
+	if _, stderr, code := operate(t, admin, "replay", "--reason", "encoding,too_large"); code != 0 || len(up.Requests()) != 4 {
+		t.Errorf("by reason: exit code %d, %q, %d delivered", code, stderr, len(up.Requests()))
 	}
 }
 
@@ -260,7 +261,7 @@ func ask(t *testing.T, method, url, body string) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	response, err := testClient.Do(r)
+	response, err := edgetest.Client.Do(r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -270,10 +271,10 @@ func ask(t *testing.T, method, url, body string) int {
 
 // TestFilterRefuses: what was meant as a filter and is none does nothing, instead of everything.
 func TestFilterRefuses(t *testing.T) {
-	up := newUpstream(t, 200, nil)
-	config, admin := withAdmin(t, site(loopback+"reverse_proxy "+up.address))
-	e := start(t, config)
-	e.post(broken("ONE"))
+	up := edgetest.NewUpstream(t, 200, nil)
+	config, admin := edgetest.WithAdmin(t, edgetest.Site(edgetest.Loopback+"reverse_proxy "+up.Address))
+	e := edgetest.Start(t, config)
+	e.Post(edgetest.Broken("ONE"))
 	const none = "20260101T000000000-00000001"
 	for _, test := range []struct {
 		args []string
@@ -324,20 +325,20 @@ func TestFilterRefuses(t *testing.T) {
 			t.Errorf("%s %s %.50s: status %d, want %d", test.method, test.path, test.body, got, test.want)
 		}
 	}
-	if len(up.requests()) != 0 {
-		t.Errorf("%d delivered", len(up.requests()))
+	if len(up.Requests()) != 0 {
+		t.Errorf("%d delivered", len(up.Requests()))
 	}
-	if kept := e.kept(); len(kept) != 1 {
+	if kept := e.Kept(); len(kept) != 1 {
 		t.Errorf("%d kept of 1", len(kept))
 	}
 }
 
 // TestManyIDs: a command takes more ids than a query has parameters.
 func TestManyIDs(t *testing.T) {
-	config, admin := withAdmin(t, site(loopback))
-	e := start(t, config)
+	config, admin := edgetest.WithAdmin(t, edgetest.Site(edgetest.Loopback))
+	e := edgetest.Start(t, config)
 	for _, id := range []string{"ONE", "TWO", "LAST"} {
-		e.post(broken(id))
+		e.Post(edgetest.Broken(id))
 	}
 	stdout, _, _ := operate(t, admin, "list", "--format", "json")
 	var real []string
@@ -360,18 +361,18 @@ func TestManyIDs(t *testing.T) {
 	if code != 1 || stdout != "2 deleted\n" || strings.Count(stderr, "no entry has the id") != 12_000 {
 		t.Errorf("exit code %d, %q, %.300s", code, stdout, stderr)
 	}
-	if kept := e.kept(); len(kept) != 1 || kept[0].ID != real[2] {
+	if kept := e.Kept(); len(kept) != 1 || kept[0].ID != real[2] {
 		t.Errorf("kept %+v", kept)
 	}
 }
 
 // TestReplayTo: entries of a block that is no longer there are delivered through another.
 func TestReplayTo(t *testing.T) {
-	up := newUpstream(t, 200, nil)
-	config, admin := withAdmin(t, site("name sales\n"+loopback+"reverse_proxy "+up.address))
-	e := start(t, config)
-	e.post(broken("ONE"))
-	if err := e.load(strings.Replace(config, "name sales\n"+loopback, "name support\nip_filter {\nallow 127.0.0.1\n}\nauth {\ntoken other-token\n}\n", 1)); err != nil {
+	up := edgetest.NewUpstream(t, 200, nil)
+	config, admin := edgetest.WithAdmin(t, edgetest.Site("name sales\n"+edgetest.Loopback+"reverse_proxy "+up.Address))
+	e := edgetest.Start(t, config)
+	e.Post(edgetest.Broken("ONE"))
+	if err := e.Load(strings.Replace(config, "name sales\n"+edgetest.Loopback, "name support\nip_filter {\nallow 127.0.0.1\n}\nauth {\ntoken other-token\n}\n", 1)); err != nil {
 		t.Fatal(err)
 	}
 	if stdout, _, code := operate(t, admin, "replay", "--name", "sales"); code != 1 || !strings.Contains(stdout, `no green_api block named "sales"; replay it to another one, of support`) {
@@ -380,10 +381,10 @@ func TestReplayTo(t *testing.T) {
 	if stdout, stderr, code := operate(t, admin, "replay", "--name", "sales", "--to", "support"); code != 0 {
 		t.Errorf("exit code %d, %q, %q", code, stdout, stderr)
 	}
-	if got := up.requests(); len(got) != 1 || got[0].header.Get("Authorization") != "Bearer other-token" || got[0].body != broken("ONE") {
+	if got := up.Requests(); len(got) != 1 || got[0].Header.Get("Authorization") != "Bearer other-token" || got[0].Body != edgetest.Broken("ONE") {
 		t.Errorf("handler got %+v", got)
 	}
-	if kept := e.kept(); len(kept) != 0 {
+	if kept := e.Kept(); len(kept) != 0 {
 		t.Errorf("%d kept", len(kept))
 	}
 }

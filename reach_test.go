@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 )
 
 // listening is the address of something that takes connections and gives them to do.
@@ -61,7 +63,7 @@ func secure(t *testing.T, answer http.HandlerFunc) string {
 
 // TestNeverReached: while no byte of the body has left the edge, a handler is one that is not connected.
 func TestNeverReached(t *testing.T) {
-	plain := newUpstream(t, 200, nil).address
+	plain := edgetest.NewUpstream(t, 200, nil).Address
 	refuses := listening(t, func(conn net.Conn) {
 		_, _ = io.WriteString(conn, "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
 		conn.Close()
@@ -90,31 +92,31 @@ func TestNeverReached(t *testing.T) {
 		if test.name == "TLS, not trusted" {
 			trust = ""
 		}
-		gone := "127.0.0.1:" + freePort(t)
+		gone := "127.0.0.1:" + edgetest.FreePort(t)
 		proxy := "reverse_proxy https://" + test.handler + " https://" + gone + " {\nlb_policy first\ntransport http {\n" + trust + test.transport + "\n}\n}\n"
-		block := loopback + "deliver {\ntimeout 700ms\nattempt_timeout 200ms\n}\n"
+		block := edgetest.Loopback + "deliver {\ntimeout 700ms\nattempt_timeout 200ms\n}\n"
 		for where, route := range map[string]string{"in the block": block + proxy + "}\n", "behind it": block + "}\n" + proxy} {
 			n := fmt.Sprint(len(names))
 			names = append(names, test.name+", "+where)
 			fmt.Fprintf(&routes, "handle /n%s {\ngreen_api {\nname n%s\n%s}\n", n, n, route)
 		}
 	}
-	e := start(t, siteWith("", routes.String()))
+	e := edgetest.Start(t, edgetest.SiteWith("", routes.String()))
 	var posting sync.WaitGroup
 	for n := range names {
 		posting.Go(func() {
-			url := fmt.Sprintf("http://127.0.0.1:%s/n%d", e.port, n)
-			if response := e.send(http.MethodPost, url, strings.NewReader(numbered(fmt.Sprint("N", n)))); response.StatusCode != 503 {
+			url := fmt.Sprintf("http://127.0.0.1:%s/n%d", e.Port, n)
+			if response := e.Send(http.MethodPost, url, strings.NewReader(edgetest.Numbered(fmt.Sprint("N", n)))); response.StatusCode != 503 {
 				t.Errorf("%s: status %d, want 503", names[n], response.StatusCode)
 			}
 		})
 	}
 	posting.Wait()
-	for _, r := range e.logs.records(t) {
+	for _, r := range e.Logs.Records(t) {
 		var n int
-		_, _ = fmt.Sscanf(r.text("id"), "N%d", &n)
-		if tried := r.text("tried"); r.text("reason") != "not_now" || strings.Contains(tried, "in time") || !strings.Contains(tried, errNotConnected.Error()) {
-			t.Errorf("%s: %s, tried %s", names[n], r.text("reason"), tried)
+		_, _ = fmt.Sscanf(r.Text("id"), "N%d", &n)
+		if tried := r.Text("tried"); r.Text("reason") != "not_now" || strings.Contains(tried, "in time") || !strings.Contains(tried, errNotConnected.Error()) {
+			t.Errorf("%s: %s, tried %s", names[n], r.Text("reason"), tried)
 		}
 	}
 }
@@ -123,9 +125,9 @@ func TestNeverReached(t *testing.T) {
 func TestNeverReachedAsksOthers(t *testing.T) {
 	well := secure(t, func(http.ResponseWriter, *http.Request) {})
 	hangs := silent(t)
-	e := start(t, site(loopback+"reverse_proxy https://"+hangs+" https://"+silent(t)+" https://"+well+" {\nlb_policy first\ntransport http {\ntls_insecure_skip_verify\ntls_timeout 50ms\n}\n}"))
+	e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"reverse_proxy https://"+hangs+" https://"+silent(t)+" https://"+well+" {\nlb_policy first\ntransport http {\ntls_insecure_skip_verify\ntls_timeout 50ms\n}\n}"))
 	began := time.Now()
-	if status := e.post(textMessage); status != 200 {
+	if status := e.Post(edgetest.TextMessage); status != 200 {
 		t.Errorf("status %d", status)
 	}
 	if took := time.Since(began); took > 2*time.Second {
@@ -140,9 +142,9 @@ func TestReachedAndBrokenOff(t *testing.T) {
 	for _, version := range []string{"1.1", "2"} {
 		for _, test := range []struct{ handler, reason string }{{broken, "broken_off"}, {hung, "attempt_timeout"}} {
 			t.Run(version+" "+test.reason, func(t *testing.T) {
-				e := start(t, site(loopback+"deliver {\nattempt_timeout 300ms\n}\nreverse_proxy https://"+test.handler+" {\ntransport http {\ntls_insecure_skip_verify\nversions "+version+"\n}\n}"))
-				e.post(textMessage)
-				e.wantRecord("reason", test.reason)
+				e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"deliver {\nattempt_timeout 300ms\n}\nreverse_proxy https://"+test.handler+" {\ntransport http {\ntls_insecure_skip_verify\nversions "+version+"\n}\n}"))
+				e.Post(edgetest.TextMessage)
+				e.WantRecord("reason", test.reason)
 			})
 		}
 	}
@@ -171,11 +173,11 @@ func TestCanceled(t *testing.T) {
 			t.Errorf("%s: %v, want %v", test.name, got, test.want)
 		}
 	}
-	e := start(t, siteWith("", "green_api {\n"+loopback+"}\nrespond 499\n"))
-	if status := e.post(textMessage); status != 502 {
+	e := edgetest.Start(t, edgetest.SiteWith("", "green_api {\n"+edgetest.Loopback+"}\nrespond 499\n"))
+	if status := e.Post(edgetest.TextMessage); status != 502 {
 		t.Errorf("status %d", status)
 	}
-	e.wantRecord("reason", "broken_off")
+	e.WantRecord("reason", "broken_off")
 }
 
 func deadContext(t *testing.T) context.Context {

@@ -3,7 +3,6 @@ package greenapi
 import (
 	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 	"github.com/greenapi-community/caddy-green-api/internal/standin"
 )
 
@@ -23,100 +23,39 @@ func init() {
 	leasing.beat, leasing.dead, leasing.settle, leasing.look = 200*time.Millisecond, time.Second, 75*time.Millisecond, 50*time.Millisecond
 }
 
-const testAPIToken = "api-canary-d75b3a66374942c5b3c0"
-
-// vendor is a stand-in of the vendor's API on a socket.
-type vendor struct {
-	*standin.Server
-	url string
-}
-
-func newVendor(t *testing.T, options standin.Options, instances ...string) *vendor {
-	t.Helper()
-	if options.Scale == 0 {
-		options.Scale = 100
-	}
-	options.NoLimits = true
-	v := &vendor{Server: standin.New(options)}
-	server := httptest.NewServer(v)
-	v.url = server.URL
-	t.Cleanup(func() {
-		v.Close()
-		server.CloseClientConnections()
-		server.Close()
-	})
-	for _, id := range instances {
-		v.Add(id, testAPIToken)
-	}
-	return v
-}
-
-// receives is the line of a config.
-func (v *vendor) receives(instance string) string {
-	return "receive " + instance + " " + testAPIToken + " {\napi_url " + v.url + "\nuri /green-api/webhook?via=api\n}\n"
-}
-
-// notification is one of an instance, with an idMessage of its own.
-func notificationOf(instance string, n int) []byte {
-	return []byte(strings.NewReplacer("1101000001", instance, "3EB0C767D097B7C7C030", fmt.Sprintf("RECEIVED%06d", n)).Replace(textMessage))
-}
-
-func noteAll(v *vendor, instance string, count int) (want []string) {
-	for i := range count {
-		body := notificationOf(instance, i)
-		v.Notify(instance, body)
-		want = append(want, string(body))
-	}
-	return want
-}
-
-// wantTaken fails the test unless a handler took exactly these, in this order.
-func (u *upstream) wantTaken(t *testing.T, want []string) {
-	t.Helper()
-	got := u.requests()
-	for i := range min(len(got), len(want)) {
-		if got[i].body != want[i] {
-			t.Fatalf("notification %d: the handler got %s, want %s", i, got[i].body, want[i])
-		}
-	}
-	if len(got) != len(want) {
-		t.Errorf("the handler got %d notifications, want %d", len(got), len(want))
-	}
-}
-
 func TestReceive(t *testing.T) {
 	const instance = "1101000001"
-	v := newVendor(t, standin.Options{}, instance)
-	handler := newUpstream(t, 200, nil)
-	want := noteAll(v, instance, 20)
-	e := start(t, site("auth {\ntoken TOKEN\n}\nvalidate {\ndrop deviceInfo\n}\n"+v.receives(instance)+"reverse_proxy "+handler.address))
-	eventually(t, "all to be deleted", func() bool { return v.Queued(instance) == 0 })
-	handler.wantTaken(t, want)
-	got := handler.requests()[0]
-	if got.path != "/green-api/webhook" || got.header.Get("Authorization") != "Bearer "+testToken || got.header.Get("Content-Type") != "application/json; charset=utf-8" {
-		t.Errorf("the handler got path %s, header %v", got.path, got.header)
+	v := edgetest.NewVendor(t, standin.Options{}, instance)
+	handler := edgetest.NewUpstream(t, 200, nil)
+	want := edgetest.NoteAll(v, instance, 20)
+	e := edgetest.Start(t, edgetest.Site("auth {\ntoken TOKEN\n}\nvalidate {\ndrop deviceInfo\n}\n"+v.Receives(instance)+"reverse_proxy "+handler.Address))
+	edgetest.Eventually(t, "all to be deleted", func() bool { return v.Queued(instance) == 0 })
+	handler.WantTaken(t, want)
+	got := handler.Requests()[0]
+	if got.Path != "/green-api/webhook" || got.Header.Get("Authorization") != "Bearer "+edgetest.Token || got.Header.Get("Content-Type") != "application/json; charset=utf-8" {
+		t.Errorf("the handler got path %s, header %v", got.Path, got.Header)
 	}
-	e.wantRecord("msg", "notification delivered", "outcome", "delivered", "via", "http_api", "instance", instance, "type", "incomingMessageReceived")
+	e.WantRecord("msg", "notification delivered", "outcome", "delivered", "via", "http_api", "instance", instance, "type", "incomingMessageReceived")
 
 	// A posted one does not say how it came.
-	if status := e.post(stateChanged); status != 403 { // from an address that is not the vendor's
+	if status := e.Post(edgetest.StateChanged); status != 403 { // from an address that is not the vendor's
 		t.Errorf("posted: %d, want 403", status)
 	}
-	e.wantRecord("outcome", "refused", "via", "")
+	e.WantRecord("outcome", "refused", "via", "")
 
 	// What no handler gets is deleted where it would be answered 200.
-	before := len(handler.requests())
+	before := len(handler.Requests())
 	v.Notify(instance, []byte(`{"typeWebhook":"deviceInfo","instanceData":{"idInstance":1101000001,"wid":"79001234567@c.us","typeInstance":"whatsapp"},"timestamp":1700000000,"deviceData":{}}`))
 	v.Notify(instance, []byte(`{"typeWebhook":"incomingMessageReceived", "broken": "a "quote" in it"}`)) // no JSON
 	v.Notify(instance, []byte(`{"typeWebhook":"brandNew","instanceData":{"idInstance":1101000001,"wid":"79001234567@c.us","typeInstance":"whatsapp"},"timestamp":1700000000}`))
-	eventually(t, "the rest to be deleted", func() bool { return v.Queued(instance) == 0 })
-	if n := len(handler.requests()) - before; n != 0 {
+	edgetest.Eventually(t, "the rest to be deleted", func() bool { return v.Queued(instance) == 0 })
+	if n := len(handler.Requests()) - before; n != 0 {
 		t.Errorf("the handler got %d of them, want none", n)
 	}
-	if logs := e.logs.all(); strings.Contains(logs, testAPIToken) {
+	if logs := e.Logs.All(); strings.Contains(logs, edgetest.APIToken) {
 		t.Error("the token is in the log")
 	}
-	entries := e.kept()
+	entries := e.Kept()
 	if len(entries) != 2 || entries[0].Reason != reasonMalformed || entries[0].Instance != instance || entries[1].Reason != reasonUnknownType ||
 		entries[0].URI != "/green-api/webhook?via=api" {
 		t.Errorf("quarantine: %+v", entries)
@@ -126,27 +65,27 @@ func TestReceive(t *testing.T) {
 // TestReceiveOnly: a block without auth takes nothing that is posted.
 func TestReceiveOnly(t *testing.T) {
 	const instance = "1101000001"
-	v := newVendor(t, standin.Options{}, instance)
-	handler := newUpstream(t, 200, nil)
-	want := noteAll(v, instance, 1)
-	e := start(t, site("ip_filter {\nallow 127.0.0.1\n}\n"+v.receives(instance)+"reverse_proxy "+handler.address))
-	eventually(t, "it to be deleted", func() bool { return v.Queued(instance) == 0 })
-	for _, token := range []string{"", "Bearer " + testToken, "Bearer ", "Bearer " + testAPIToken} {
-		if status := e.post(stateChanged, "Authorization", token); status != 401 {
+	v := edgetest.NewVendor(t, standin.Options{}, instance)
+	handler := edgetest.NewUpstream(t, 200, nil)
+	want := edgetest.NoteAll(v, instance, 1)
+	e := edgetest.Start(t, edgetest.Site("ip_filter {\nallow 127.0.0.1\n}\n"+v.Receives(instance)+"reverse_proxy "+handler.Address))
+	edgetest.Eventually(t, "it to be deleted", func() bool { return v.Queued(instance) == 0 })
+	for _, token := range []string{"", "Bearer " + edgetest.Token, "Bearer ", "Bearer " + edgetest.APIToken} {
+		if status := e.Post(edgetest.StateChanged, "Authorization", token); status != 401 {
 			t.Errorf("posted with token %q: %d, want 401", token, status)
 		}
 	}
-	handler.wantTaken(t, want)
+	handler.WantTaken(t, want)
 }
 
 // TestReceiveFails: what no handler takes stays in the queue and comes again; a notification that
 // could not be deleted is not delivered again.
 func TestReceiveFails(t *testing.T) {
 	const instance = "1101000001"
-	v := newVendor(t, standin.Options{}, instance)
+	v := edgetest.NewVendor(t, standin.Options{}, instance)
 	var failing atomic.Int32
 	failing.Store(3)
-	handler := newUpstream(t, 0, func(w http.ResponseWriter, _ *http.Request) {
+	handler := edgetest.NewUpstream(t, 0, func(w http.ResponseWriter, _ *http.Request) {
 		if failing.Add(-1) >= 0 {
 			w.WriteHeader(500)
 		}
@@ -158,12 +97,12 @@ func TestReceiveFails(t *testing.T) {
 		}
 		return nil
 	})
-	want := noteAll(v, instance, 2)
+	want := edgetest.NoteAll(v, instance, 2)
 	want = append([]string{want[0], want[0], want[0]}, want...)
-	e := start(t, site("deliver {\ndead_letter off\n}\n"+v.receives(instance)+"reverse_proxy "+handler.address))
-	eventually(t, "both to be deleted", func() bool { return v.Queued(instance) == 0 })
-	handler.wantTaken(t, want)
-	if n := strings.Count(e.logs.all(), `"reason":"handler_error"`); n < 3 {
+	e := edgetest.Start(t, edgetest.Site("deliver {\ndead_letter off\n}\n"+v.Receives(instance)+"reverse_proxy "+handler.Address))
+	edgetest.Eventually(t, "both to be deleted", func() bool { return v.Queued(instance) == 0 })
+	handler.WantTaken(t, want)
+	if n := strings.Count(e.Logs.All(), `"reason":"handler_error"`); n < 3 {
 		t.Errorf("%d records of handler_error, want 3", n)
 	}
 }
@@ -182,18 +121,18 @@ func TestReceiveTrouble(t *testing.T) {
 		{"1101000004", standin.Fault{Status: 400, Body: `{"message":"Message cannot be received because custom webhook url is set"}`}, reasonWebhookURLSet},
 		{"1101000005", standin.Fault{Status: 503}, reasonAPIUnavailable},
 		{"1101000006", standin.Fault{Drop: true}, reasonAPIUnavailable},
-		{"1101000007", standin.Fault{Status: 429, RetryAfter: "0", Body: testAPIToken}, reasonAPIUnavailable},
+		{"1101000007", standin.Fault{Status: 429, RetryAfter: "0", Body: edgetest.APIToken}, reasonAPIUnavailable},
 	}
-	v := newVendor(t, standin.Options{})
-	handler := newUpstream(t, 200, nil)
-	told := newUpstream(t, 200, nil)
+	v := edgetest.NewVendor(t, standin.Options{})
+	handler := edgetest.NewUpstream(t, 200, nil)
+	told := edgetest.NewUpstream(t, 200, nil)
 	config := ""
 	faults := make(map[string]*standin.Fault)
 	for _, test := range tests {
-		v.Add(test.instance, testAPIToken)
-		noteAll(v, test.instance, 1)
+		v.Add(test.instance, edgetest.APIToken)
+		edgetest.NoteAll(v, test.instance, 1)
 		faults[test.instance] = &test.fault
-		config += v.receives(test.instance)
+		config += v.Receives(test.instance)
 	}
 	var mended atomic.Bool
 	v.Fault(func(_, instance string) *standin.Fault {
@@ -202,23 +141,23 @@ func TestReceiveTrouble(t *testing.T) {
 		}
 		return faults[instance]
 	})
-	e := start(t, strings.Replace(site(config+"reverse_proxy "+handler.address), "quarantine DIR", "quarantine DIR\nalert http://"+told.address, 1))
+	e := edgetest.Start(t, strings.Replace(edgetest.Site(config+"reverse_proxy "+handler.Address), "quarantine DIR", "quarantine DIR\nalert http://"+told.Address, 1))
 	alerts := func(reason string) string {
 		text := ""
-		for _, alert := range told.requests() {
-			if strings.Contains(alert.body, reason) {
-				text += alert.body
+		for _, alert := range told.Requests() {
+			if strings.Contains(alert.Body, reason) {
+				text += alert.Body
 			}
 		}
 		return text
 	}
 	for _, test := range tests {
-		eventually(t, "an alert of "+test.reason, func() bool { return alerts(test.reason) != "" })
+		edgetest.Eventually(t, "an alert of "+test.reason, func() bool { return alerts(test.reason) != "" })
 		if text := alerts(test.reason); !strings.Contains(text, test.instance) {
 			t.Errorf("instance %s is not in the alert: %s", test.instance, text)
 		}
 	}
-	if strings.Contains(alerts(""), testAPIToken) {
+	if strings.Contains(alerts(""), edgetest.APIToken) {
 		t.Error("the token is in an alert")
 	}
 	states := receiverStates()
@@ -229,18 +168,18 @@ func TestReceiveTrouble(t *testing.T) {
 	}
 	mended.Store(true)
 	for _, test := range tests {
-		eventually(t, "instance "+test.instance+" to be received", func() bool { return v.Queued(test.instance) == 0 })
+		edgetest.Eventually(t, "instance "+test.instance+" to be received", func() bool { return v.Queued(test.instance) == 0 })
 	}
-	if n := len(handler.requests()); n != len(tests) {
+	if n := len(handler.Requests()); n != len(tests) {
 		t.Errorf("the handler got %d, want %d", n, len(tests))
 	}
 	failed, again := make(map[string]int), make(map[string]int)
-	for _, record := range e.logs.records(t) {
-		switch record.text("msg") {
+	for _, record := range e.Logs.Records(t) {
+		switch record.Text("msg") {
 		case "notifications of the instance cannot be received":
-			failed[record.text("instance")]++
+			failed[record.Text("instance")]++
 		case "notifications of the instance are received again":
-			again[record.text("instance")]++
+			again[record.Text("instance")]++
 		}
 	}
 	for _, test := range tests {
@@ -248,7 +187,7 @@ func TestReceiveTrouble(t *testing.T) {
 			t.Errorf("instance %s: told %d times in the log, mended %d times; want once", test.instance, failed[test.instance], again[test.instance])
 		}
 	}
-	if strings.Contains(e.logs.all(), testAPIToken) {
+	if strings.Contains(e.Logs.All(), edgetest.APIToken) {
 		t.Error("the token is in the log")
 	}
 }
@@ -256,8 +195,8 @@ func TestReceiveTrouble(t *testing.T) {
 // TestReceiveRetryAfter: the API is left alone for as long as it wants.
 func TestReceiveRetryAfter(t *testing.T) {
 	const instance = "1101000001"
-	v := newVendor(t, standin.Options{}, instance)
-	handler := newUpstream(t, 200, nil)
+	v := edgetest.NewVendor(t, standin.Options{}, instance)
+	handler := edgetest.NewUpstream(t, 200, nil)
 	var first, second atomic.Int64
 	v.Fault(func(string, string) *standin.Fault {
 		now := time.Now().UnixNano()
@@ -267,9 +206,9 @@ func TestReceiveRetryAfter(t *testing.T) {
 		second.CompareAndSwap(0, now)
 		return nil
 	})
-	noteAll(v, instance, 1)
-	start(t, site(v.receives(instance)+"reverse_proxy "+handler.address))
-	eventually(t, "it to be received", func() bool { return v.Queued(instance) == 0 })
+	edgetest.NoteAll(v, instance, 1)
+	edgetest.Start(t, edgetest.Site(v.Receives(instance)+"reverse_proxy "+handler.Address))
+	edgetest.Eventually(t, "it to be received", func() bool { return v.Queued(instance) == 0 })
 	if waited := time.Duration(second.Load() - first.Load()); waited < time.Second {
 		t.Errorf("asked again after %s, want 1s", waited)
 	}
@@ -279,24 +218,24 @@ func TestReceiveRetryAfter(t *testing.T) {
 // twice, or out of order; what is no longer in the config is no longer received.
 func TestReceiveReload(t *testing.T) {
 	instances := []string{"1101000001", "1101000002", "1101000003"}
-	v := newVendor(t, standin.Options{}, instances...)
-	handler := newUpstream(t, 0, func(http.ResponseWriter, *http.Request) { time.Sleep(time.Millisecond) })
+	v := edgetest.NewVendor(t, standin.Options{}, instances...)
+	handler := edgetest.NewUpstream(t, 0, func(http.ResponseWriter, *http.Request) { time.Sleep(time.Millisecond) })
 	config := func(n int, instances ...string) string {
 		text := fmt.Sprintf("deliver {\ntimeout %ds\n}\n", 100+n)
 		for _, id := range instances {
-			text += v.receives(id)
+			text += v.Receives(id)
 		}
-		return site(text + "reverse_proxy " + handler.address)
+		return edgetest.Site(text + "reverse_proxy " + handler.Address)
 	}
-	e := start(t, config(0, instances...))
+	e := edgetest.Start(t, config(0, instances...))
 	const each = 100
 	for _, id := range instances {
-		go noteAll(v, id, each)
+		go edgetest.NoteAll(v, id, each)
 	}
 	reloads := 0
-	eventually(t, "all to be received", func() bool {
+	edgetest.Eventually(t, "all to be received", func() bool {
 		reloads++
-		if err := e.load(config(reloads%20, instances...)); err != nil {
+		if err := e.Load(config(reloads%20, instances...)); err != nil {
 			t.Fatal(err)
 		}
 		return len(v.Deleted(instances[0]))+len(v.Deleted(instances[1]))+len(v.Deleted(instances[2])) == len(instances)*each
@@ -305,10 +244,10 @@ func TestReceiveReload(t *testing.T) {
 		t.Errorf("%d reloads, want more", reloads)
 	}
 	byInstance := make(map[string][]string)
-	for _, got := range handler.requests() {
+	for _, got := range handler.Requests() {
 		for _, id := range instances {
-			if strings.Contains(got.body, id) {
-				byInstance[id] = append(byInstance[id], got.body)
+			if strings.Contains(got.Body, id) {
+				byInstance[id] = append(byInstance[id], got.Body)
 			}
 		}
 	}
@@ -317,7 +256,7 @@ func TestReceiveReload(t *testing.T) {
 			t.Errorf("instance %s: the handlers got %d, want %d", id, len(byInstance[id]), each)
 		}
 		for i, body := range byInstance[id] {
-			if body != string(notificationOf(id, i)) {
+			if body != string(edgetest.NotificationOf(id, i)) {
 				t.Fatalf("instance %s: %d is %s", id, i, body)
 			}
 		}
@@ -327,10 +266,10 @@ func TestReceiveReload(t *testing.T) {
 	}
 
 	// Two instances go, and come back.
-	if err := e.load(config(0, instances[0])); err != nil {
+	if err := e.Load(config(0, instances[0])); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the others to end", func() bool {
+	edgetest.Eventually(t, "the others to end", func() bool {
 		second, _ := v.Polling(instances[1])
 		third, _ := v.Polling(instances[2])
 		return second+third == 0
@@ -338,20 +277,20 @@ func TestReceiveReload(t *testing.T) {
 	if states := receiverStates(); len(states) != 1 {
 		t.Errorf("receivers: %+v", states)
 	}
-	if err := e.load(config(1, instances...)); err != nil {
+	if err := e.Load(config(1, instances...)); err != nil {
 		t.Fatal(err)
 	}
-	noteAll(v, instances[2], 1)
-	eventually(t, "it to come back", func() bool { return v.Queued(instances[2]) == 0 })
+	edgetest.NoteAll(v, instances[2], 1)
+	edgetest.Eventually(t, "it to come back", func() bool { return v.Queued(instances[2]) == 0 })
 }
 
 // TestReceiveNotByValidate: a config that is only looked at receives nothing, nor one that fails.
 func TestReceiveNotByValidate(t *testing.T) {
 	const instance = "1101000001"
-	v := newVendor(t, standin.Options{}, instance)
-	noteAll(v, instance, 1)
-	config := strings.NewReplacer("PORT", freePort(t), "DIR", t.TempDir()).Replace(site(v.receives(instance) + "reverse_proxy 127.0.0.1:9"))
-	text, err := adapt(config)
+	v := edgetest.NewVendor(t, standin.Options{}, instance)
+	edgetest.NoteAll(v, instance, 1)
+	config := strings.NewReplacer("PORT", edgetest.FreePort(t), "DIR", t.TempDir()).Replace(edgetest.Site(v.Receives(instance) + "reverse_proxy 127.0.0.1:9"))
+	text, err := edgetest.Adapt(config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -370,34 +309,34 @@ func TestReceiveNotByValidate(t *testing.T) {
 
 // TestReceivePanic: a panic in a gate is a failed attempt.
 func TestReceivePanic(t *testing.T) {
-	e := start(t, site(loopback+"reverse_proxy 127.0.0.1:9"))
+	e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"reverse_proxy 127.0.0.1:9"))
 	app, err := caddy.ActiveContext().AppIfConfigured("green_api")
 	if err != nil {
 		t.Fatal(err)
 	}
 	h := *app.(*App).blocks[defaultName].handler
 	h.received = []step{{check: func(*visit) *verdict { panic("a canary sings") }}}
-	end := h.receive(&Receive{Instance: "1101000001", URI: "/"}, []byte(textMessage))
+	end := h.receive(&Receive{Instance: "1101000001", URI: "/"}, []byte(edgetest.TextMessage))
 	if end.status != http.StatusInternalServerError {
 		t.Errorf("status %d, want 500", end.status)
 	}
-	e.wantRecord("outcome", "failed", "reason", "panic", "instance", "1101000001", "via", "http_api")
+	e.WantRecord("outcome", "failed", "reason", "panic", "instance", "1101000001", "via", "http_api")
 }
 
 // TestReceiveMany: hundreds of instances are received by one process.
 func TestReceiveMany(t *testing.T) {
 	const many = 300
-	v := newVendor(t, standin.Options{})
-	handler := newUpstream(t, 200, nil)
+	v := edgetest.NewVendor(t, standin.Options{})
+	handler := edgetest.NewUpstream(t, 200, nil)
 	var config strings.Builder
 	for i := range many {
 		id := fmt.Sprint(1101000001 + i)
-		v.Add(id, testAPIToken)
-		config.WriteString(v.receives(id))
-		noteAll(v, id, 2)
+		v.Add(id, edgetest.APIToken)
+		config.WriteString(v.Receives(id))
+		edgetest.NoteAll(v, id, 2)
 	}
-	start(t, site(config.String()+"reverse_proxy "+handler.address))
-	eventually(t, "all to be received", func() bool {
+	edgetest.Start(t, edgetest.Site(config.String()+"reverse_proxy "+handler.Address))
+	edgetest.Eventually(t, "all to be received", func() bool {
 		for i := range many {
 			if v.Queued(fmt.Sprint(1101000001+i)) > 0 {
 				return false
@@ -405,7 +344,7 @@ func TestReceiveMany(t *testing.T) {
 		}
 		return true
 	})
-	if got := len(handler.requests()); got != 2*many {
+	if got := len(handler.Requests()); got != 2*many {
 		t.Errorf("the handler got %d, want %d", got, 2*many)
 	}
 }
@@ -414,20 +353,20 @@ func TestReceiveMany(t *testing.T) {
 // there.
 func TestReceiveStorage(t *testing.T) {
 	const instance = "1101000001"
-	v := newVendor(t, standin.Options{}, instance)
-	handler := newUpstream(t, 200, nil)
-	want := noteAll(v, instance, 1)
+	v := edgetest.NewVendor(t, standin.Options{}, instance)
+	handler := edgetest.NewUpstream(t, 200, nil)
+	want := edgetest.NoteAll(v, instance, 1)
 	dir := t.TempDir()
 	file := filepath.Join(dir, "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	with := func(storage string) string {
-		return siteWith("storage file_system "+storage, "green_api {\n"+v.receives(instance)+"reverse_proxy "+handler.address+"\n}\nrespond 404\n")
+		return edgetest.SiteWith("storage file_system "+storage, "green_api {\n"+v.Receives(instance)+"reverse_proxy "+handler.Address+"\n}\nrespond 404\n")
 	}
-	e := start(t, with(filepath.Join(file, "storage")))
-	eventually(t, "it to be told", func() bool {
-		return strings.Contains(e.logs.all(), `"notifications of the instance cannot be received","instance":"1101000001","reason":"storage_unavailable"`)
+	e := edgetest.Start(t, with(filepath.Join(file, "storage")))
+	edgetest.Eventually(t, "it to be told", func() bool {
+		return strings.Contains(e.Logs.All(), `"notifications of the instance cannot be received","instance":"1101000001","reason":"storage_unavailable"`)
 	})
 	if n := v.Calls("receiveNotification"); n != 0 {
 		t.Errorf("%d calls without a lease", n)
@@ -440,18 +379,18 @@ func TestReceiveStorage(t *testing.T) {
 		return len(found)
 	}
 	for i, storage := range []string{"one", "two"} {
-		if err := e.load(with(filepath.Join(dir, storage))); err != nil {
+		if err := e.Load(with(filepath.Join(dir, storage))); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "the lease in storage "+storage, func() bool { return leases(storage) == 1 && leases("one")+leases("two") == 1 })
-		eventually(t, "all to be received", func() bool { return v.Queued(instance) == 0 })
+		edgetest.Eventually(t, "the lease in storage "+storage, func() bool { return leases(storage) == 1 && leases("one")+leases("two") == 1 })
+		edgetest.Eventually(t, "all to be received", func() bool { return v.Queued(instance) == 0 })
 		if i == 0 {
-			want = append(want, noteAll(v, instance, 1)...)
+			want = append(want, edgetest.NoteAll(v, instance, 1)...)
 		}
 	}
-	handler.wantTaken(t, want)
-	if err := e.load(site(loopback)); err != nil {
+	handler.WantTaken(t, want)
+	if err := e.Load(edgetest.Site(edgetest.Loopback)); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the lease to be given up", func() bool { return leases("two") == 0 })
+	edgetest.Eventually(t, "the lease to be given up", func() bool { return leases("two") == 0 })
 }

@@ -12,25 +12,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
-)
 
-// hangUpAfter posts a body and gives up when began is closed.
-func (e *edge) hangUpAfter(body string, began <-chan struct{}) {
-	e.t.Helper()
-	ctx, hangUp := context.WithCancel(context.Background())
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, e.url, strings.NewReader(body))
-	if err != nil {
-		e.t.Fatal(err)
-	}
-	r.Header.Set("Authorization", "Bearer "+testToken)
-	go func() {
-		<-began
-		hangUp()
-	}()
-	if response, err := testClient.Do(r); err == nil {
-		e.t.Fatalf("answered %d before the handler did", response.StatusCode)
-	}
-}
+	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
+)
 
 // TestJoin: a notification that comes again while its first delivery still runs, after the sender
 // gave up, joins that one; while the sender waits, the same bytes are another notification.
@@ -46,18 +30,18 @@ func TestJoin(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			began, goOn := make(chan struct{}), make(chan struct{})
 			var asked atomic.Int64
-			up := newUpstream(t, 0, func(w http.ResponseWriter, _ *http.Request) {
+			up := edgetest.NewUpstream(t, 0, func(w http.ResponseWriter, _ *http.Request) {
 				if asked.Add(1) == 1 {
 					close(began)
 					<-goOn
 				}
 				w.WriteHeader(test.status)
 			})
-			e := start(t, site(loopback+"reverse_proxy "+up.address))
-			e.hangUpAfter(textMessage, began)
-			e.awaitHangUp()
+			e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"reverse_proxy "+up.Address))
+			e.HangUpAfter(edgetest.TextMessage, began)
+			awaitHangUp(t)
 			answer := make(chan int)
-			go func() { answer <- e.post(textMessage) }()
+			go func() { answer <- e.Post(edgetest.TextMessage) }()
 			select {
 			case status := <-answer:
 				t.Fatalf("answered %d before the handler did", status)
@@ -71,29 +55,29 @@ func TestJoin(t *testing.T) {
 				t.Errorf("asked %d times", n)
 			}
 			joined := 0
-			for _, record := range e.logs.records(t) {
+			for _, record := range e.Logs.Records(t) {
 				if record["joined"] == true {
 					joined++
 				}
-				if record.text("handler") != up.address || record.text("attempts") != "1" {
+				if record.Text("handler") != up.Address || record.Text("attempts") != "1" {
 					t.Errorf("%v", record)
 				}
 			}
-			if n := len(e.logs.records(t)); n != 2 || joined != 1 {
+			if n := len(e.Logs.Records(t)); n != 2 || joined != 1 {
 				t.Errorf("%d records, %d joined", n, joined)
 			}
 		})
 	}
 
 	began, goOn := make(chan struct{}, 2), make(chan struct{})
-	up := newUpstream(t, 0, func(http.ResponseWriter, *http.Request) {
+	up := edgetest.NewUpstream(t, 0, func(http.ResponseWriter, *http.Request) {
 		began <- struct{}{}
 		<-goOn
 	})
-	e := start(t, site(loopback+"reverse_proxy "+up.address))
+	e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"reverse_proxy "+up.Address))
 	answers := make(chan int)
 	for range 2 {
-		go func() { answers <- e.post(textMessage) }()
+		go func() { answers <- e.Post(edgetest.TextMessage) }()
 	}
 	<-began
 	<-began // both
@@ -125,34 +109,34 @@ func TestUnheard(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			began, goOn := make(chan struct{}), make(chan struct{})
 			var asked atomic.Int64
-			up := newUpstream(t, 0, func(w http.ResponseWriter, _ *http.Request) {
+			up := edgetest.NewUpstream(t, 0, func(w http.ResponseWriter, _ *http.Request) {
 				if asked.Add(1) == 1 {
 					close(began)
 					<-goOn
 				}
 				w.WriteHeader(test.status)
 			})
-			e := start(t, site(loopback+"deliver {\n"+test.options+"\n}\nreverse_proxy "+up.address))
-			e.hangUpAfter(textMessage, began)
-			e.awaitHangUp()
+			e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"deliver {\n"+test.options+"\n}\nreverse_proxy "+up.Address))
+			e.HangUpAfter(edgetest.TextMessage, began)
+			awaitHangUp(t)
 			close(goOn)
-			eventually(t, "end of the first", func() bool { return len(e.logs.records(t)) == 1 })
-			e.later(test.later)
-			if status := e.post(textMessage); status != test.answer {
+			edgetest.Eventually(t, "end of the first", func() bool { return len(e.Logs.Records(t)) == 1 })
+			later(test.later)
+			if status := e.Post(edgetest.TextMessage); status != test.answer {
 				t.Errorf("status %d, want %d", status, test.answer)
 			}
-			e.wantRecord("reason", test.reason)
+			e.WantRecord("reason", test.reason)
 			if test.reason == "duplicate" {
-				e.wantRecord("outcome", "dropped", "level", "debug")
+				e.WantRecord("outcome", "dropped", "level", "debug")
 			}
 			if n := asked.Load(); n != test.asked {
 				t.Errorf("asked %d times, want %d", n, test.asked)
 			}
 			if test.options == "" && test.status == 200 { // it was told, so this is another one
-				e.post(textMessage)
-				e.wantRecord("outcome", "delivered")
+				e.Post(edgetest.TextMessage)
+				e.WantRecord("outcome", "delivered")
 			}
-			if kept := e.kept(); len(kept) != test.kept {
+			if kept := e.Kept(); len(kept) != test.kept {
 				t.Errorf("%d kept, want %d", len(kept), test.kept)
 			}
 		})
@@ -160,10 +144,10 @@ func TestUnheard(t *testing.T) {
 }
 
 // awaitHangUp waits until the edge knows that the sender of the one that is on its way has hung up.
-func (e *edge) awaitHangUp() {
+func awaitHangUp(t *testing.T) {
 	fleet := holdFleet(defaultName)
 	defer releaseFleet(defaultName)
-	eventually(e.t, "sender's end", func() bool {
+	edgetest.Eventually(t, "sender's end", func() bool {
 		fleet.flights.mu.Lock()
 		defer fleet.flights.mu.Unlock()
 		for _, flight := range fleet.flights.of {
@@ -176,7 +160,7 @@ func (e *edge) awaitHangUp() {
 // TestFlightsSenders: who joins a flight is its sender from then on. It is not left for a third, and
 // whether somebody hears of the end is up to it.
 func TestFlightsSenders(t *testing.T) {
-	body, good := []byte(textMessage), &verdict{outcome: delivered}
+	body, good := []byte(edgetest.TextMessage), &verdict{outcome: delivered}
 	visitOf := func(sender context.Context) *visit {
 		r, err := http.NewRequestWithContext(sender, http.MethodPost, "/", nil)
 		if err != nil {
@@ -246,40 +230,40 @@ func TestDeduplicate(t *testing.T) {
 		return `{"typeWebhook":"outgoingMessageStatus","instanceData":{"idInstance":1101000001,"wid":"79001234567@c.us","typeInstance":"whatsapp"},` +
 			`"timestamp":1700000000,"chatId":"79001234568@c.us","idMessage":"` + id + `","status":"` + status + `","sendByApi":true}`
 	}
-	up := script(t, "422", "200")
-	config := site(loopback + "deliver {\ndeduplicate 24h\ndead_letter off\n}\nreverse_proxy " + up.address)
-	e := start(t, config)
+	up := edgetest.Script(t, "422", "200")
+	config := edgetest.Site(edgetest.Loopback + "deliver {\ndeduplicate 24h\ndead_letter off\n}\nreverse_proxy " + up.Address)
+	e := edgetest.Start(t, config)
 	for i, test := range []struct {
 		body   string
 		status int
 		reason string
 	}{
-		{textMessage, 502, "handler_refused"},
-		{textMessage, 200, ""},
-		{textMessage, 200, "duplicate"},
-		{strings.Replace(textMessage, "1700000000", "1700000060", 1), 200, "duplicate"}, // GREEN-API's own
-		{strings.Replace(textMessage, "1101000001", "1101000002", 1), 200, ""},
-		{strings.Replace(textMessage, `"chatId":"79001234568@c.us"`, `"chatId":"79001234569@c.us"`, 1), 200, ""},
+		{edgetest.TextMessage, 502, "handler_refused"},
+		{edgetest.TextMessage, 200, ""},
+		{edgetest.TextMessage, 200, "duplicate"},
+		{strings.Replace(edgetest.TextMessage, "1700000000", "1700000060", 1), 200, "duplicate"}, // GREEN-API's own
+		{strings.Replace(edgetest.TextMessage, "1101000001", "1101000002", 1), 200, ""},
+		{strings.Replace(edgetest.TextMessage, `"chatId":"79001234568@c.us"`, `"chatId":"79001234569@c.us"`, 1), 200, ""},
 		{status("3EB0C767D097B7C7C030", "sent"), 200, ""},
 		{status("3EB0C767D097B7C7C030", "delivered"), 200, ""},
 		{status("3EB0C767D097B7C7C030", "delivered"), 200, "duplicate"},
-		{stateChanged, 200, ""},
-		{strings.Replace(stateChanged, "1700000000", "1700000060", 1), 200, ""}, // without idMessage: another one
-		{stateChanged, 200, "duplicate"},
-		{strings.Replace(textMessage, "a canary sings", "a canary sings more", 1), 200, ""}, // a placeholder before
-		{strings.Replace(textMessage, `"a canary sings"`, `"a canary sings","more":1`, 1), 200, ""},
-		{strings.Replace(textMessage, `"typeWebhook":"incomingMessageReceived",`, "", 1)[:1] + strings.Replace(textMessage, `{"typeWebhook":"incomingMessageReceived",`, "", 1)[:len(textMessage)-len(`{"typeWebhook":"incomingMessageReceived",`)-1] +
+		{edgetest.StateChanged, 200, ""},
+		{strings.Replace(edgetest.StateChanged, "1700000000", "1700000060", 1), 200, ""}, // without idMessage: another one
+		{edgetest.StateChanged, 200, "duplicate"},
+		{strings.Replace(edgetest.TextMessage, "a canary sings", "a canary sings more", 1), 200, ""}, // a placeholder before
+		{strings.Replace(edgetest.TextMessage, `"a canary sings"`, `"a canary sings","more":1`, 1), 200, ""},
+		{strings.Replace(edgetest.TextMessage, `"typeWebhook":"incomingMessageReceived",`, "", 1)[:1] + strings.Replace(edgetest.TextMessage, `{"typeWebhook":"incomingMessageReceived",`, "", 1)[:len(edgetest.TextMessage)-len(`{"typeWebhook":"incomingMessageReceived",`)-1] +
 			`,"typeWebhook":"incomingMessageReceived"}`, 200, "duplicate"}, // in another order
 	} {
 		if i%4 == 3 {
-			if err := e.load(config + fmt.Sprintf("\n# %d", i)); err != nil {
+			if err := e.Load(config + fmt.Sprintf("\n# %d", i)); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if got := e.post(test.body); got != test.status {
+		if got := e.Post(test.body); got != test.status {
 			t.Errorf("%d: status %d, want %d", i, got, test.status)
 		}
-		if got := e.record().text("reason"); got != test.reason {
+		if got := e.Record().Text("reason"); got != test.reason {
 			t.Errorf("%d: reason %q, want %q", i, got, test.reason)
 		}
 	}
@@ -314,18 +298,18 @@ func TestDuplicatesForget(t *testing.T) {
 // what a handler works at is finished.
 func TestExit(t *testing.T) {
 	began, goOn := make(chan struct{}), make(chan struct{})
-	up := newUpstream(t, 0, func(http.ResponseWriter, *http.Request) {
+	up := edgetest.NewUpstream(t, 0, func(http.ResponseWriter, *http.Request) {
 		close(began)
 		<-goOn
 	})
-	e := &edge{t: t, port: freePort(t), dir: filepath.Join(t.TempDir(), "quarantine")}
-	e.url = "http://127.0.0.1:" + e.port + "/green-api/webhook"
-	p := startProcess(t, e, siteWith("", "green_api /green-api/webhook* {\n"+loopback+"reverse_proxy 127.0.0.1:"+freePort(t)+"\n}\n"+
-		"green_api /busy {\nname busy\n"+loopback+"reverse_proxy "+up.address+"\n}\nrespond 404\n"))
+	e := &edgetest.Edge{T: t, Port: edgetest.FreePort(t), Dir: filepath.Join(t.TempDir(), "quarantine")}
+	e.URL = "http://127.0.0.1:" + e.Port + "/green-api/webhook"
+	p := edgetest.StartProcess(t, e, edgetest.SiteWith("", "green_api /green-api/webhook* {\n"+edgetest.Loopback+"reverse_proxy 127.0.0.1:"+edgetest.FreePort(t)+"\n}\n"+
+		"green_api /busy {\nname busy\n"+edgetest.Loopback+"reverse_proxy "+up.Address+"\n}\nrespond 404\n"))
 	answer, busy := make(chan int), make(chan int)
-	go func() { answer <- e.post(textMessage) }()
+	go func() { answer <- e.Post(edgetest.TextMessage) }()
 	go func() {
-		busy <- e.send(http.MethodPost, "http://127.0.0.1:"+e.port+"/busy", strings.NewReader(textMessage)).StatusCode
+		busy <- e.Send(http.MethodPost, "http://127.0.0.1:"+e.Port+"/busy", strings.NewReader(edgetest.TextMessage)).StatusCode
 	}()
 	<-began
 	select {
@@ -346,28 +330,28 @@ func TestExit(t *testing.T) {
 		t.Errorf("the one at work: status %d", status)
 	}
 	if err := p.Wait(); err != nil {
-		t.Errorf("%v\n%s", err, p.output)
+		t.Errorf("%v\n%s", err, p.Output)
 	}
 }
 
 // TestExitAsksNobodyElse: once the process is told to end, no further handler is asked.
 func TestExitAsksNobodyElse(t *testing.T) {
 	began, goOn := make(chan struct{}), make(chan struct{})
-	a := newUpstream(t, 0, func(w http.ResponseWriter, _ *http.Request) {
+	a := edgetest.NewUpstream(t, 0, func(w http.ResponseWriter, _ *http.Request) {
 		close(began)
 		<-goOn
 		w.WriteHeader(http.StatusInternalServerError)
 	})
-	b := newUpstream(t, 200, nil)
-	e := &edge{t: t, port: freePort(t), dir: filepath.Join(t.TempDir(), "quarantine")}
-	e.url = "http://127.0.0.1:" + e.port + "/green-api/webhook"
-	p := startProcess(t, e, site(loopback+"reverse_proxy "+a.address+" "+b.address+" {\nlb_policy first\n}"))
+	b := edgetest.NewUpstream(t, 200, nil)
+	e := &edgetest.Edge{T: t, Port: edgetest.FreePort(t), Dir: filepath.Join(t.TempDir(), "quarantine")}
+	e.URL = "http://127.0.0.1:" + e.Port + "/green-api/webhook"
+	p := edgetest.StartProcess(t, e, edgetest.Site(edgetest.Loopback+"reverse_proxy "+a.Address+" "+b.Address+" {\nlb_policy first\n}"))
 	answer := make(chan int)
-	go func() { answer <- e.post(textMessage) }()
+	go func() { answer <- e.Post(edgetest.TextMessage) }()
 	<-began
 	p.Process.Signal(syscall.SIGTERM)
-	eventually(t, "the end", func() bool { // its listeners are closed after those that wait were told
-		conn, err := net.Dial("tcp", "127.0.0.1:"+e.port)
+	edgetest.Eventually(t, "the end", func() bool { // its listeners are closed after those that wait were told
+		conn, err := net.Dial("tcp", "127.0.0.1:"+e.Port)
 		if err == nil {
 			conn.Close()
 		}
@@ -377,11 +361,11 @@ func TestExitAsksNobodyElse(t *testing.T) {
 	if status := <-answer; status != 502 {
 		t.Errorf("status %d, want 502", status)
 	}
-	if n := len(b.requests()); n > 0 {
+	if n := len(b.Requests()); n > 0 {
 		t.Errorf("the other handler was asked %d times", n)
 	}
 	if err := p.Wait(); err != nil {
-		t.Errorf("%v\n%s", err, p.output)
+		t.Errorf("%v\n%s", err, p.Output)
 	}
 }
 
@@ -393,11 +377,11 @@ func TestFlightsBothWays(t *testing.T) {
 		joins         bool
 	}{{"", viaHTTPAPI, true}, {viaHTTPAPI, "", true}, {"", "", false}, {viaHTTPAPI, viaHTTPAPI, false}} {
 		var f flights
-		mine, _, _ := f.board(t.Context(), test.first, []byte(textMessage), 0)
+		mine, _, _ := f.board(t.Context(), test.first, []byte(edgetest.TextMessage), 0)
 		if mine == nil {
 			t.Fatal("the first does not board")
 		}
-		if _, other, _ := f.board(t.Context(), test.second, []byte(textMessage), 0); (other != nil) != test.joins {
+		if _, other, _ := f.board(t.Context(), test.second, []byte(edgetest.TextMessage), 0); (other != nil) != test.joins {
 			t.Errorf("via %q, then %q: joins %t, want %t", test.first, test.second, other != nil, test.joins)
 		}
 	}

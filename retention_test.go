@@ -11,6 +11,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
 )
 
@@ -187,25 +188,25 @@ func TestRetentionBounded(t *testing.T) {
 // stands behind it.
 func TestRetention(t *testing.T) {
 	const behind = 1000
-	e := start(t, site(loopback+"deliver {\ntimeout 30ms\n}\nreverse_proxy 127.0.0.1:"+freePort(t)))
+	e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"deliver {\ntimeout 30ms\n}\nreverse_proxy 127.0.0.1:"+edgetest.FreePort(t)))
 	sent := time.Now()
 	note := func(i int) string { return sentAt(fmt.Sprintf("N%04d", i), sent) }
 	for _, step := range []struct {
 		later time.Duration
 		want  int
 	}{{0, 503}, {12 * time.Hour, 503}, {11*time.Hour + 29*time.Minute, 503}, {2 * time.Minute, 200}} {
-		e.later(step.later)
-		if got := e.post(note(0)); got != step.want {
+		later(step.later)
+		if got := e.Post(note(0)); got != step.want {
 			t.Errorf("status %d, want %d", got, step.want)
 		}
 	}
-	e.wantRecord("outcome", "quarantined", "reason", "retention", "found", "not_now", "level", "error")
+	e.WantRecord("outcome", "quarantined", "reason", "retention", "found", "not_now", "level", "error")
 	began := time.Now()
 	var posting sync.WaitGroup
 	for lane := range 8 { // at once, which spares the test seconds
 		posting.Go(func() {
 			for i := lane; i < behind; i += 8 {
-				if got := e.post(note(i + 1)); got != 200 {
+				if got := e.Post(note(i + 1)); got != 200 {
 					t.Errorf("%d behind it: status %d", i+1, got)
 				}
 			}
@@ -213,17 +214,17 @@ func TestRetention(t *testing.T) {
 	}
 	posting.Wait()
 	t.Logf("%d behind the head took %s", behind, time.Since(began))
-	e.wantRecord("outcome", "quarantined", "reason", "retention", "attempts", "1")
-	if got := e.post(sentAt("YOUNG", sent.Add(23*time.Hour))); got != 503 {
+	e.WantRecord("outcome", "quarantined", "reason", "retention", "attempts", "1")
+	if got := e.Post(sentAt("YOUNG", sent.Add(23*time.Hour))); got != 503 {
 		t.Errorf("one that has time: status %d", got)
 	}
-	if got := e.post(strings.Replace(note(1), "1101000001", "1101000002", 1)); got != 503 {
+	if got := e.Post(strings.Replace(note(1), "1101000001", "1101000002", 1)); got != 503 {
 		t.Errorf("one of another instance: status %d", got)
 	}
 	if err := caddy.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	store, err := quarantine.Open(e.dir)
+	store, err := quarantine.Open(e.Dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -235,16 +236,16 @@ func TestRetention(t *testing.T) {
 
 // TestRetentionLastAttempt: what stands behind is asked about once, at one handler, for a short time.
 func TestRetentionLastAttempt(t *testing.T) {
-	up, other := script(t, "500", "500", "500", "200", "500"), script(t, "500")
-	e := start(t, site(loopback+"reverse_proxy "+up.address+" "+other.address+" {\nlb_policy first\n}"))
+	up, other := edgetest.Script(t, "500", "500", "500", "200", "500"), edgetest.Script(t, "500")
+	e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"reverse_proxy "+up.Address+" "+other.Address+" {\nlb_policy first\n}"))
 	sent := time.Now()
-	e.post(sentAt("HEAD", sent))
-	e.later(23*time.Hour + 30*time.Minute)
+	e.Post(sentAt("HEAD", sent))
+	later(23*time.Hour + 30*time.Minute)
 	for _, step := range []struct{ id, outcome string }{{"HEAD", "quarantined"}, {"ONE", "quarantined"}, {"TWO", "delivered"}, {"THREE", "failed"}} {
-		e.post(sentAt(step.id, sent))
-		e.wantRecord("outcome", step.outcome)
+		e.Post(sentAt(step.id, sent))
+		e.WantRecord("outcome", step.outcome)
 	}
-	if n := len(other.requests()); n != 3 { // twice about the head, once about the last one
+	if n := len(other.Requests()); n != 3 { // twice about the head, once about the last one
 		t.Errorf("the other handler was asked %d times", n)
 	}
 	v := &visit{started: sent}
@@ -261,16 +262,16 @@ func TestRetentionLastAttempt(t *testing.T) {
 
 // TestRetentionOverRestart: the time since it first failed outlives the process, and a reload.
 func TestRetentionOverRestart(t *testing.T) {
-	config := site(loopback + "deliver {\ntimeout 30ms\n}\nreverse_proxy 127.0.0.1:" + freePort(t))
-	e := start(t, config)
+	config := edgetest.Site(edgetest.Loopback + "deliver {\ntimeout 30ms\n}\nreverse_proxy 127.0.0.1:" + edgetest.FreePort(t))
+	e := edgetest.Start(t, config)
 	body := sentAt("HEAD", time.Now().Add(time.Hour)) // nothing shows by its own timestamp
-	if got := e.post(body); got != 503 {
+	if got := e.Post(body); got != 503 {
 		t.Errorf("status %d", got)
 	}
 	if err := caddy.Stop(); err != nil { // at the end it is in the file
 		t.Fatal(err)
 	}
-	store, err := quarantine.Open(e.dir)
+	store, err := quarantine.Open(e.Dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -285,31 +286,31 @@ func TestRetentionOverRestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	store.Close()
-	if err := e.load(config); err != nil {
+	if err := e.Load(config); err != nil {
 		t.Fatal(err)
 	}
-	if got := e.post(body); got != 200 {
+	if got := e.Post(body); got != 200 {
 		t.Errorf("after the restart: status %d", got)
 	}
-	e.wantRecord("reason", "retention")
+	e.WantRecord("reason", "retention")
 }
 
 // TestRetentionForgets: what is delivered is forgotten, in the file, too.
 func TestRetentionForgets(t *testing.T) {
-	up := script(t, "500", "200", "500")
-	e := start(t, site(loopback+"deliver {\ndead_letter off\n}\nreverse_proxy "+up.address))
+	up := edgetest.Script(t, "500", "200", "500")
+	e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"deliver {\ndead_letter off\n}\nreverse_proxy "+up.Address))
 	body := sentAt("HEAD", time.Now().Add(48*time.Hour))
 	for i, want := range []int{502, 200, 502} {
-		if got := e.post(body); got != want {
+		if got := e.Post(body); got != want {
 			t.Errorf("%d: status %d, want %d", i, got, want)
 		}
 		if i == 1 {
-			e.later(24 * time.Hour)
+			later(24 * time.Hour)
 		}
 	}
-	shared := holdQuarantine(e.dir)
-	defer releaseQuarantine(e.dir)
-	eventually(t, "it to be saved", func() bool {
+	shared := holdQuarantine(e.Dir)
+	defer releaseQuarantine(e.Dir)
+	edgetest.Eventually(t, "it to be saved", func() bool {
 		saved, err := shared.store.FirstFailures()
 		return err == nil && len(saved) == 2 && time.Until(saved[0].At) > 23*time.Hour
 	})
@@ -317,8 +318,8 @@ func TestRetentionForgets(t *testing.T) {
 
 // TestRetentionReceived: a notification of the HTTP API is deleted where a posted one is answered 200.
 func TestRetentionReceived(t *testing.T) {
-	up := newUpstream(t, 0, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) })
-	e := start(t, site(loopback+"deliver {\ntimeout 30ms\n}\nreverse_proxy "+up.address))
+	up := edgetest.NewUpstream(t, 0, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) })
+	edgetest.Start(t, edgetest.Site(edgetest.Loopback+"deliver {\ntimeout 30ms\n}\nreverse_proxy "+up.Address))
 	handler := func() *Handler {
 		fleet := holdFleet(defaultName)
 		defer releaseFleet(defaultName)
@@ -330,6 +331,6 @@ func TestRetentionReceived(t *testing.T) {
 		if end := handler.receive(receive, body); end.status != want {
 			t.Errorf("%d: status %d, want %d", i, end.status, want)
 		}
-		e.later(24 * time.Hour)
+		later(24 * time.Hour)
 	}
 }

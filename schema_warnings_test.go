@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 )
 
 // TestSchemaWarnings: load and check warn of a schema file that probably does not mean what it says.
@@ -16,14 +18,14 @@ func TestSchemaWarnings(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	e := start(t, site(loopback+"validate {\nschemas "+dir+"\n}\n"))
-	logs := e.logs.all()
+	e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"validate {\nschemas "+dir+"\n}\n"))
+	logs := e.Logs.All()
 	for _, part := range []string{"the name differs from messageData.textMessage.json", `"pointer":"/requiered"`, "do you mean required?"} {
 		if !strings.Contains(logs, part) {
 			t.Errorf("the log lacks %s", part)
 		}
 	}
-	stdout, stderr, code := runCommand(t, "", stateChanged, "green-api", "check", "--schemas", dir, "-")
+	stdout, stderr, code := runCommand(t, "", edgetest.StateChanged, "green-api", "check", "--schemas", dir, "-")
 	if code != 0 || stdout != "pass        -  stateInstanceChanged\n" ||
 		!strings.Contains(stderr, "incomingCall.json: /requiered: no keyword of JSON Schema") || !strings.Contains(stderr, "messageData.textmessage.json: /: the name differs") {
 		t.Errorf("exit code %d, stdout %q, stderr %q", code, stdout, stderr)
@@ -38,16 +40,16 @@ func TestNamesOfTheBody(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "messageData.textMessage.json"), []byte(schema), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	in := newInbox(t, nil)
-	up := newUpstream(t, 200, nil)
-	e := start(t, alerting(in.URL, "", loopback+"validate {\nschemas "+dir+"\n}\nreverse_proxy "+up.address))
+	in := edgetest.NewInbox(t, nil)
+	up := edgetest.NewUpstream(t, 200, nil)
+	e := edgetest.Start(t, edgetest.Alerting(in.URL, "", edgetest.Loopback+"validate {\nschemas "+dir+"\n}\nreverse_proxy "+up.Address))
 	for i := range driftBreaks {
-		body := strings.Replace(numbered(fmt.Sprint("N", i)), `"messageData":{`, fmt.Sprintf(`"messageData":{"members":{"CANARY Ivan +7900%d":5},`, i), 1)
-		e.post(strings.Replace(body, "1101000001", fmt.Sprint(firstInstance+i%driftInstances), 1))
+		body := strings.Replace(edgetest.Numbered(fmt.Sprint("N", i)), `"messageData":{`, fmt.Sprintf(`"messageData":{"members":{"CANARY Ivan +7900%d":5},`, i), 1)
+		e.Post(strings.Replace(body, "1101000001", fmt.Sprint(firstInstance+i%driftInstances), 1))
 	}
-	e.wantRecord("reason", "schema", "pointer", "[/messageData/members/*]", "keyword", "[type]")
-	eventually(t, "alert", func() bool { return strings.Contains(strings.Join(in.all(), ""), "/messageData/members/* type") })
-	if strings.Contains(e.logs.all()+strings.Join(in.all(), ""), "CANARY") {
+	e.WantRecord("reason", "schema", "pointer", "[/messageData/members/*]", "keyword", "[type]")
+	edgetest.Eventually(t, "alert", func() bool { return strings.Contains(strings.Join(in.All(), ""), "/messageData/members/* type") })
+	if strings.Contains(e.Logs.All()+strings.Join(in.All(), ""), "CANARY") {
 		t.Error("a name of the body is in the log or in an alert")
 	}
 }

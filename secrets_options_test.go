@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 )
 
 const marker = "s3cr3t-marker"
@@ -75,16 +77,16 @@ func TestSecretsOfOptions(t *testing.T) {
 				if err := os.WriteFile(listed, []byte("1101000001 "+said+"\n"), 0o600); err != nil {
 					t.Fatal(err)
 				}
-				config := strings.Replace(site(config.block), "quarantine DIR", "\n"+config.global+"\n", 1)
+				config := strings.Replace(edgetest.Site(config.block), "quarantine DIR", "\n"+config.global+"\n", 1)
 				config = strings.NewReplacer("VALUE", said, "LISTED", listed).Replace(config)
-				e := &edge{t: t, port: freePort(t), dir: filepath.Join(dir, "quarantine"), logs: newLogBuffer()}
-				err := e.load(config)
+				e := &edgetest.Edge{T: t, Port: edgetest.FreePort(t), Dir: filepath.Join(dir, "quarantine"), Logs: edgetest.NewLogBuffer()}
+				err := e.Load(config)
 				if err == nil {
 					loaded++
 				} else if found.MatchString(err.Error()) {
 					t.Errorf("%s: the error has it: %v", name, err)
 				}
-				if logs := e.logs.all(); found.MatchString(logs) {
+				if logs := e.Logs.All(); found.MatchString(logs) {
 					t.Errorf("%s: the log has it: %s", name, logs)
 				}
 			}
@@ -104,17 +106,17 @@ func TestSecretsOfNetwork(t *testing.T) {
 	t.Setenv("GREEN_API_TEST_URL", "http://user:"+marker+"@"+marker+".invalid:9/"+marker+"?"+marker)
 	t.Setenv("GREEN_API_TEST_API", "http://"+marker+".invalid:9/"+marker)
 	t.Setenv("GREEN_API_TEST_HOST", marker+".invalid:9")
-	config := site(loopback + "receive 1101000001 x {\napi_url {env.GREEN_API_TEST_API}\n}\nreverse_proxy 127.0.0.1:9")
+	config := edgetest.Site(edgetest.Loopback + "receive 1101000001 x {\napi_url {env.GREEN_API_TEST_API}\n}\nreverse_proxy 127.0.0.1:9")
 	config = strings.Replace(config, "quarantine DIR", "quarantine DIR\nalert {env.GREEN_API_TEST_URL}\nalert http://{env.GREEN_API_TEST_HOST}/x {\nevery 1s\n}\n", 1)
-	e := start(t, config)
-	e.post(textMessage, "Authorization", "wrong")
+	e := edgetest.Start(t, config)
+	e.Post(edgetest.TextMessage, "Authorization", "wrong")
 	for _, said := range []string{
 		`"msg":"alert could not be sent","endpoint":"{env.GREEN_API_TEST_URL}"`, `"msg":"alert could not be sent","endpoint":"{env.GREEN_API_TEST_HOST}"`,
 		`"api_url":"{env.GREEN_API_TEST_API}"`,
 	} {
-		eventually(t, said, func() bool { return strings.Contains(e.logs.all(), said) })
+		edgetest.Eventually(t, said, func() bool { return strings.Contains(e.Logs.All(), said) })
 	}
-	if logs := e.logs.all(); strings.Contains(logs, marker) {
+	if logs := e.Logs.All(); strings.Contains(logs, marker) {
 		t.Errorf("the log has it: %s", logs)
 	}
 }
@@ -154,13 +156,13 @@ func TestSecretsOfSlips(t *testing.T) {
 		"auth {\ntoken x {\nsecretg\n}\n}", "receive secretg 1101000001", "receive 1101000001 x {\nsecretg\n}", "receive 1101000001 x secretg",
 		"receive 1101000001 x secretg {\nuri /\n}", "auth {\ntoken secretg{x}\n}", "auth {\ntoken {secretg}\n}", "auth {\ntoken $secretg\n}",
 	} {
-		err := loadConfig(t, strings.ReplaceAll(site(block+"\nreverse_proxy 127.0.0.1:9"), "PORT", "8080"))
+		err := loadConfig(t, strings.ReplaceAll(edgetest.Site(block+"\nreverse_proxy 127.0.0.1:9"), "PORT", "8080"))
 		if err == nil || strings.Contains(strings.ToLower(err.Error()), "secretg") {
 			t.Errorf("%q: %v", block, err)
 		}
 	}
 	for _, global := range []string{"alert http://127.0.0.1:9 {\nsecretg\n}", "alert http://127.0.0.1:9 secretg", "alert secretg", "alert secretg://x"} {
-		err := loadConfig(t, strings.NewReplacer("PORT", "8080", "quarantine DIR", global).Replace(site("auth off")))
+		err := loadConfig(t, strings.NewReplacer("PORT", "8080", "quarantine DIR", global).Replace(edgetest.Site("auth off")))
 		if err == nil || strings.Contains(strings.ToLower(err.Error()), "secretg") {
 			t.Errorf("%q: %v", global, err)
 		}

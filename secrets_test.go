@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 )
 
 // TestSecrets takes tokens through all that can go wrong, with handlers that repeat what they were
@@ -33,13 +35,13 @@ func TestSecrets(t *testing.T) {
 		}
 	}
 
-	in := newInbox(t, func(n int) int { // it repeats, too
+	in := edgetest.NewInbox(t, func(n int) int { // it repeats, too
 		if n == 1 {
 			return 500
 		}
 		return 200
 	})
-	up := newUpstream(t, 0, func(w http.ResponseWriter, r *http.Request) {
+	up := edgetest.NewUpstream(t, 0, func(w http.ResponseWriter, r *http.Request) {
 		for _, name := range []string{"REPEAT", "REFUSE"} {
 			if strings.Contains(r.Header.Get("X-Do"), name) || r.Header.Get(replayHeader) != "" {
 				w.WriteHeader(map[string]int{"REPEAT": 500, "REFUSE": 422}[name])
@@ -54,42 +56,42 @@ func TestSecrets(t *testing.T) {
 		t.Fatal(err)
 	}
 	block := "green_api /green-api/webhook* {\nlog_body\nip_filter {\nallow 127.0.0.1\n}\nauth {\ntoken {env.GREEN_API_TEST_SHARED} \"Basic {env.GREEN_API_TEST_BASIC}\"\n" +
-		"instance 1101000002 {env.GREEN_API_TEST_OWN}\ninstances " + instances + "\n}\ndeliver {\ndead_letter 2\n}\nreverse_proxy " + up.address + "\n}\n" +
+		"instance 1101000002 {env.GREEN_API_TEST_OWN}\ninstances " + instances + "\n}\ndeliver {\ndead_letter 2\n}\nreverse_proxy " + up.Address + "\n}\n" +
 		"green_api /strict* {\nname strict\nip_filter {\nallow 203.0.113.7\n}\nauth {\ntoken {env.GREEN_API_TEST_SHARED}\n}\n}\nmetrics /metrics\nlog\nrespond 404\n"
 	ears := "events {\non green_api.quarantined test_ear\non green_api.failed test_ear\non green_api.refused test_ear\n}\n"
-	config := strings.Replace(siteWith(ears, block), "quarantine DIR\n", "quarantine DIR\nalert "+in.URL+"/{env.GREEN_API_TEST_USED} {\nheader Authorization \"Bearer {env.GREEN_API_TEST_ALERT}\"\n}\nmetrics {\nper_instance\n}\n", 1)
-	config, admin := withAdmin(t, config)
+	config := strings.Replace(edgetest.SiteWith(ears, block), "quarantine DIR\n", "quarantine DIR\nalert "+in.URL+"/{env.GREEN_API_TEST_USED} {\nheader Authorization \"Bearer {env.GREEN_API_TEST_ALERT}\"\n}\nmetrics {\nper_instance\n}\n", 1)
+	config, admin := edgetest.WithAdmin(t, config)
 	heard.Lock()
 	heard.events, heard.gate = nil, nil
 	heard.Unlock()
-	e := start(t, config)
+	e := edgetest.Start(t, config)
 
-	of := func(instance string) string { return strings.Replace(textMessage, "1101000001", instance, 1) }
+	of := func(instance string) string { return strings.Replace(edgetest.TextMessage, "1101000001", instance, 1) }
 	outcomes := make(map[int]int)
 	for range 3 { // with one that is taken in between, so that what fails does so by itself
-		e.later(time.Minute)
+		later(time.Minute)
 		for _, test := range []struct{ body, authorization, do string }{
-			{textMessage, "Bearer " + secrets["SHARED"], ""},
-			{strings.Replace(textMessage, "3EB0", "REPEAT", 1), "Bearer " + secrets["SHARED"], "REPEAT"},
-			{strings.Replace(textMessage, "3EB0", "REFUSE", 1), "Basic " + secrets["BASIC"], "REFUSE"},
+			{edgetest.TextMessage, "Bearer " + secrets["SHARED"], ""},
+			{strings.Replace(edgetest.TextMessage, "3EB0", "REPEAT", 1), "Bearer " + secrets["SHARED"], "REPEAT"},
+			{strings.Replace(edgetest.TextMessage, "3EB0", "REFUSE", 1), "Basic " + secrets["BASIC"], "REFUSE"},
 			{strings.Replace(of("1101000002"), "3EB0", "OWN", 1), "Bearer " + secrets["OWN"], "REFUSE"},
 			{strings.Replace(of("1101000003"), "3EB0", "LISTED", 1), secrets["LISTED"], "REPEAT"},
-			{textMessage, "Bearer " + secrets["WRONG"], ""},
-			{textMessage, "Digest " + secrets["SHARED"], ""},
-			{textMessage, "Bearer " + secrets["SHARED"] + " x", ""},
-			{textMessage, "Bearer " + secrets["OWN"], ""},
+			{edgetest.TextMessage, "Bearer " + secrets["WRONG"], ""},
+			{edgetest.TextMessage, "Digest " + secrets["SHARED"], ""},
+			{edgetest.TextMessage, "Bearer " + secrets["SHARED"] + " x", ""},
+			{edgetest.TextMessage, "Bearer " + secrets["OWN"], ""},
 			{of("1101000002"), "Bearer " + secrets["SHARED"], ""},
 			{of("1101000003"), "Bearer " + secrets["OWN"], ""},
-			{broken("SCHEMA"), "Bearer " + secrets["SHARED"], ""},
+			{edgetest.Broken("SCHEMA"), "Bearer " + secrets["SHARED"], ""},
 			{"{", "Basic " + secrets["BASIC"], ""},
-			{strings.Replace(textMessage, "incomingMessageReceived", "brandNew", 1), secrets["SHARED"], ""},
+			{strings.Replace(edgetest.TextMessage, "incomingMessageReceived", "brandNew", 1), secrets["SHARED"], ""},
 		} {
-			outcomes[e.post(test.body, "Authorization", test.authorization, "X-Do", test.do)]++
+			outcomes[e.Post(test.body, "Authorization", test.authorization, "X-Do", test.do)]++
 		}
 		for _, path := range []string{"/strict", "/elsewhere"} {
-			e.send(http.MethodPost, "http://127.0.0.1:"+e.port+path, strings.NewReader(textMessage), "Authorization", "Bearer "+secrets["SHARED"])
+			e.Send(http.MethodPost, "http://127.0.0.1:"+e.Port+path, strings.NewReader(edgetest.TextMessage), "Authorization", "Bearer "+secrets["SHARED"])
 		}
-		e.send(http.MethodGet, e.url, nil, "Authorization", "Bearer "+secrets["SHARED"])
+		e.Send(http.MethodGet, e.URL, nil, "Authorization", "Bearer "+secrets["SHARED"])
 	}
 	for _, status := range []int{200, 401, 403, 502} {
 		if outcomes[status] == 0 {
@@ -99,8 +101,8 @@ func TestSecrets(t *testing.T) {
 	if err := os.WriteFile(instances, []byte("1101000003 "+secrets["LISTED"]+"\n"+secrets["OWN"]+" 1101000004\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "complaint of the file", func() bool { return strings.Contains(e.logs.all(), "file cannot be used") })
-	eventually(t, "alerts", func() bool { return len(in.all()) > 5 })
+	edgetest.Eventually(t, "complaint of the file", func() bool { return strings.Contains(e.Logs.All(), "file cannot be used") })
+	edgetest.Eventually(t, "alerts", func() bool { return len(in.All()) > 5 })
 
 	ask := func(method, path string, body string) string {
 		t.Helper()
@@ -109,7 +111,7 @@ func TestSecrets(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.Header.Set("Content-Type", "text/caddyfile")
-		response, err := testClient.Do(r)
+		response, err := edgetest.Client.Do(r)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -135,10 +137,10 @@ func TestSecrets(t *testing.T) {
 				args = append(args, strings.Split(entry, `"`)[3])
 			}
 		}
-		stdout, stderr, _ := runCaddy(t, folder, "", args...)
+		stdout, stderr, _ := edgetest.RunCaddy(t, folder, "", args...)
 		clean("quarantine "+verb, stdout+stderr)
 	}
-	bad := strings.NewReplacer("PORT", e.port, "DIR", e.dir).Replace(config)
+	bad := strings.NewReplacer("PORT", e.Port, "DIR", e.Dir).Replace(config)
 	for _, slip := range []struct{ old, new string }{
 		{"token {env.GREEN_API_TEST_SHARED}", "token Bearer " + secrets["SHARED"]},
 		{"token {env.GREEN_API_TEST_SHARED}", "tokn " + secrets["SHARED"]},
@@ -156,8 +158,8 @@ func TestSecrets(t *testing.T) {
 			t.Errorf("%q loads: %s", slip.new, said)
 		}
 	}
-	clean("the metrics", readAllOf(t, "http://127.0.0.1:"+e.port+"/metrics"))
-	for _, alert := range in.all() {
+	clean("the metrics", edgetest.ReadAllOf(t, "http://127.0.0.1:"+e.Port+"/metrics"))
+	for _, alert := range in.All() {
 		clean("an alert", alert)
 	}
 	heard.Lock()
@@ -166,13 +168,13 @@ func TestSecrets(t *testing.T) {
 	for _, event := range events {
 		clean("an event", fmt.Sprint(event.Data))
 	}
-	clean("the log", e.logs.all())
+	clean("the log", e.Logs.All())
 	if len(events) == 0 {
 		t.Error("no event")
 	}
-	entries := e.kept()
+	entries := e.Kept()
 	clean("the quarantine", fmt.Sprint(entries))
-	file, err := os.ReadFile(filepath.Join(e.dir, "quarantine.db"))
+	file, err := os.ReadFile(filepath.Join(e.Dir, "quarantine.db"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,49 +8,50 @@ import (
 	"testing"
 	"time"
 
+	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
 )
 
 // bulky is a notification of an instance that breaks its schema, with 40 KiB to keep.
 func bulky(instance string) string {
-	return strings.Replace(strings.Replace(broken("BULKY"), "1101000001", instance, 1), "Test Sender", strings.Repeat("x", 40<<10), 1)
+	return strings.Replace(strings.Replace(edgetest.Broken("BULKY"), "1101000001", instance, 1), "Test Sender", strings.Repeat("x", 40<<10), 1)
 }
 
 // TestShares: where several instances send, what the bodies of one cause fills a quarter of the
 // quarantine, and behaves then as if it were full; nobody else notices.
 func TestShares(t *testing.T) {
 	const a, b = "1101000001", "1101000002"
-	up := newUpstream(t, 200, nil)
-	e := start(t, strings.Replace(site(loopback+"reverse_proxy "+up.address), "quarantine DIR", "quarantine DIR {\nmax_size 2MiB\n}", 1))
+	up := edgetest.NewUpstream(t, 200, nil)
+	e := edgetest.Start(t, strings.Replace(edgetest.Site(edgetest.Loopback+"reverse_proxy "+up.Address), "quarantine DIR", "quarantine DIR {\nmax_size 2MiB\n}", 1))
 	keep := func(body string, most int) (kept int) {
 		t.Helper()
 		for range most {
-			if status := e.post(body); status != 200 && status != 503 {
+			if status := e.Post(body); status != 200 && status != 503 {
 				t.Fatalf("status %d", status)
 			}
-			if e.record().text("outcome") != "quarantined" {
+			if e.Record().Text("outcome") != "quarantined" {
 				break
 			}
 			kept++
 		}
 		return kept
 	}
-	e.post(strings.Replace(textMessage, a, b, 1)) // b sends, too
+	e.Post(strings.Replace(edgetest.TextMessage, a, b, 1)) // b sends, too
 	if n := keep(bulky(a), 40); n < 8 || n > 12 {
 		t.Errorf("%d of 40 KiB kept, a quarter of 2 MiB is 12 at most", n)
 	}
-	e.wantRecord("outcome", "delivered", "reason", "quarantine_unavailable", "found", "schema", "instance", a)
-	if text := e.record().text("error"); !strings.Contains(text, "share of the quarantine is full") || !strings.Contains(text, "raise max_size") {
+	e.WantRecord("outcome", "delivered", "reason", "quarantine_unavailable", "found", "schema", "instance", a)
+	if text := e.Record().Text("error"); !strings.Contains(text, "share of the quarantine is full") || !strings.Contains(text, "raise max_size") {
 		t.Errorf("error: %s", text)
 	}
-	e.post(strings.Replace(bulky(a), "incomingMessageReceived", "brandNew", 1))
-	e.wantRecord("outcome", "delivered", "reason", "quarantine_unavailable", "found", "unknown_type")
+	e.Post(strings.Replace(bulky(a), "incomingMessageReceived", "brandNew", 1))
+	e.WantRecord("outcome", "delivered", "reason", "quarantine_unavailable", "found", "unknown_type")
 
 	// Bodies of which nobody knows the instance have one share together.
 	if n := keep(strings.Repeat("x", 40<<10), 40); n < 8 || n > 12 {
 		t.Errorf("%d malformed of 40 KiB kept", n)
 	}
-	e.wantRecord("outcome", "failed", "reason", "quarantine_unavailable", "status", "503", "found", "malformed")
+	e.WantRecord("outcome", "failed", "reason", "quarantine_unavailable", "status", "503", "found", "malformed")
 
 	if n := keep(bulky(b), 3); n != 3 {
 		t.Errorf("of another instance %d were kept", n)
@@ -120,11 +121,11 @@ func tokensOf(instances []string) map[string][]string {
 
 // TestOneInstanceHasAll: where a single one sends, there is nobody to share with.
 func TestOneInstanceHasAll(t *testing.T) {
-	up := newUpstream(t, 200, nil)
-	e := start(t, strings.Replace(site(loopback+"validate {\ndrift_guard off\n}\nreverse_proxy "+up.address), "quarantine DIR", "quarantine DIR {\nmax_size 2MiB\n}", 1))
+	up := edgetest.NewUpstream(t, 200, nil)
+	e := edgetest.Start(t, strings.Replace(edgetest.Site(edgetest.Loopback+"validate {\ndrift_guard off\n}\nreverse_proxy "+up.Address), "quarantine DIR", "quarantine DIR {\nmax_size 2MiB\n}", 1))
 	for i := range 30 {
-		e.post(bulky("1101000001"))
-		e.wantRecord("outcome", "quarantined", "reason", "schema")
+		e.Post(bulky("1101000001"))
+		e.WantRecord("outcome", "quarantined", "reason", "schema")
 		if t.Failed() {
 			t.Fatalf("after %d", i)
 		}

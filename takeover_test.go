@@ -11,6 +11,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 )
 
 const nameIsAnothers = "a green_api block has the name that another one had before"
@@ -33,36 +35,36 @@ func TestTakeOver(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var ready atomic.Bool
-			own := newUpstream(t, 0, func(w http.ResponseWriter, _ *http.Request) {
+			own := edgetest.NewUpstream(t, 0, func(w http.ResponseWriter, _ *http.Request) {
 				if !ready.Load() {
 					w.WriteHeader(http.StatusServiceUnavailable)
 				}
 			})
-			others := newUpstream(t, 200, nil)
-			e := start(t, site(loopback+"deliver {\ntimeout 5s\n}\nreverse_proxy "+own.address))
+			others := edgetest.NewUpstream(t, 200, nil)
+			e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"deliver {\ntimeout 5s\n}\nreverse_proxy "+own.Address))
 			answer := make(chan int)
-			go func() { answer <- e.post(textMessage) }()
-			eventually(t, "waiting", func() bool { return len(own.requests()) > 0 })
+			go func() { answer <- e.Post(edgetest.TextMessage) }()
+			edgetest.Eventually(t, "waiting", func() bool { return len(own.Requests()) > 0 })
 			auth := "auth {\n" + test.auth + "\n}\n"
 			if test.auth == "off" {
 				auth = "auth off\n"
 			}
 			// The block of before has a name of its own now, and another one goes without.
-			if err := e.load(siteWith("", "green_api /green-api/webhook* {\nname sales\n"+loopback+"reverse_proxy "+own.address+"\n}\n"+
-				"green_api /support* {\nip_filter {\nallow 127.0.0.1\n}\n"+auth+"reverse_proxy "+others.address+"\n}\nrespond 404\n")); err != nil {
+			if err := e.Load(edgetest.SiteWith("", "green_api /green-api/webhook* {\nname sales\n"+edgetest.Loopback+"reverse_proxy "+own.Address+"\n}\n"+
+				"green_api /support* {\nip_filter {\nallow 127.0.0.1\n}\n"+auth+"reverse_proxy "+others.Address+"\n}\nrespond 404\n")); err != nil {
 				t.Fatal(err)
 			}
 			if test.taken {
-				eventually(t, "the new block's handler", func() bool { return len(others.requests()) > 0 })
+				edgetest.Eventually(t, "the new block's handler", func() bool { return len(others.Requests()) > 0 })
 			}
 			ready.Store(true)
 			if status := <-answer; status != 200 {
 				t.Errorf("status %d", status)
 			}
-			if n := len(others.requests()); (n > 0) != test.taken {
+			if n := len(others.Requests()); (n > 0) != test.taken {
 				t.Errorf("the new block's handler was asked %d times", n)
 			}
-			if warned := strings.Contains(e.logs.all(), nameIsAnothers); warned != test.warn {
+			if warned := strings.Contains(e.Logs.All(), nameIsAnothers); warned != test.warn {
 				t.Errorf("warned %t, want %t", warned, test.warn)
 			}
 		})
@@ -94,10 +96,10 @@ func TestTakeOverByInstance(t *testing.T) {
 
 // TestReplayByName: an entry is not replayed through a block that has only its name.
 func TestReplayByName(t *testing.T) {
-	up := newUpstream(t, 200, nil)
-	e := start(t, site(loopback+"reverse_proxy "+up.address))
-	e.post(broken("ONE"))
-	id := e.record().text("quarantine_id")
+	up := edgetest.NewUpstream(t, 200, nil)
+	e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"reverse_proxy "+up.Address))
+	e.Post(edgetest.Broken("ONE"))
+	id := e.Record().Text("quarantine_id")
 	replay := func(to string) replayed {
 		t.Helper()
 		loaded, err := caddy.ActiveContext().AppIfConfigured("green_api")
@@ -105,11 +107,11 @@ func TestReplayByName(t *testing.T) {
 			t.Fatal(err)
 		}
 		app := loaded.(*App)
-		store, err := holdQuarantine(e.dir).open()
+		store, err := holdQuarantine(e.Dir).open()
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer releaseQuarantine(e.dir)
+		defer releaseQuarantine(e.Dir)
 		line, _ := app.replay(store, id, replaying{to: to})
 		result, ok := line.(replayed)
 		if !ok {
@@ -117,13 +119,13 @@ func TestReplayByName(t *testing.T) {
 		}
 		return result
 	}
-	if err := e.load(site("ip_filter off\nauth {\ninstance 1101000002 other\n}\nreverse_proxy " + up.address)); err != nil {
+	if err := e.Load(edgetest.Site("ip_filter off\nauth {\ninstance 1101000002 other\n}\nreverse_proxy " + up.Address)); err != nil {
 		t.Fatal(err)
 	}
-	if got := replay(""); got.Outcome != "failed" || got.Reason != reasonNoHandler || len(up.requests()) > 0 {
-		t.Errorf("%+v, asked %d times", got, len(up.requests()))
+	if got := replay(""); got.Outcome != "failed" || got.Reason != reasonNoHandler || len(up.Requests()) > 0 {
+		t.Errorf("%+v, asked %d times", got, len(up.Requests()))
 	}
-	if err := e.load(site("ip_filter off\nauth {\ninstance 1101000001 other\n}\nreverse_proxy " + up.address)); err != nil {
+	if err := e.Load(edgetest.Site("ip_filter off\nauth {\ninstance 1101000001 other\n}\nreverse_proxy " + up.Address)); err != nil {
 		t.Fatal(err)
 	}
 	if got := replay(""); got.Outcome != "delivered" {
@@ -133,13 +135,13 @@ func TestReplayByName(t *testing.T) {
 
 // TestNewestEnds: when no block of a name is left, nothing goes through the last one that was.
 func TestNewestEnds(t *testing.T) {
-	e := start(t, site(loopback+"reverse_proxy 127.0.0.1:9"))
+	e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"reverse_proxy 127.0.0.1:9"))
 	f := holdFleet(defaultName)
 	defer releaseFleet(defaultName)
 	if f.newest.Load() == nil {
 		t.Fatal("no block runs")
 	}
-	if err := e.load(site("name other\n" + loopback + "reverse_proxy 127.0.0.1:9")); err != nil {
+	if err := e.Load(edgetest.Site("name other\n" + edgetest.Loopback + "reverse_proxy 127.0.0.1:9")); err != nil {
 		t.Fatal(err)
 	}
 	if f.newest.Load() != nil {
@@ -164,7 +166,7 @@ func TestStartedUnheard(t *testing.T) {
 			}
 		}
 	})
-	start(t, site(loopback))
+	edgetest.Start(t, edgetest.Site(edgetest.Loopback))
 	app, err := caddy.ActiveContext().AppIfConfigured("green_api")
 	if err != nil {
 		t.Fatal(err)

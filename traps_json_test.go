@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 )
 
 // TestTrapJSON takes texts that parsers are at odds about through the edge, alone and as a member of
@@ -40,9 +42,11 @@ func TestTrapJSON(t *testing.T) {
 		}
 	}
 
-	up := newWitness(t)
-	e := start(t, site(loopback+"reverse_proxy "+up.address))
-	member := func(text string) string { return textMessage[:len(textMessage)-1] + `,"x":` + text + `}` }
+	up := edgetest.NewWitness(t)
+	e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"reverse_proxy "+up.Address))
+	member := func(text string) string {
+		return edgetest.TextMessage[:len(edgetest.TextMessage)-1] + `,"x":` + text + `}`
+	}
 	// JSON allows these, but two parsers may see two values in them.
 	for _, name := range []string{"y_object_duplicated_key.json", "y_object_duplicated_key_and_value.json", "y_number_double_close_to_zero.json"} {
 		if text, there := whole[name]; there {
@@ -53,28 +57,28 @@ func TestTrapJSON(t *testing.T) {
 	sent, kept := make(map[string]bool), 0
 	for name, text := range broken {
 		for _, body := range []string{text, member(text)} {
-			if status := e.post(body); status != 200 {
+			if status := e.Post(body); status != 200 {
 				t.Errorf("%s: status %d", name, status)
 			}
-			if got := e.record(); got.text("outcome") != string(quarantined) || got.text("reason") != reasonMalformed {
-				t.Errorf("%s: %s, %s", name, got.text("outcome"), got.text("reason"))
+			if got := e.Record(); got.Text("outcome") != string(quarantined) || got.Text("reason") != reasonMalformed {
+				t.Errorf("%s: %s, %s", name, got.Text("outcome"), got.Text("reason"))
 			}
 			sent[body] = true
 			kept++
 		}
 	}
-	if seen := up.seen(); seen > 0 {
+	if seen := up.Seen(); seen > 0 {
 		t.Errorf("the handlers saw %d connections and requests", seen)
 	}
 	for name, text := range whole {
-		if e.post(member(text)); e.record().text("outcome") != string(delivered) {
-			t.Errorf("%s: %s", name, e.record().text("reason"))
-		} else if got := up.requests(); got[len(got)-1].body != member(text) {
-			t.Errorf("%s: the handler got %q", name, got[len(got)-1].body)
+		if e.Post(member(text)); e.Record().Text("outcome") != string(delivered) {
+			t.Errorf("%s: %s", name, e.Record().Text("reason"))
+		} else if got := up.Requests(); got[len(got)-1].Body != member(text) {
+			t.Errorf("%s: the handler got %q", name, got[len(got)-1].Body)
 		}
 	}
-	e.kept() // ends the edge
-	entries := readQuarantineWhole(t, e.dir)
+	e.Kept() // ends the edge
+	entries := edgetest.ReadQuarantineWhole(t, e.Dir)
 	for _, entry := range entries {
 		delete(sent, string(entry.Body))
 	}

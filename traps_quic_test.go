@@ -11,6 +11,8 @@ import (
 
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
+
+	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 )
 
 // deaf is a client's socket that hears nothing until it may: then the server has a request and no end
@@ -32,10 +34,10 @@ func TestTrapEarlyDataQUIC(t *testing.T) {
 	if raceDetector {
 		t.Skip("Caddy v2.11.9 has a race of its own when it begins to manage a certificate")
 	}
-	up := newWitness(t)
-	e := start(t, strings.NewReplacer("auto_https off", "auto_https disable_redirects\nskip_install_trust", "http://:PORT {", "https://localhost:PORT {\ntls internal").
-		Replace(site(loopback+"reverse_proxy "+up.address)))
-	server, err := net.ResolveUDPAddr("udp", "127.0.0.1:"+e.port)
+	up := edgetest.NewWitness(t)
+	e := edgetest.Start(t, strings.NewReplacer("auto_https off", "auto_https disable_redirects\nskip_install_trust", "http://:PORT {", "https://localhost:PORT {\ntls internal").
+		Replace(edgetest.Site(edgetest.Loopback+"reverse_proxy "+up.Address)))
+	server, err := net.ResolveUDPAddr("udp", "127.0.0.1:"+e.Port)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,10 +53,10 @@ func TestTrapEarlyDataQUIC(t *testing.T) {
 		if method != http3.MethodGet0RTT {
 			close(conn.until)
 		} else {
-			before := len(e.logs.records(t))
+			before := len(e.Logs.Records(t))
 			go func() { // the server has judged it
 				defer close(conn.until)
-				for deadline := time.Now().Add(10 * time.Second); len(e.logs.records(t)) == before && time.Now().Before(deadline); {
+				for deadline := time.Now().Add(10 * time.Second); len(e.Logs.Records(t)) == before && time.Now().Before(deadline); {
 					time.Sleep(5 * time.Millisecond)
 				}
 			}()
@@ -68,7 +70,7 @@ func TestTrapEarlyDataQUIC(t *testing.T) {
 			},
 		}
 		defer client.Close()
-		r, err := http.NewRequest(method, "https://localhost:"+e.port+"/green-api/webhook", nil)
+		r, err := http.NewRequest(method, "https://localhost:"+e.Port+"/green-api/webhook", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -82,8 +84,8 @@ func TestTrapEarlyDataQUIC(t *testing.T) {
 		return response.StatusCode
 	}
 	// The certificate is made while the first of them come.
-	eventually(t, "certificate", func() bool {
-		conn, err := tls.Dial("tcp", "127.0.0.1:"+e.port, &tls.Config{ServerName: "localhost", InsecureSkipVerify: true})
+	edgetest.Eventually(t, "certificate", func() bool {
+		conn, err := tls.Dial("tcp", "127.0.0.1:"+e.Port, &tls.Config{ServerName: "localhost", InsecureSkipVerify: true})
 		return err == nil && conn.Close() == nil
 	})
 	if status := get(http.MethodGet); status != 401 {
@@ -92,8 +94,8 @@ func TestTrapEarlyDataQUIC(t *testing.T) {
 	if status := get(http3.MethodGet0RTT); status != 425 {
 		t.Errorf("in 0-RTT: %d, want 425", status)
 	}
-	e.wantRecord("outcome", "refused", "reason", reasonEarlyData)
-	if seen := up.seen(); seen > 0 {
+	e.WantRecord("outcome", "refused", "reason", reasonEarlyData)
+	if seen := up.Seen(); seen > 0 {
 		t.Errorf("the handlers saw %d connections and requests", seen)
 	}
 }

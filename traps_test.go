@@ -1,7 +1,6 @@
 package greenapi
 
 import (
-	"bufio"
 	"bytes"
 	"compress/gzip"
 	"crypto/tls"
@@ -9,10 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,6 +16,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 )
 
 // The traps that servers of this kind have fallen into, and the test that falls into each of them
@@ -56,68 +54,12 @@ import (
 //	a replay of what the gates would keep     TestRecheck, TestReplayNamed
 //	deleted bodies that stay in the file      TestWipeRetried, TestMaxAge, TestQuarantineCommands
 
-// witness is a handler that sees all that comes to it, be it a connection and no more.
-type witness struct {
-	*upstream
-	connections atomic.Int64
-}
-
-func newWitness(t *testing.T) *witness {
-	t.Helper()
-	w := &witness{upstream: new(upstream)}
-	w.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		body, err := io.ReadAll(r.Body)
-		if err != nil {
-			body = []byte("broken: " + err.Error())
-		}
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.asked = append(w.asked, asked{r.Method, r.URL.Path, r.RequestURI, r.Header.Clone(), r.ContentLength, r.TransferEncoding, string(body)})
-	}))
-	w.Config.ConnState = func(_ net.Conn, state http.ConnState) {
-		if state == http.StateNew {
-			w.connections.Add(1)
-		}
-	}
-	w.Start()
-	w.address = w.Listener.Addr().String()
-	t.Cleanup(w.Close)
-	return w
-}
-
-// seen counts what has come: connections and requests.
-func (w *witness) seen() int64 { return w.connections.Load() + int64(len(w.requests())) }
-
 // trapEdge is an edge behind a strict proxy, which is this machine, and a witness behind it.
-func trapEdge(t *testing.T, block string) (*edge, *witness) {
+func trapEdge(t *testing.T, block string) (*edgetest.Edge, *edgetest.Witness) {
 	t.Helper()
-	up := newWitness(t)
+	up := edgetest.NewWitness(t)
 	strict := "servers {\ntrusted_proxies static 127.0.0.0/8\ntrusted_proxies_strict\n}\n"
-	return start(t, global(strict, site(block+"\nreverse_proxy "+up.address))), up
-}
-
-// trap sends bytes and checks the answer, the reason, and that the handlers saw the request if and
-// only if it was delivered.
-func (e *edge) trap(up *witness, request string, status int, reason string) *http.Response {
-	e.t.Helper()
-	before := up.seen()
-	response := e.raw(request)
-	if response.StatusCode != status {
-		e.t.Errorf("status %d, want %d", response.StatusCode, status)
-	}
-	if reason != "" {
-		e.wantRecord("reason", reason)
-	}
-	if saw := up.seen() > before; saw != (status == 200 && reason == "") {
-		e.t.Errorf("status %d, and a handler saw something: %t", status, saw)
-	}
-	return response
-}
-
-// request is a whole request with a right token, a body of its announced length and further header
-// lines.
-func request(body string, lines ...string) string {
-	return rawHead + strings.Join(append(lines, fmt.Sprintf("Content-Length: %d", len(body))), "\r\n") + "\r\n\r\n" + body
+	return edgetest.Start(t, edgetest.Global(strict, edgetest.Site(block+"\nreverse_proxy "+up.Address))), up
 }
 
 func TestTrapAddresses(t *testing.T) {
@@ -160,12 +102,12 @@ func TestTrapAddresses(t *testing.T) {
 		{"taken away by Connection", []string{"X-Forwarded-For: 192.0.2.9", "Connection: X-Forwarded-For"}, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			e.t = t
+			e.T = t
 			status, reason := 200, ""
 			if !test.allowed {
 				status, reason = 403, reasonUnlistedSender
 			}
-			e.trap(up, request(textMessage, test.lines...), status, reason)
+			e.Trap(up, edgetest.Request(edgetest.TextMessage, test.lines...), status, reason)
 		})
 	}
 }
@@ -193,17 +135,17 @@ func (earlyData) UnmarshalCaddyfile(*caddyfile.Dispenser) error { return nil }
 
 // TestTrapEarlyData: early data is refused before anything else is looked at.
 func TestTrapEarlyData(t *testing.T) {
-	up := newWitness(t)
-	e := start(t, siteWith("", "route {\ntest_early_data\ngreen_api {\n"+loopback+"reverse_proxy "+up.address+"\n}\n}\n"))
-	e.trap(up, request(textMessage), 425, reasonEarlyData)
-	e.trap(up, strings.Replace(request(textMessage), testToken, "wrong", 1), 425, reasonEarlyData)
+	up := edgetest.NewWitness(t)
+	e := edgetest.Start(t, edgetest.SiteWith("", "route {\ntest_early_data\ngreen_api {\n"+edgetest.Loopback+"reverse_proxy "+up.Address+"\n}\n}\n"))
+	e.Trap(up, edgetest.Request(edgetest.TextMessage), 425, reasonEarlyData)
+	e.Trap(up, strings.Replace(edgetest.Request(edgetest.TextMessage), edgetest.Token, "wrong", 1), 425, reasonEarlyData)
 }
 
 func TestTrapTokens(t *testing.T) {
 	const basic = "Basic ZGVtbzpkZW1v"
-	up := newWitness(t)
-	e := start(t, site("ip_filter {\nallow 127.0.0.1\n}\nauth {\ntoken TOKEN \""+basic+"\"\n}\nreverse_proxy "+up.address))
-	right := "Authorization: Bearer " + testToken
+	up := edgetest.NewWitness(t)
+	e := edgetest.Start(t, edgetest.Site("ip_filter {\nallow 127.0.0.1\n}\nauth {\ntoken TOKEN \""+basic+"\"\n}\nreverse_proxy "+up.Address))
+	right := "Authorization: Bearer " + edgetest.Token
 	for _, test := range []struct {
 		name  string
 		lines []string
@@ -213,7 +155,7 @@ func TestTrapTokens(t *testing.T) {
 	}{
 		{"Bearer", []string{right}, 200, ""},
 		{"Basic", []string{"Authorization: " + basic}, 200, ""},
-		{"in another case", []string{"aUTHORIZATION: bEARER " + testToken}, 200, ""},
+		{"in another case", []string{"aUTHORIZATION: bEARER " + edgetest.Token}, 200, ""},
 		{"none", nil, 401, reasonNoToken},
 		{"empty", []string{"Authorization:"}, 401, reasonNoToken},
 		{"of spaces", []string{"Authorization:    "}, 401, reasonNoToken},
@@ -226,35 +168,35 @@ func TestTrapTokens(t *testing.T) {
 		{"doubled, both forms", []string{right, "Authorization: " + basic}, 401, reasonBadToken},
 		{"doubled, right and empty", []string{right, "Authorization:"}, 401, reasonBadToken},
 		{"doubled, empty both", []string{"Authorization:", "Authorization:"}, 401, reasonBadToken},
-		{"doubled by a comma", []string{right + ", Bearer " + testToken}, 401, reasonBadToken},
-		{"doubled scheme", []string{"Authorization: Bearer Bearer " + testToken}, 401, reasonBadToken},
+		{"doubled by a comma", []string{right + ", Bearer " + edgetest.Token}, 401, reasonBadToken},
+		{"doubled scheme", []string{"Authorization: Bearer Bearer " + edgetest.Token}, 401, reasonBadToken},
 		{"a word more", []string{right + " x"}, 401, reasonBadToken},
 		{"a space in it", []string{"Authorization: Bearer s3cret -canary-token"}, 401, reasonBadToken},
-		{"a tab for a space", []string{"Authorization: Bearer\t" + testToken}, 401, reasonBadToken},
-		{"non-breaking space", []string{"Authorization: Bearer\u00a0" + testToken}, 401, reasonBadToken},
+		{"a tab for a space", []string{"Authorization: Bearer\t" + edgetest.Token}, 401, reasonBadToken},
+		{"non-breaking space", []string{"Authorization: Bearer\u00a0" + edgetest.Token}, 401, reasonBadToken},
 		{"not ASCII", []string{"Authorization: Bearer s3crеt-canary-token"}, 401, reasonBadToken},
 		{"broken UTF-8", []string{right + "\xff"}, 401, reasonBadToken},
 		{"NUL", []string{right + "\x00"}, 400, ""},
 		{"folded", []string{right, " x"}, 401, reasonBadToken},
-		{"a space before the colon", []string{"Authorization : Bearer " + testToken}, 400, ""},
+		{"a space before the colon", []string{"Authorization : Bearer " + edgetest.Token}, 400, ""},
 		{"very long", []string{right + strings.Repeat("x", 8<<10)}, 401, reasonBadToken},
 		{"longer than a header may be", []string{right + strings.Repeat("x", 2<<20)}, 431, ""},
 		{"prefix", []string{right[:len(right)-1]}, 401, reasonBadToken},
 		{"in another case itself", []string{strings.ToUpper(right)}, 401, reasonBadToken},
-		{"wrong scheme", []string{"Authorization: Basic " + testToken}, 401, reasonBadToken},
+		{"wrong scheme", []string{"Authorization: Basic " + edgetest.Token}, 401, reasonBadToken},
 		{"wrong scheme, Basic", []string{"Authorization: Bearer ZGVtbzpkZW1v"}, 401, reasonBadToken},
-		{"unknown scheme", []string{"Authorization: Digest " + testToken}, 401, reasonBadToken},
-		{"another header", []string{"Proxy-Authorization: Bearer " + testToken, "X-Authorization: Bearer " + testToken}, 401, reasonNoToken},
-		{"an underscore", []string{"Authorization_: Bearer " + testToken}, 401, reasonNoToken},
+		{"unknown scheme", []string{"Authorization: Digest " + edgetest.Token}, 401, reasonBadToken},
+		{"another header", []string{"Proxy-Authorization: Bearer " + edgetest.Token, "X-Authorization: Bearer " + edgetest.Token}, 401, reasonNoToken},
+		{"an underscore", []string{"Authorization_: Bearer " + edgetest.Token}, 401, reasonNoToken},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			e.t = t
-			lines := append(test.lines, fmt.Sprintf("Content-Length: %d", len(textMessage)))
-			text := "POST /green-api/webhook?token=" + testToken + " HTTP/1.1\r\nHost: localhost\r\n" + strings.Join(lines, "\r\n") + "\r\n\r\n" + textMessage
-			before := up.seen()
+			e.T = t
+			lines := append(test.lines, fmt.Sprintf("Content-Length: %d", len(edgetest.TextMessage)))
+			text := "POST /green-api/webhook?token=" + edgetest.Token + " HTTP/1.1\r\nHost: localhost\r\n" + strings.Join(lines, "\r\n") + "\r\n\r\n" + edgetest.TextMessage
+			before := up.Seen()
 			if test.status == 431 {
 				// The server does not read to the end, and the answer may be lost with the connection.
-				conn, err := net.Dial("tcp", "127.0.0.1:"+e.port)
+				conn, err := net.Dial("tcp", "127.0.0.1:"+e.Port)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -265,9 +207,9 @@ func TestTrapTokens(t *testing.T) {
 					t.Errorf("answered %q", answer)
 				}
 			} else {
-				e.trap(up, text, test.status, test.reason)
+				e.Trap(up, text, test.status, test.reason)
 			}
-			if saw := up.seen() > before; saw != (test.status == 200) {
+			if saw := up.Seen() > before; saw != (test.status == 200) {
 				t.Errorf("a handler saw something: %t", saw)
 			}
 		})
@@ -290,16 +232,16 @@ func zipped(t *testing.T, text string) string {
 // TestTrapBodies has bodies that parsers read differently, or not in a lifetime. All are kept, and
 // answered 200, for a re-send would not help.
 func TestTrapBodies(t *testing.T) {
-	up := newWitness(t)
-	e := start(t, site(loopback+"reverse_proxy "+up.address))
+	up := edgetest.NewWitness(t)
+	e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"reverse_proxy "+up.Address))
 	with := func(name, value string) string {
-		return strings.TrimSuffix(textMessage, "}") + `,"` + name + `":` + value + "}"
+		return strings.TrimSuffix(edgetest.TextMessage, "}") + `,"` + name + `":` + value + "}"
 	}
 	inside := func(old, new string) string {
-		if !strings.Contains(textMessage, old) {
+		if !strings.Contains(edgetest.TextMessage, old) {
 			t.Fatalf("nothing to replace: %s", old)
 		}
-		return strings.Replace(textMessage, old, new, 1)
+		return strings.Replace(edgetest.TextMessage, old, new, 1)
 	}
 	json := "Content-Type: application/json"
 	for _, test := range []struct {
@@ -309,7 +251,7 @@ func TestTrapBodies(t *testing.T) {
 		reason string // "" is delivered
 		cause  string
 	}{
-		{"genuine", textMessage, []string{json}, "", ""},
+		{"genuine", edgetest.TextMessage, []string{json}, "", ""},
 		{"type twice", with("typeWebhook", `"deviceInfo"`), nil, reasonMalformed, "name twice in one object"},
 		{"type twice, the same", with("typeWebhook", `"incomingMessageReceived"`), nil, reasonMalformed, "name twice in one object"},
 		{"type twice, by escape", with(`\u0074ypeWebhook`, `"deviceInfo"`), nil, reasonMalformed, "name twice in one object"},
@@ -333,39 +275,39 @@ func TestTrapBodies(t *testing.T) {
 		{"1e999999", with("x", "1e999999"), nil, reasonMalformed, "number out of range"},
 		{"timestamp 1e999999", inside("1700000000", "1e999999"), nil, reasonMalformed, "number out of range"},
 		{"1e-999999999", with("x", "1e-999999999"), nil, reasonMalformed, "number out of range"},
-		{"data after the object", textMessage + textMessage, nil, reasonMalformed, "data after the object"},
-		{"NUL after the object", textMessage + "\x00", nil, reasonMalformed, "data after the object"},
-		{"byte-order mark", "\xef\xbb\xbf" + textMessage, nil, reasonMalformed, "byte-order mark"},
-		{"gzip", zipped(t, textMessage), []string{json, "Content-Encoding: gzip"}, reasonEncoding, ""},
-		{"gzip, and a body in the clear", textMessage, []string{json, "Content-Encoding: gzip"}, reasonEncoding, ""},
-		{"gzip, not said", zipped(t, textMessage), []string{json}, reasonMalformed, "not a JSON object"},
-		{"gzip after identity", textMessage, []string{"Content-Encoding: identity", "Content-Encoding: gzip"}, reasonEncoding, ""},
-		{"gzip after identity, by a comma", textMessage, []string{"Content-Encoding: identity, gzip"}, reasonEncoding, ""},
-		{"encoding empty", textMessage, []string{"Content-Encoding:"}, reasonEncoding, ""},
+		{"data after the object", edgetest.TextMessage + edgetest.TextMessage, nil, reasonMalformed, "data after the object"},
+		{"NUL after the object", edgetest.TextMessage + "\x00", nil, reasonMalformed, "data after the object"},
+		{"byte-order mark", "\xef\xbb\xbf" + edgetest.TextMessage, nil, reasonMalformed, "byte-order mark"},
+		{"gzip", zipped(t, edgetest.TextMessage), []string{json, "Content-Encoding: gzip"}, reasonEncoding, ""},
+		{"gzip, and a body in the clear", edgetest.TextMessage, []string{json, "Content-Encoding: gzip"}, reasonEncoding, ""},
+		{"gzip, not said", zipped(t, edgetest.TextMessage), []string{json}, reasonMalformed, "not a JSON object"},
+		{"gzip after identity", edgetest.TextMessage, []string{"Content-Encoding: identity", "Content-Encoding: gzip"}, reasonEncoding, ""},
+		{"gzip after identity, by a comma", edgetest.TextMessage, []string{"Content-Encoding: identity, gzip"}, reasonEncoding, ""},
+		{"encoding empty", edgetest.TextMessage, []string{"Content-Encoding:"}, reasonEncoding, ""},
 		{"a bomb", zipped(t, strings.Repeat(" ", 16<<20)), []string{"Content-Encoding: gzip"}, reasonEncoding, ""},
-		{"Content-Type doubled", textMessage, []string{json, "Content-Type: text/plain"}, reasonEncoding, ""},
-		{"Content-Type doubled, the same", textMessage, []string{json, json}, reasonEncoding, ""},
+		{"Content-Type doubled", edgetest.TextMessage, []string{json, "Content-Type: text/plain"}, reasonEncoding, ""},
+		{"Content-Type doubled, the same", edgetest.TextMessage, []string{json, json}, reasonEncoding, ""},
 		{"JSON in UTF-7", inside(`"a canary sings"`, `"+ACI-,+ACI-idInstance+ACI-:2,+ACI-"`), []string{json + "; charset=utf-7"}, reasonEncoding, ""},
-		{"JSON in UTF-16", textMessage, []string{json + `;charset="UTF-16LE"`}, reasonEncoding, ""},
-		{"JSON in two charsets", textMessage, []string{json + ";charset=utf-8;charset=utf-7"}, reasonEncoding, ""},
-		{"JSON in UTF-8", textMessage, []string{json + `;Charset="UTF-8"`}, "", ""},
-		{"another JSON", textMessage, []string{"Content-Type: application/cloudevents+json"}, "", ""},
+		{"JSON in UTF-16", edgetest.TextMessage, []string{json + `;charset="UTF-16LE"`}, reasonEncoding, ""},
+		{"JSON in two charsets", edgetest.TextMessage, []string{json + ";charset=utf-8;charset=utf-7"}, reasonEncoding, ""},
+		{"JSON in UTF-8", edgetest.TextMessage, []string{json + `;Charset="UTF-8"`}, "", ""},
+		{"another JSON", edgetest.TextMessage, []string{"Content-Type: application/cloudevents+json"}, "", ""},
 		{"a form", inside(`"a canary sings"`, `"&typeWebhook=incomingCall&instanceData[idInstance]=2&x="`), []string{"Content-Type: application/x-www-form-urlencoded"}, reasonEncoding, ""},
-		{"a form of parts", textMessage, []string{"Content-Type: multipart/form-data; boundary=a"}, reasonEncoding, ""},
-		{"no type at all", textMessage, []string{"Content-Type: json"}, reasonEncoding, ""},
-		{"Content-Type doubled by a comma", textMessage, []string{json + ", text/plain"}, reasonEncoding, ""},
+		{"a form of parts", edgetest.TextMessage, []string{"Content-Type: multipart/form-data; boundary=a"}, reasonEncoding, ""},
+		{"no type at all", edgetest.TextMessage, []string{"Content-Type: json"}, reasonEncoding, ""},
+		{"Content-Type doubled by a comma", edgetest.TextMessage, []string{json + ", text/plain"}, reasonEncoding, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			e.t = t
+			e.T = t
 			began := time.Now()
-			e.trap(up, request(test.body, test.lines...), 200, test.reason)
+			e.Trap(up, edgetest.Request(test.body, test.lines...), 200, test.reason)
 			if took := time.Since(began); took > 3*time.Second { // milliseconds, on an idle machine
 				t.Errorf("took %s", took)
 			}
 			if test.reason == "" {
-				e.wantRecord("outcome", "delivered")
+				e.WantRecord("outcome", "delivered")
 			} else {
-				e.wantRecord("outcome", "quarantined", "cause", test.cause)
+				e.WantRecord("outcome", "quarantined", "cause", test.cause)
 			}
 		})
 	}
@@ -374,9 +316,9 @@ func TestTrapBodies(t *testing.T) {
 // TestTrapForeignInstance: with a token of one instance, nobody speaks for another, however a
 // handler's parser reads names.
 func TestTrapForeignInstance(t *testing.T) {
-	up := newWitness(t)
-	e := start(t, site("ip_filter {\nallow 127.0.0.1\n}\nauth {\ninstance 1101000001 TOKEN\ninstance 1101000002 other-demo-token\n}\nreverse_proxy "+up.address))
-	e.trap(up, request(textMessage), 200, "")
+	up := edgetest.NewWitness(t)
+	e := edgetest.Start(t, edgetest.Site("ip_filter {\nallow 127.0.0.1\n}\nauth {\ninstance 1101000001 TOKEN\ninstance 1101000002 other-demo-token\n}\nreverse_proxy "+up.Address))
+	e.Trap(up, edgetest.Request(edgetest.TextMessage), 200, "")
 	for _, foreign := range []string{
 		`"idInstance":1101000002`, `"idInstance":"1101000002"`, `"idInstance":"001101000002"`,
 		`"idInstance":1101000002,"idInstance":1101000001`, `"idInstance":1101000001,"idInstance":1101000002`,
@@ -388,35 +330,9 @@ func TestTrapForeignInstance(t *testing.T) {
 		if strings.Count(foreign, ":") == 1 {
 			status, reason = 403, reasonInstanceNotAllowed
 		}
-		e.trap(up, request(strings.Replace(textMessage, `"idInstance":1101000001`, foreign, 1)), status, reason)
+		e.Trap(up, edgetest.Request(strings.Replace(edgetest.TextMessage, `"idInstance":1101000001`, foreign, 1)), status, reason)
 	}
 	for _, foreign := range []string{`,"InstanceData":{"idInstance":1101000002}}`, `,"instanceData":{"idInstance":1101000002}}`} {
-		e.trap(up, request(strings.TrimSuffix(textMessage, "}")+foreign), 200, reasonMalformed)
-	}
-}
-
-// answersTo sends bytes, ends the sending side, and returns all that comes back.
-func (e *edge) answersTo(text string) (statuses []int) {
-	e.t.Helper()
-	conn, err := net.Dial("tcp", "127.0.0.1:"+e.port)
-	if err != nil {
-		e.t.Fatal(err)
-	}
-	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(20 * time.Second))
-	var sent sync.WaitGroup
-	sent.Go(func() { // the other side may stop to read
-		io.WriteString(conn, text)
-		conn.(*net.TCPConn).CloseWrite()
-	})
-	defer sent.Wait()
-	answers := bufio.NewReader(conn)
-	for {
-		response, err := http.ReadResponse(answers, nil)
-		if err != nil {
-			return statuses
-		}
-		io.Copy(io.Discard, response.Body)
-		statuses = append(statuses, response.StatusCode)
+		e.Trap(up, edgetest.Request(strings.TrimSuffix(edgetest.TextMessage, "}")+foreign), 200, reasonMalformed)
 	}
 }

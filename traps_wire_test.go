@@ -15,26 +15,17 @@ import (
 	"sync"
 	"testing"
 	"time"
-)
 
-// chunks writes a body in chunks of a size.
-func chunks(body string, size int) string {
-	var text strings.Builder
-	for len(body) > 0 {
-		n := min(size, len(body))
-		fmt.Fprintf(&text, "%x\r\n%s\r\n", n, body[:n])
-		body = body[n:]
-	}
-	return text.String() + "0\r\n\r\n"
-}
+	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
+)
 
 // TestTrapFraming has requests about whose ends two servers may be of two minds. Nothing but the
 // notification itself may reach a handler.
 func TestTrapFraming(t *testing.T) {
-	up := newWitness(t)
-	e := start(t, site(loopback+"validate {\nmax_body_size 2KiB\nmax_kept_body 4KiB\n}\nreverse_proxy "+up.address))
-	padded := func(n int) string { return textMessage + strings.Repeat(" ", n-len(textMessage)) }
-	noToken := strings.Replace(request(textMessage), "Authorization", "X-Nothing", 1)
+	up := edgetest.NewWitness(t)
+	e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"validate {\nmax_body_size 2KiB\nmax_kept_body 4KiB\n}\nreverse_proxy "+up.Address))
+	padded := func(n int) string { return edgetest.TextMessage + strings.Repeat(" ", n-len(edgetest.TextMessage)) }
+	noToken := strings.Replace(edgetest.Request(edgetest.TextMessage), "Authorization", "X-Nothing", 1)
 	chunked := "Transfer-Encoding: chunked\r\n\r\n"
 	for _, test := range []struct {
 		name    string
@@ -42,50 +33,50 @@ func TestTrapFraming(t *testing.T) {
 		want    []int // all answers; 0 is any but 200
 		reached int   // notifications that handlers got
 	}{
-		{"whole", request(textMessage), []int{200}, 1},
-		{"two after each other", request(textMessage) + request(textMessage+" "), []int{200, 200}, 2},
-		{"one without a token after it", request(textMessage) + noToken, []int{200, 401}, 1},
-		{"one inside it", request(noToken + request(textMessage)), []int{200}, 0},
-		{"length too short", strings.Replace(request(textMessage), fmt.Sprint("Content-Length: ", len(textMessage)), fmt.Sprint("Content-Length: ", len(textMessage)-9), 1), []int{200, 400}, 0},
-		{"length too long", strings.Replace(request(textMessage), fmt.Sprint("Content-Length: ", len(textMessage)), fmt.Sprint("Content-Length: ", len(textMessage)+9), 1), []int{0}, 0},
-		{"length too long, a request for the rest", rawHead + fmt.Sprint("Content-Length: ", len(textMessage)+len(noToken)) + "\r\n\r\n" + textMessage + noToken, []int{200}, 0},
-		{"two lengths", rawHead + fmt.Sprintf("Content-Length: %d\r\nContent-Length: 5\r\n\r\n", len(textMessage)) + textMessage, []int{400}, 0},
-		{"two lengths in a line", rawHead + fmt.Sprintf("Content-Length: %d, 5\r\n\r\n", len(textMessage)) + textMessage, []int{400}, 0},
-		{"length with a sign", rawHead + fmt.Sprintf("Content-Length: +%d\r\n\r\n", len(textMessage)) + textMessage, []int{400}, 0},
-		{"negative length", rawHead + "Content-Length: -1\r\n\r\n" + textMessage, []int{400}, 0},
-		{"no length", rawHead + "\r\n" + textMessage, []int{200, 400}, 0},
-		{"chunked", rawHead + chunked + chunks(textMessage, 7), []int{200}, 1},
-		{"chunked, and a length", rawHead + "Content-Length: 5\r\n" + chunked + chunks(textMessage, 100), []int{200}, 1},
-		{"chunked, one without a token after it", rawHead + chunked + chunks(textMessage, 100) + noToken, []int{200, 401}, 1},
-		{"chunked, with an extension", rawHead + chunked + "3;x=y\r\n" + textMessage[:3] + "\r\n" + chunks(textMessage[3:], 99), []int{200}, 1},
-		{"chunked, huge extensions", rawHead + chunked + strings.Repeat("1;"+strings.Repeat("x", 2000)+"\r\n \r\n", 500) + chunks(textMessage, 99), []int{0}, 0},
-		{"chunked, longer than a number", rawHead + chunked + "fffffffffffffffff\r\n" + textMessage + "\r\n0\r\n\r\n", []int{0}, 0},
-		{"chunked, negative", rawHead + chunked + "-1\r\n" + textMessage + "\r\n0\r\n\r\n", []int{0}, 0},
-		{"chunked, with a token in the trailer", strings.Replace(rawHead, "Authorization", "X-Nothing", 1) + "Trailer: Authorization\r\n" + chunked + strings.TrimSuffix(chunks(textMessage, 99), "\r\n") + "Authorization: Bearer " + testToken + "\r\n\r\n", []int{401}, 0},
-		{"chunked, without an end", rawHead + chunked + strings.TrimSuffix(chunks(textMessage, 99), "0\r\n\r\n"), []int{0}, 0},
-		{"coding twice", rawHead + "Transfer-Encoding: chunked\r\n" + chunked + chunks(textMessage, 99), []int{0}, 0},
-		{"coding twice, one unknown", rawHead + "Transfer-Encoding: identity\r\n" + chunked + chunks(textMessage, 99), []int{0}, 0},
-		{"coding unknown", rawHead + "Transfer-Encoding: xchunked\r\n\r\n" + chunks(textMessage, 99), []int{0}, 0},
-		{"coding gzip", rawHead + "Transfer-Encoding: gzip, chunked\r\n\r\n" + chunks(textMessage, 99), []int{0}, 0},
-		{"coding with a control character", rawHead + "Transfer-Encoding: \x0bchunked\r\n\r\n" + chunks(textMessage, 99), []int{0}, 0},
-		{"a space before the colon", rawHead + "Transfer-Encoding : chunked\r\n\r\n" + chunks(textMessage, 99), []int{0}, 0},
-		{"as long as may be", request(padded(2 << 10)), []int{200}, 1},
-		{"too long", request(padded(2<<10 + 1)), []int{200}, 0},
-		{"too long to keep", request(padded(4<<10 + 1)), []int{413}, 0},
-		{"chunked, as long as may be", rawHead + chunked + chunks(padded(2<<10), 500), []int{200}, 1},
-		{"chunked, too long", rawHead + chunked + chunks(padded(2<<10+1), 500), []int{200}, 0},
-		{"chunked, too long to keep", rawHead + chunked + chunks(padded(4<<10+1), 500), []int{413}, 0},
-		{"chunked, and never an end", rawHead + chunked + strings.Repeat("400\r\n"+strings.Repeat(" ", 1<<10)+"\r\n", 1000), []int{413}, 0},
-		{"a length of terabytes", rawHead + "Content-Length: 9999999999999\r\n\r\n" + textMessage, []int{413}, 0},
-		{"to another protocol", request(textMessage, "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA"), []int{200}, 1},
-		{"HTTP/1.0", strings.Replace(request(textMessage), "HTTP/1.1", "HTTP/1.0", 1), []int{200}, 1},
-		{"two hosts", request(textMessage, "Host: elsewhere"), []int{400}, 0},
+		{"whole", edgetest.Request(edgetest.TextMessage), []int{200}, 1},
+		{"two after each other", edgetest.Request(edgetest.TextMessage) + edgetest.Request(edgetest.TextMessage+" "), []int{200, 200}, 2},
+		{"one without a token after it", edgetest.Request(edgetest.TextMessage) + noToken, []int{200, 401}, 1},
+		{"one inside it", edgetest.Request(noToken + edgetest.Request(edgetest.TextMessage)), []int{200}, 0},
+		{"length too short", strings.Replace(edgetest.Request(edgetest.TextMessage), fmt.Sprint("Content-Length: ", len(edgetest.TextMessage)), fmt.Sprint("Content-Length: ", len(edgetest.TextMessage)-9), 1), []int{200, 400}, 0},
+		{"length too long", strings.Replace(edgetest.Request(edgetest.TextMessage), fmt.Sprint("Content-Length: ", len(edgetest.TextMessage)), fmt.Sprint("Content-Length: ", len(edgetest.TextMessage)+9), 1), []int{0}, 0},
+		{"length too long, a request for the rest", edgetest.RawHead + fmt.Sprint("Content-Length: ", len(edgetest.TextMessage)+len(noToken)) + "\r\n\r\n" + edgetest.TextMessage + noToken, []int{200}, 0},
+		{"two lengths", edgetest.RawHead + fmt.Sprintf("Content-Length: %d\r\nContent-Length: 5\r\n\r\n", len(edgetest.TextMessage)) + edgetest.TextMessage, []int{400}, 0},
+		{"two lengths in a line", edgetest.RawHead + fmt.Sprintf("Content-Length: %d, 5\r\n\r\n", len(edgetest.TextMessage)) + edgetest.TextMessage, []int{400}, 0},
+		{"length with a sign", edgetest.RawHead + fmt.Sprintf("Content-Length: +%d\r\n\r\n", len(edgetest.TextMessage)) + edgetest.TextMessage, []int{400}, 0},
+		{"negative length", edgetest.RawHead + "Content-Length: -1\r\n\r\n" + edgetest.TextMessage, []int{400}, 0},
+		{"no length", edgetest.RawHead + "\r\n" + edgetest.TextMessage, []int{200, 400}, 0},
+		{"chunked", edgetest.RawHead + chunked + edgetest.Chunks(edgetest.TextMessage, 7), []int{200}, 1},
+		{"chunked, and a length", edgetest.RawHead + "Content-Length: 5\r\n" + chunked + edgetest.Chunks(edgetest.TextMessage, 100), []int{200}, 1},
+		{"chunked, one without a token after it", edgetest.RawHead + chunked + edgetest.Chunks(edgetest.TextMessage, 100) + noToken, []int{200, 401}, 1},
+		{"chunked, with an extension", edgetest.RawHead + chunked + "3;x=y\r\n" + edgetest.TextMessage[:3] + "\r\n" + edgetest.Chunks(edgetest.TextMessage[3:], 99), []int{200}, 1},
+		{"chunked, huge extensions", edgetest.RawHead + chunked + strings.Repeat("1;"+strings.Repeat("x", 2000)+"\r\n \r\n", 500) + edgetest.Chunks(edgetest.TextMessage, 99), []int{0}, 0},
+		{"chunked, longer than a number", edgetest.RawHead + chunked + "fffffffffffffffff\r\n" + edgetest.TextMessage + "\r\n0\r\n\r\n", []int{0}, 0},
+		{"chunked, negative", edgetest.RawHead + chunked + "-1\r\n" + edgetest.TextMessage + "\r\n0\r\n\r\n", []int{0}, 0},
+		{"chunked, with a token in the trailer", strings.Replace(edgetest.RawHead, "Authorization", "X-Nothing", 1) + "Trailer: Authorization\r\n" + chunked + strings.TrimSuffix(edgetest.Chunks(edgetest.TextMessage, 99), "\r\n") + "Authorization: Bearer " + edgetest.Token + "\r\n\r\n", []int{401}, 0},
+		{"chunked, without an end", edgetest.RawHead + chunked + strings.TrimSuffix(edgetest.Chunks(edgetest.TextMessage, 99), "0\r\n\r\n"), []int{0}, 0},
+		{"coding twice", edgetest.RawHead + "Transfer-Encoding: chunked\r\n" + chunked + edgetest.Chunks(edgetest.TextMessage, 99), []int{0}, 0},
+		{"coding twice, one unknown", edgetest.RawHead + "Transfer-Encoding: identity\r\n" + chunked + edgetest.Chunks(edgetest.TextMessage, 99), []int{0}, 0},
+		{"coding unknown", edgetest.RawHead + "Transfer-Encoding: xchunked\r\n\r\n" + edgetest.Chunks(edgetest.TextMessage, 99), []int{0}, 0},
+		{"coding gzip", edgetest.RawHead + "Transfer-Encoding: gzip, chunked\r\n\r\n" + edgetest.Chunks(edgetest.TextMessage, 99), []int{0}, 0},
+		{"coding with a control character", edgetest.RawHead + "Transfer-Encoding: \x0bchunked\r\n\r\n" + edgetest.Chunks(edgetest.TextMessage, 99), []int{0}, 0},
+		{"a space before the colon", edgetest.RawHead + "Transfer-Encoding : chunked\r\n\r\n" + edgetest.Chunks(edgetest.TextMessage, 99), []int{0}, 0},
+		{"as long as may be", edgetest.Request(padded(2 << 10)), []int{200}, 1},
+		{"too long", edgetest.Request(padded(2<<10 + 1)), []int{200}, 0},
+		{"too long to keep", edgetest.Request(padded(4<<10 + 1)), []int{413}, 0},
+		{"chunked, as long as may be", edgetest.RawHead + chunked + edgetest.Chunks(padded(2<<10), 500), []int{200}, 1},
+		{"chunked, too long", edgetest.RawHead + chunked + edgetest.Chunks(padded(2<<10+1), 500), []int{200}, 0},
+		{"chunked, too long to keep", edgetest.RawHead + chunked + edgetest.Chunks(padded(4<<10+1), 500), []int{413}, 0},
+		{"chunked, and never an end", edgetest.RawHead + chunked + strings.Repeat("400\r\n"+strings.Repeat(" ", 1<<10)+"\r\n", 1000), []int{413}, 0},
+		{"a length of terabytes", edgetest.RawHead + "Content-Length: 9999999999999\r\n\r\n" + edgetest.TextMessage, []int{413}, 0},
+		{"to another protocol", edgetest.Request(edgetest.TextMessage, "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA"), []int{200}, 1},
+		{"HTTP/1.0", strings.Replace(edgetest.Request(edgetest.TextMessage), "HTTP/1.1", "HTTP/1.0", 1), []int{200}, 1},
+		{"two hosts", edgetest.Request(edgetest.TextMessage, "Host: elsewhere"), []int{400}, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			e.t = t
-			e.later(unheardFor) // a sender that closes its half early looks like one that has hung up
-			before := len(up.requests())
-			got := e.answersTo(test.text)
+			e.T = t
+			later(unheardFor) // a sender that closes its half early looks like one that has hung up
+			before := len(up.Requests())
+			got := e.AnswersTo(test.text)
 			for i := range got {
 				if i < len(test.want) && test.want[i] == 0 && got[i] != 200 {
 					got[i] = 0
@@ -97,13 +88,13 @@ func TestTrapFraming(t *testing.T) {
 			if !slices.Equal(got, test.want) {
 				t.Errorf("answers %v, want %v", got, test.want)
 			}
-			requests := up.requests()[before:]
+			requests := up.Requests()[before:]
 			if len(requests) != test.reached {
 				t.Errorf("handlers got %d, want %d", len(requests), test.reached)
 			}
 			for _, r := range requests {
-				if strings.TrimSpace(r.body) != textMessage || r.length != int64(len(r.body)) || len(r.coding) > 0 {
-					t.Errorf("a handler got %q, of length %d, coding %q", r.body, r.length, r.coding)
+				if strings.TrimSpace(r.Body) != edgetest.TextMessage || r.Length != int64(len(r.Body)) || len(r.Coding) > 0 {
+					t.Errorf("a handler got %q, of length %d, coding %q", r.Body, r.Length, r.Coding)
 				}
 			}
 		})
@@ -126,8 +117,8 @@ func TestTrapUpgrade(t *testing.T) {
 		}
 	}))
 	defer up.Close()
-	e := start(t, site(loopback+"deliver {\ntimeout 1s\nattempt_timeout 500ms\n}\nreverse_proxy "+up.Listener.Addr().String()))
-	for _, status := range e.answersTo(request(textMessage, "Connection: Upgrade", "Upgrade: websocket") + "tunnel") {
+	e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"deliver {\ntimeout 1s\nattempt_timeout 500ms\n}\nreverse_proxy "+up.Listener.Addr().String()))
+	for _, status := range e.AnswersTo(edgetest.Request(edgetest.TextMessage, "Connection: Upgrade", "Upgrade: websocket") + "tunnel") {
 		if status/100 < 4 {
 			t.Errorf("status %d", status)
 		}
@@ -136,29 +127,29 @@ func TestTrapUpgrade(t *testing.T) {
 
 // TestTrapAtOnce: a refusal does not wait for a body that never comes.
 func TestTrapAtOnce(t *testing.T) {
-	up := newWitness(t)
-	e := start(t, siteWith("", "green_api /green-api/* {\n"+loopback+"reverse_proxy "+up.address+"\n}\n"+
+	up := edgetest.NewWitness(t)
+	e := edgetest.Start(t, edgetest.SiteWith("", "green_api /green-api/* {\n"+edgetest.Loopback+"reverse_proxy "+up.Address+"\n}\n"+
 		"green_api /elsewhere* {\nname elsewhere\nip_filter {\nallow 203.0.113.7\n}\nauth {\ntoken TOKEN\n}\n}\n"+
-		"route /early* {\ntest_early_data\ngreen_api {\nname early\n"+loopback+"}\n}\nrespond 404\n"))
+		"route /early* {\ntest_early_data\ngreen_api {\nname early\n"+edgetest.Loopback+"}\n}\nrespond 404\n"))
 	for _, test := range []struct {
 		name, path, token string
 		status            int
 		reason            string
 	}{
 		{"address", "/elsewhere", "x", 403, reasonIPNotAllowed},
-		{"address, right token", "/elsewhere", testToken, 403, reasonUnlistedSender},
-		{"early data", "/early", testToken, 425, reasonEarlyData},
-		{"too large", "/green-api/webhook", testToken, 413, reasonTooLarge},
+		{"address, right token", "/elsewhere", edgetest.Token, 403, reasonUnlistedSender},
+		{"early data", "/early", edgetest.Token, 425, reasonEarlyData},
+		{"too large", "/green-api/webhook", edgetest.Token, 413, reasonTooLarge},
 	} {
 		for _, framing := range []string{"Content-Length: 99999999\r\n\r\n{", "Expect: 100-continue\r\nContent-Length: 99999999\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n5\r\n{\"typ"} {
 			if test.status == 413 && strings.Contains(framing, "chunked") {
 				continue // its length is not announced: TestTrapFraming
 			}
 			t.Run(test.name, func(t *testing.T) {
-				e.t = t
+				e.T = t
 				began := time.Now()
 				text := "POST " + test.path + " HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + test.token + "\r\n" + framing
-				if response := e.trap(up, text, test.status, test.reason); !response.Close {
+				if response := e.Trap(up, text, test.status, test.reason); !response.Close {
 					t.Error("the connection is left open")
 				}
 				if took := time.Since(began); took > 5*time.Second { // the time-out of a body that stands still is a minute
@@ -173,21 +164,21 @@ func TestTrapAtOnce(t *testing.T) {
 // sending may is not.
 func TestTrapSlow(t *testing.T) {
 	slow := make(chan struct{})
-	up := newUpstream(t, 0, func(w http.ResponseWriter, r *http.Request) {
+	up := edgetest.NewUpstream(t, 0, func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("X-Slow") != "" {
 			<-slow
 		}
 	})
-	e := start(t, global("servers {\ntimeouts {\nread_header 300ms\nread_body 300ms\n}\n}\n", site(loopback+"reverse_proxy "+up.address)))
+	e := edgetest.Start(t, edgetest.Global("servers {\ntimeouts {\nread_header 300ms\nread_body 300ms\n}\n}\n", edgetest.Site(edgetest.Loopback+"reverse_proxy "+up.Address)))
 	for _, test := range []struct{ name, head string }{
 		{"header", "POST /green-api/webhook HTTP/1.1\r\nHost: localhost\r\nX-Drip: "},
-		{"body", rawHead + "Content-Length: 1000\r\n\r\n"},
-		{"body in chunks", rawHead + "Transfer-Encoding: chunked\r\n\r\n3e8\r\n"},
-		{"body, of a stranger", strings.Replace(rawHead, testToken, "x", 1) + "Content-Length: 1000\r\n\r\n"},
+		{"body", edgetest.RawHead + "Content-Length: 1000\r\n\r\n"},
+		{"body in chunks", edgetest.RawHead + "Transfer-Encoding: chunked\r\n\r\n3e8\r\n"},
+		{"body, of a stranger", strings.Replace(edgetest.RawHead, edgetest.Token, "x", 1) + "Content-Length: 1000\r\n\r\n"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			conn, err := net.Dial("tcp", "127.0.0.1:"+e.port)
+			conn, err := net.Dial("tcp", "127.0.0.1:"+e.Port)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -225,8 +216,8 @@ func TestTrapSlow(t *testing.T) {
 		timer := time.AfterFunc(700*time.Millisecond, func() { close(slow) })
 		defer timer.Stop()
 		one := *e
-		one.t = t
-		if got := one.answersTo(request(textMessage, "X-Slow: yes")); !slices.Equal(got, []int{200}) {
+		one.T = t
+		if got := one.AnswersTo(edgetest.Request(edgetest.TextMessage, "X-Slow: yes")); !slices.Equal(got, []int{200}) {
 			t.Errorf("answers %v, want 200", got)
 		}
 	})
@@ -254,7 +245,7 @@ func TestTrapExampleTimeouts(t *testing.T) {
 		t.Error("README.md shows no config for production")
 	}
 	for name, config := range configs {
-		text, err := adapt(config)
+		text, err := edgetest.Adapt(config)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -298,29 +289,29 @@ func TestTrapInjection(t *testing.T) {
 	text := strings.Trim(string(quoted), `"`)
 	for _, format := range []string{"json", "console"} {
 		t.Run(format, func(t *testing.T) {
-			in := newInbox(t, nil)
-			up := newUpstream(t, 0, func(w http.ResponseWriter, r *http.Request) {
+			in := edgetest.NewInbox(t, nil)
+			up := edgetest.NewUpstream(t, 0, func(w http.ResponseWriter, r *http.Request) {
 				w.Header().Set("X-Forged", "FORGED")
 				w.WriteHeader(418)
 				io.WriteString(w, forgery)
 			})
-			config := alerting(in.URL, "header Content-Type text/plain\nbody \"{alert.text} {alert.reason} {alert.type} {alert.instances} {alert.example}\"",
-				loopback+"deliver {\ndead_letter off\n}\nreverse_proxy "+up.address)
+			config := edgetest.Alerting(in.URL, "header Content-Type text/plain\nbody \"{alert.text} {alert.reason} {alert.type} {alert.instances} {alert.example}\"",
+				edgetest.Loopback+"deliver {\ndead_letter off\n}\nreverse_proxy "+up.Address)
 			config = strings.Replace(config, "bind 127.0.0.1", "bind 127.0.0.1\nlog", 1)
-			e := start(t, strings.Replace(config, "format json", "format "+format, 1))
+			e := edgetest.Start(t, strings.Replace(config, "format json", "format "+format, 1))
 			statuses := make(map[int]int)
 			for _, body := range []string{
-				textMessage,
-				strings.Replace(textMessage, "incomingMessageReceived", text, 1),           // unknown type
-				strings.Replace(textMessage, `"textMessage"`, `"`+text+`"`, 1),             // unknown message
-				strings.Replace(textMessage, "3EB0C767D097B7C7C030", text, 1),              // id
-				strings.Replace(textMessage, "79001234568@c.us", text, 2),                  // chat
-				strings.Replace(textMessage, `"a canary sings"`, `{"`+text+`":1}`, 1),      // schema
-				strings.Replace(textMessage, `"textMessageData":{`, `"`+text+`":{"a":`, 1), // schema, and the name of a field
-				strings.Replace(textMessage, `{"type`, `{"`+text+`":1,"`+text+`":2,"type`, 1),
+				edgetest.TextMessage,
+				strings.Replace(edgetest.TextMessage, "incomingMessageReceived", text, 1),           // unknown type
+				strings.Replace(edgetest.TextMessage, `"textMessage"`, `"`+text+`"`, 1),             // unknown message
+				strings.Replace(edgetest.TextMessage, "3EB0C767D097B7C7C030", text, 1),              // id
+				strings.Replace(edgetest.TextMessage, "79001234568@c.us", text, 2),                  // chat
+				strings.Replace(edgetest.TextMessage, `"a canary sings"`, `{"`+text+`":1}`, 1),      // schema
+				strings.Replace(edgetest.TextMessage, `"textMessageData":{`, `"`+text+`":{"a":`, 1), // schema, and the name of a field
+				strings.Replace(edgetest.TextMessage, `{"type`, `{"`+text+`":1,"`+text+`":2,"type`, 1),
 				forgery,
 			} {
-				for _, line := range e.answersTo(request(body, "X-Forged: FORGED\u2028FORGED", "Referer: FORGED\u2028")) {
+				for _, line := range e.AnswersTo(edgetest.Request(body, "X-Forged: FORGED\u2028FORGED", "Referer: FORGED\u2028")) {
 					statuses[line]++
 				}
 			}
@@ -330,25 +321,25 @@ func TestTrapInjection(t *testing.T) {
 				"POST /green-api/webhook HTTP/1.1\r\nHost: \x1b[31mFORGED\r\n",
 				"FORGED\x1b[31m /green-api/webhook HTTP/1.1\r\nHost: localhost\r\n",
 			} {
-				e.answersTo(head + "Authorization: Bearer FORGED\u2028\r\nContent-Length: 0\r\n\r\n")
+				e.AnswersTo(head + "Authorization: Bearer FORGED\u2028\r\nContent-Length: 0\r\n\r\n")
 			}
 			if statuses[502] < 1 || statuses[200] < 5 {
 				t.Errorf("answers %v", statuses)
 			}
-			eventually(t, "alerts", func() bool {
+			edgetest.Eventually(t, "alerts", func() bool {
 				if format == "console" { // they are the same
 					return true
 				}
-				all := strings.Join(in.all(), "\n")
+				all := strings.Join(in.All(), "\n")
 				return strings.Contains(all, reasonSchema) && strings.Contains(all, reasonHandlerRefused) && strings.Contains(all, reasonUnknownType) &&
 					strings.Contains(all, reasonMalformed) && strings.Contains(all, reasonBadToken)
 			})
-			for _, alert := range in.all() {
+			for _, alert := range in.All() {
 				if strings.ContainsAny(alert, "\x1b\x07\n\r\u2028*<") || strings.Contains(alert, "FORGED") {
 					t.Errorf("alert: %q", alert)
 				}
 			}
-			all := e.logs.all()
+			all := e.Logs.All()
 			if !strings.Contains(all, "FORGED") {
 				t.Error("nothing of it was logged, so that nothing is proven")
 			}
@@ -370,22 +361,22 @@ func TestTrapInjection(t *testing.T) {
 // TestTrapPlaceholders: what a body says is not taken for a placeholder, and is no header line.
 func TestTrapPlaceholders(t *testing.T) {
 	t.Setenv("GREEN_API_TEST_SECRET", "the-canary-of-the-environment")
-	up := newUpstream(t, 200, nil)
-	e := start(t, site(loopback+"deliver {\ntimeout 1s\n}\nreverse_proxy "+up.address+" {\nheader_up X-All \"{http.green_api.type} {http.green_api.chat} {http.green_api.id}\"\n}"))
+	up := edgetest.NewUpstream(t, 200, nil)
+	e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"deliver {\ntimeout 1s\n}\nreverse_proxy "+up.Address+" {\nheader_up X-All \"{http.green_api.type} {http.green_api.chat} {http.green_api.id}\"\n}"))
 	body := strings.NewReplacer("3EB0C767D097B7C7C030", "{env.GREEN_API_TEST_SECRET}{http.request.header.Authorization}",
-		"79001234568@c.us", "{http.green_api.id}{file./etc/hostname}").Replace(textMessage)
-	if status := e.post(body); status != 200 {
+		"79001234568@c.us", "{http.green_api.id}{file./etc/hostname}").Replace(edgetest.TextMessage)
+	if status := e.Post(body); status != 200 {
 		t.Fatalf("status %d", status)
 	}
 	want := "incomingMessageReceived {http.green_api.id}{file./etc/hostname} {env.GREEN_API_TEST_SECRET}{http.request.header.Authorization}"
-	if got := up.requests()[0].header.Get("X-All"); got != want {
+	if got := up.Requests()[0].Header.Get("X-All"); got != want {
 		t.Errorf("X-All: %q, want %q", got, want)
 	}
 	for _, evil := range []string{`\r\nX-Evil: 1`, `\nX-Evil: 1`, `\r\n\r\n{\"evil\":1}`, `\u0000`} {
-		e.post(strings.Replace(textMessage, "3EB0C767D097B7C7C030", evil, 1))
+		e.Post(strings.Replace(edgetest.TextMessage, "3EB0C767D097B7C7C030", evil, 1))
 	}
-	for _, got := range up.requests() {
-		if got.header.Get("X-Evil") != "" || !strings.HasPrefix(got.body, `{"typeWebhook":`) {
+	for _, got := range up.Requests() {
+		if got.Header.Get("X-Evil") != "" || !strings.HasPrefix(got.Body, `{"typeWebhook":`) {
 			t.Errorf("a handler got %+v", got)
 		}
 	}
@@ -394,8 +385,8 @@ func TestTrapPlaceholders(t *testing.T) {
 // TestTrapSharedConnection: over HTTP/2, a stranger who is refused does not take the connection from
 // others who share it, as behind a proxy.
 func TestTrapSharedConnection(t *testing.T) {
-	up := newUpstream(t, 200, nil)
-	e := start(t, global("servers {\nprotocols h1 h2c\n}\n", site(loopback+"reverse_proxy "+up.address)))
+	up := edgetest.NewUpstream(t, 200, nil)
+	e := edgetest.Start(t, edgetest.Global("servers {\nprotocols h1 h2c\n}\n", edgetest.Site(edgetest.Loopback+"reverse_proxy "+up.Address)))
 	var protocols http.Protocols
 	protocols.SetUnencryptedHTTP2(true)
 	dials := 0
@@ -407,7 +398,7 @@ func TestTrapSharedConnection(t *testing.T) {
 	client := &http.Client{Transport: transport, Timeout: 20 * time.Second}
 	post := func(method, token string, body io.Reader) int {
 		t.Helper()
-		r, err := http.NewRequest(method, e.url, body)
+		r, err := http.NewRequest(method, e.URL, body)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -429,11 +420,11 @@ func TestTrapSharedConnection(t *testing.T) {
 		body          io.Reader
 		status        int
 	}{
-		{http.MethodPost, testToken, strings.NewReader(textMessage), 200},
-		{http.MethodGet, testToken, nil, 405},
-		{http.MethodPost, "x", strings.NewReader(textMessage), 401},
-		{http.MethodPut, testToken, never, 405},
-		{http.MethodPost, testToken, strings.NewReader(textMessage), 200},
+		{http.MethodPost, edgetest.Token, strings.NewReader(edgetest.TextMessage), 200},
+		{http.MethodGet, edgetest.Token, nil, 405},
+		{http.MethodPost, "x", strings.NewReader(edgetest.TextMessage), 401},
+		{http.MethodPut, edgetest.Token, never, 405},
+		{http.MethodPost, edgetest.Token, strings.NewReader(edgetest.TextMessage), 200},
 	} {
 		if status := post(test.method, test.token, test.body); status != test.status {
 			t.Errorf("status %d, want %d", status, test.status)
@@ -447,9 +438,9 @@ func TestTrapSharedConnection(t *testing.T) {
 // TestWrongTokenKeepsConnection: a sender whose body was read off to the end is not made to connect
 // anew, however it is answered; what it sends next is judged by itself.
 func TestWrongTokenKeepsConnection(t *testing.T) {
-	up := newWitness(t)
-	e := start(t, site(loopback+"reverse_proxy "+up.address))
-	conn, err := net.Dial("tcp", "127.0.0.1:"+e.port)
+	up := edgetest.NewWitness(t)
+	e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"reverse_proxy "+up.Address))
+	conn, err := net.Dial("tcp", "127.0.0.1:"+e.Port)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -461,11 +452,11 @@ func TestWrongTokenKeepsConnection(t *testing.T) {
 		status      int
 		closed      bool
 	}{
-		{"wrong", textMessage, 401, false},
-		{testToken, textMessage, 200, false},
+		{"wrong", edgetest.TextMessage, 401, false},
+		{edgetest.Token, edgetest.TextMessage, 200, false},
 		{"wrong", "not a notification", 401, false},
 		{"", "", 401, false},
-		{testToken, textMessage, 200, false},
+		{edgetest.Token, edgetest.TextMessage, 200, false},
 		{"wrong", strings.Repeat(" ", maxClaim+1), 401, true}, // too long to be read off
 	} {
 		if _, err := fmt.Fprintf(conn, "POST /green-api/webhook HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s",
@@ -485,10 +476,10 @@ func TestWrongTokenKeepsConnection(t *testing.T) {
 
 // TestTrapReplayHeader: what marks a replay is not taken from a sender.
 func TestTrapReplayHeader(t *testing.T) {
-	up := newWitness(t)
-	e := start(t, site(loopback+"reverse_proxy "+up.address))
-	e.trap(up, request(textMessage, "Content-Type: application/json", replayHeader+": forged"), 200, "")
-	if got := up.requests(); len(got) != 1 || got[0].header.Get(replayHeader) != "" {
+	up := edgetest.NewWitness(t)
+	e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"reverse_proxy "+up.Address))
+	e.Trap(up, edgetest.Request(edgetest.TextMessage, "Content-Type: application/json", replayHeader+": forged"), 200, "")
+	if got := up.Requests(); len(got) != 1 || got[0].Header.Get(replayHeader) != "" {
 		t.Errorf("the handler got %+v", got)
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 	"github.com/greenapi-community/caddy-green-api/notification"
 )
 
@@ -32,7 +33,7 @@ func newValidate(t testing.TB, va Validate) *Validate {
 
 func TestValidateJudge(t *testing.T) {
 	body := func(typ, message string) string {
-		text := strings.Replace(textMessage, `"incomingMessageReceived"`, `"`+typ+`"`, 1)
+		text := strings.Replace(edgetest.TextMessage, `"incomingMessageReceived"`, `"`+typ+`"`, 1)
 		if message == "" {
 			return strings.Replace(text, `"typeMessage":"textMessage",`, "", 1)
 		}
@@ -132,7 +133,7 @@ func TestValidateGenuine(t *testing.T) {
 // TestValidateVendorExample: the vendor's page prints an idInstance that is no JSON. The sender
 // would repeat it for a day, so it is kept, with what is wrong and where.
 func TestValidateVendorExample(t *testing.T) {
-	printed := strings.Replace(stateChanged, "1101000001", "000001", 1)
+	printed := strings.Replace(edgetest.StateChanged, "1101000001", "000001", 1)
 	_, end := new(Validate).parseBody([]byte(printed))
 	if end == nil || end.reason != reasonMalformed || end.status != 200 {
 		t.Fatalf("verdict %+v", end)
@@ -149,21 +150,21 @@ func TestValidateVendorExample(t *testing.T) {
 // TestLargest: with every size and duration as large as it can be, notifications are taken as ever.
 func TestLargest(t *testing.T) {
 	const longest = "2562047h"
-	in := newInbox(t, nil)
-	up := newUpstream(t, 200, nil)
-	config := alerting(in.URL, "every "+longest+"\nsilence "+longest, loopback+
-		"validate {\nmax_body_size 1GiB\nmax_kept_body 1GiB\n}\ndeliver {\ndeduplicate "+longest+"\n}\nreverse_proxy "+up.address)
-	e := start(t, strings.Replace(config, "quarantine DIR", "quarantine DIR {\nmax_size 7EiB\nmax_age "+longest+"\n}", 1))
+	in := edgetest.NewInbox(t, nil)
+	up := edgetest.NewUpstream(t, 200, nil)
+	config := edgetest.Alerting(in.URL, "every "+longest+"\nsilence "+longest, edgetest.Loopback+
+		"validate {\nmax_body_size 1GiB\nmax_kept_body 1GiB\n}\ndeliver {\ndeduplicate "+longest+"\n}\nreverse_proxy "+up.Address)
+	e := edgetest.Start(t, strings.Replace(config, "quarantine DIR", "quarantine DIR {\nmax_size 7EiB\nmax_age "+longest+"\n}", 1))
 	for _, test := range []struct{ body, outcome string }{
-		{textMessage, "delivered"}, {textMessage, "dropped"}, {broken("ONE"), "quarantined"}, {"{", "quarantined"},
+		{edgetest.TextMessage, "delivered"}, {edgetest.TextMessage, "dropped"}, {edgetest.Broken("ONE"), "quarantined"}, {"{", "quarantined"},
 	} {
-		if status := e.post(test.body); status != 200 {
+		if status := e.Post(test.body); status != 200 {
 			t.Errorf("%.20s: status %d", test.body, status)
 		}
-		e.wantRecord("outcome", test.outcome)
+		e.WantRecord("outcome", test.outcome)
 	}
-	eventually(t, "alert", func() bool { return len(in.all()) > 0 })
-	if kept := e.kept(); len(kept) != 2 {
+	edgetest.Eventually(t, "alert", func() bool { return len(in.All()) > 0 })
+	if kept := e.Kept(); len(kept) != 2 {
 		t.Errorf("%d kept, want 2", len(kept))
 	}
 }

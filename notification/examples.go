@@ -1,12 +1,17 @@
 package notification
 
 import (
+	"bytes"
 	"embed"
 	"io/fs"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 //go:embed examples/*.json
@@ -54,3 +59,36 @@ var allExamples = sync.OnceValue(func() []Example {
 	}
 	return examples
 })
+
+// Personalize makes an example a notification of its own: of that instance, with that idMessage if it
+// has one, and of that time. It returns the example as it is if that is not JSON.
+func Personalize(example []byte, instance, id string, now time.Time) []byte {
+	decoder := jsontext.NewDecoder(bytes.NewReader(example))
+	out := new(bytes.Buffer)
+	encoder := jsontext.NewEncoder(out)
+	for {
+		token, err := decoder.ReadToken()
+		if err != nil {
+			return bytes.TrimSpace(out.Bytes()) // the examples are valid
+		}
+		where := decoder.StackPointer()
+		isName := false
+		if kind, length := decoder.StackIndex(decoder.StackDepth()); kind == '{' {
+			isName = length%2 == 1
+		}
+		switch {
+		case isName:
+		case where == "/idMessage":
+			token = jsontext.String(id)
+		case where == "/timestamp":
+			token = jsontext.Int(now.Unix())
+		case where == "/instanceData/idInstance":
+			if n, err := strconv.ParseInt(instance, 10, 64); err == nil {
+				token = jsontext.Int(n)
+			}
+		}
+		if err := encoder.WriteToken(token); err != nil {
+			return example
+		}
+	}
+}

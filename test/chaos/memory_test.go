@@ -1,6 +1,6 @@
 //go:build linux
 
-package greenapi
+package chaos
 
 import (
 	"fmt"
@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 )
 
 // TestMemory measures what an edge holds in memory for what it cannot yet let go. `make memory` prints
@@ -20,7 +22,7 @@ func TestMemory(t *testing.T) {
 		t.Skip("GREEN_API_MEMORY is not set; make memory sets it")
 	}
 	const mebibyte = 1 << 20
-	big := strings.Replace(textMessage, "a canary sings", strings.Repeat("a", mebibyte-len(textMessage)), 1)
+	big := strings.Replace(edgetest.TextMessage, "a canary sings", strings.Repeat("a", mebibyte-len(edgetest.TextMessage)), 1)
 	for _, test := range []struct {
 		name    string
 		number  int
@@ -30,23 +32,23 @@ func TestMemory(t *testing.T) {
 		most    int // MiB resident, more than before
 		answers bool
 	}{
-		{"10,000 connections that have sent one notification and rest", 10_000, "200", textMessage, 0, 1000, true},
+		{"10,000 connections that have sent one notification and rest", 10_000, "200", edgetest.TextMessage, 0, 1000, true},
 		{"300 notifications of 1 MiB that wait for a handler", 300, "503", big, 0, 1500, false},
 		{"64 notifications of 1 MiB that are still coming", 64, "200", big, 1, 500, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			l := newLedger(t)
-			handler := l.newFaulty()
-			handler.does(func([]byte) string { return test.status })
-			l.sent[""] = []byte(test.body) // they bear no mark
-			s := newSoaked(t, []*faulty{handler})
+			l := edgetest.NewLedger(t)
+			handler := l.NewFaulty()
+			handler.Does(func([]byte) string { return test.status })
+			l.Sent[""] = []byte(test.body) // they bear no mark
+			s := newSoaked(t, []*edgetest.Faulty{handler})
 			before := s.measure()
 			request := fmt.Sprintf("POST /green-api/webhook HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s",
-				testToken, len(test.body), test.body[:len(test.body)-test.cut])
+				edgetest.Token, len(test.body), test.body[:len(test.body)-test.cut])
 			var sending sync.WaitGroup
 			places := make(chan struct{}, 64)
 			for range test.number {
-				conn, err := net.Dial("tcp", "127.0.0.1:"+s.edge.port)
+				conn, err := net.Dial("tcp", "127.0.0.1:"+s.edge.Port)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -1,6 +1,6 @@
 //go:build linux
 
-package greenapi
+package chaos
 
 import (
 	"bytes"
@@ -21,6 +21,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 	"github.com/greenapi-community/caddy-green-api/sender"
 )
 
@@ -33,8 +34,8 @@ func TestSoak(t *testing.T) {
 		t.Skip("GREEN_API_SOAK is no duration; make soak sets it")
 	}
 	const senders, slow = 500, 1000
-	l := newLedger(t)
-	handlers := l.fleet(3)
+	l := edgetest.NewLedger(t)
+	handlers := l.Fleet(3)
 	s := newSoaked(t, handlers)
 	before := s.measure()
 
@@ -46,11 +47,11 @@ func TestSoak(t *testing.T) {
 	}
 	faults := s.faults(handlers)
 	counts := make([]int, len(faults))
-	report := l.send(sender.Options{URL: s.edge.url, Rate: 0.3}, spread(l.queues(senders, 0, time.Now().Add(length))), func(ctx context.Context) {
-		for i := 0; pauses(ctx, time.Second); i++ {
+	report := l.Send(sender.Options{URL: s.edge.URL, Rate: 0.3}, spread(l.Queues(senders, 0, time.Now().Add(length))), func(ctx context.Context) {
+		for i := 0; edgetest.Pauses(ctx, time.Second); i++ {
 			fault := faults[i%len(faults)]
 			fault.begin()
-			pauses(ctx, 2*time.Second)
+			edgetest.Pauses(ctx, 2*time.Second)
 			fault.end()
 			counts[i%len(faults)]++
 		}
@@ -77,7 +78,7 @@ func TestSoak(t *testing.T) {
 		t.Errorf("ended with %v", err)
 	}
 	s.checkSteps()
-	l.verify(s.edge.dir, report)
+	l.Verify(s.edge.Dir, report)
 	if p99 := report.Quantile(0.99); p99 > 5*time.Second {
 		t.Errorf("p99 of good traffic %s", p99)
 	}
@@ -98,8 +99,8 @@ func spread(queues []sender.Queue) []sender.Queue {
 // soaked is an edge in a process of its own, with an admin API.
 type soaked struct {
 	t       *testing.T
-	edge    *edge
-	process *process
+	edge    *edgetest.Edge
+	process *edgetest.Process
 	admin   *http.Client
 	config  func(n int) string
 
@@ -113,19 +114,19 @@ const clockVariable = "GREEN_API_CLOCK"
 
 var canSetClock bool
 
-func newSoaked(t *testing.T, handlers []*faulty) *soaked {
-	s := &soaked{t: t, edge: &edge{t: t, port: freePort(t), dir: filepath.Join(t.TempDir(), "quarantine")}}
-	s.edge.url = "http://127.0.0.1:" + s.edge.port + "/green-api/webhook"
+func newSoaked(t *testing.T, handlers []*edgetest.Faulty) *soaked {
+	s := &soaked{t: t, edge: &edgetest.Edge{T: t, Port: edgetest.FreePort(t), Dir: filepath.Join(t.TempDir(), "quarantine")}}
+	s.edge.URL = "http://127.0.0.1:" + s.edge.Port + "/green-api/webhook"
 	socket := filepath.Join(t.TempDir(), "admin")
 	s.config = func(n int) string {
 		return strings.NewReplacer("admin off", "admin unix/"+socket, "level DEBUG", "exclude http.handlers.green_api",
-			"quarantine DIR", "quarantine DIR {\nmax_age 30d\n}").Replace(siteWith("servers {\ntimeouts {\nread_header 5s\nread_body 5s\nidle 30s\n}\n}",
-			"green_api /green-api/webhook* {\n"+loopback+fmt.Sprintf("deliver {\ntimeout %ds\n}\n", 100+n%20)+
-				"reverse_proxy"+addresses(handlers)+" {\nlb_policy green_api chat\n}\n}\nrespond 404\n"))
+			"quarantine DIR", "quarantine DIR {\nmax_age 30d\n}").Replace(edgetest.SiteWith("servers {\ntimeouts {\nread_header 5s\nread_body 5s\nidle 30s\n}\n}",
+			"green_api /green-api/webhook* {\n"+edgetest.Loopback+fmt.Sprintf("deliver {\ntimeout %ds\n}\n", 100+n%20)+
+				"reverse_proxy"+edgetest.Addresses(handlers)+" {\nlb_policy green_api chat\n}\n}\nrespond 404\n"))
 	}
 	s.clock = filepath.Join(t.TempDir(), "clock")
 	t.Setenv(clockVariable, s.clock)
-	s.process = startProcess(t, s.edge, s.config(0))
+	s.process = edgetest.StartProcess(t, s.edge, s.config(0))
 	t.Cleanup(func() { _ = s.process.Process.Kill() })
 	s.admin = &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", socket)
@@ -230,16 +231,16 @@ type soakFault struct {
 	begin, end func()
 }
 
-func (s *soaked) faults(handlers []*faulty) []soakFault {
+func (s *soaked) faults(handlers []*edgetest.Faulty) []soakFault {
 	n := 0
 	reload := func() {
 		n++
-		config := strings.NewReplacer("PORT", s.edge.port, "DIR", s.edge.dir, "TOKEN", testToken, "output test_buffer", "output stderr").Replace(s.config(n))
+		config := strings.NewReplacer("PORT", s.edge.Port, "DIR", s.edge.Dir, "TOKEN", edgetest.Token, "output test_buffer", "output stderr").Replace(s.config(n))
 		s.ask(http.MethodPost, "/load", "text/caddyfile", config)
 	}
 	faults := []soakFault{
 		{"the config was reloaded, twice", reload, reload},
-		{"a handler was killed and started", func() { handlers[n%3].stop() }, func() { handlers[n%3].start() }},
+		{"a handler was killed and started", func() { handlers[n%3].Stop() }, func() { handlers[n%3].Start() }},
 		{"the disk was full", func() {
 			// The quarantine's file has no place to grow into, nor has any other.
 			s.limit(unix.RLIMIT_FSIZE, 0)
@@ -277,12 +278,12 @@ func (s *soaked) setClock(by time.Duration) {
 // keepOne posts something broken when the process has noticed its clock.
 func (s *soaked) keepOne() {
 	time.Sleep(200 * time.Millisecond)
-	r, err := http.NewRequest(http.MethodPost, s.edge.url, strings.NewReader(`{"broken":`))
+	r, err := http.NewRequest(http.MethodPost, s.edge.URL, strings.NewReader(`{"broken":`))
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	r.Header.Set("Authorization", "Bearer "+testToken)
-	response, err := testClient.Do(r)
+	r.Header.Set("Authorization", "Bearer "+edgetest.Token)
+	response, err := edgetest.Client.Do(r)
 	if err != nil {
 		s.t.Errorf("while the clock was set: %v", err)
 		return
@@ -300,7 +301,7 @@ func (s *soaked) checkSteps() {
 		return
 	}
 	far := 0
-	for _, entry := range readQuarantineWhole(s.t, s.edge.dir) {
+	for _, entry := range edgetest.ReadQuarantineWhole(s.t, s.edge.Dir) {
 		if time.Since(entry.Received).Abs() > clockStep/2 {
 			far++
 		}
@@ -313,15 +314,15 @@ func (s *soaked) checkSteps() {
 
 // sendSlowly posts a body a byte a second, with a right token, again and again.
 func (s *soaked) sendSlowly(ctx context.Context, tried *atomic.Int64) {
-	head := "POST /green-api/webhook HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer " + testToken + "\r\nContent-Length: 1000\r\n\r\n"
-	for pauses(ctx, 100*time.Millisecond) {
-		conn, err := net.Dial("tcp", "127.0.0.1:"+s.edge.port)
+	head := "POST /green-api/webhook HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer " + edgetest.Token + "\r\nContent-Length: 1000\r\n\r\n"
+	for edgetest.Pauses(ctx, 100*time.Millisecond) {
+		conn, err := net.Dial("tcp", "127.0.0.1:"+s.edge.Port)
 		if err != nil {
 			continue
 		}
 		tried.Add(1)
 		_, err = io.Copy(conn, bytes.NewReader([]byte(head)))
-		for err == nil && pauses(ctx, time.Second) {
+		for err == nil && edgetest.Pauses(ctx, time.Second) {
 			_, err = conn.Write([]byte("{"))
 		}
 		_ = conn.Close()

@@ -1,0 +1,166 @@
+// Package edgetest starts a whole Caddy with green_api in it, in this process or in one of its own, and what
+// stands around it: senders, handlers, alert endpoints, the vendor. A test package imports the module for its
+// side effects and calls Main from its TestMain.
+package edgetest
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	_ "github.com/caddyserver/caddy/v2/modules/standard"
+
+	"github.com/greenapi-community/caddy-green-api/quarantine"
+)
+
+// Main gives the tests directories of their own, and can be Caddy itself: tests that kill a
+// real process start the test binary again.
+func Main(m *testing.M) {
+	if os.Getenv("GREEN_API_TEST_CADDY") != "" {
+		caddycmd.Main()
+		return
+	}
+	dir, err := os.MkdirTemp("", "green-api-test-")
+	if err != nil {
+		panic(err)
+	}
+	os.Setenv("XDG_DATA_HOME", filepath.Join(dir, "data"))
+	os.Setenv("XDG_CONFIG_HOME", filepath.Join(dir, "config"))
+	caddy.DefaultStorage.Path = filepath.Join(dir, "data", "caddy") // it was set before
+	caddy.RegisterModule(LogBuffer{})
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// Edge is a whole Caddy with green_api in it.
+type Edge struct {
+	T    *testing.T
+	Port string
+	URL  string // of the webhook
+	Logs *LogBuffer
+	Dir  string // of the quarantine
+}
+
+// Start runs a Caddyfile until the test ends.
+func Start(t *testing.T, config string) *Edge {
+	t.Helper()
+	e := &Edge{T: t, Port: FreePort(t), Dir: filepath.Join(t.TempDir(), "quarantine"), Logs: NewLogBuffer()}
+	e.URL = "http://127.0.0.1:" + e.Port + "/green-api/webhook"
+	if err := e.Load(config); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := caddy.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return e
+}
+
+// Load loads or reloads a Caddyfile.
+func (e *Edge) Load(config string) error {
+	config = strings.NewReplacer("PORT", e.Port, "DIR", e.Dir, "TOKEN", Token).Replace(config)
+	text, err := Adapt(config)
+	if err != nil {
+		return err
+	}
+	return caddy.Load(text, true)
+}
+
+// Post sends a body as GREEN-API does and returns the status of the answer.
+func (e *Edge) Post(body string, headers ...string) int {
+	e.T.Helper()
+	return e.Send(http.MethodPost, e.URL, strings.NewReader(body), headers...).StatusCode
+}
+
+// Send sends a request with a right token unless headers, in pairs, say otherwise. An empty value
+// takes the header away.
+func (e *Edge) Send(method, url string, body io.Reader, headers ...string) *http.Response {
+	e.T.Helper()
+	r, err := http.NewRequest(method, url, body)
+	if err != nil {
+		e.T.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+Token)
+	r.Header.Set("Content-Type", "application/json; charset=utf-8")
+	for i := 0; i < len(headers); i += 2 {
+		switch {
+		case headers[i] == "Host":
+			r.Host = headers[i+1]
+		case headers[i+1] == "":
+			r.Header.Del(headers[i])
+		default:
+			r.Header.Set(headers[i], headers[i+1])
+		}
+	}
+	response, err := Client.Do(r)
+	// Right after a reload, the old config's server may drop a connection before it handles it.
+	for tries := 0; (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)) && r.GetBody != nil && tries < 10; tries++ {
+		time.Sleep(10 * time.Millisecond)
+		if r.Body, err = r.GetBody(); err != nil {
+			e.T.Fatal(err)
+		}
+		response, err = Client.Do(r)
+	}
+	if err != nil {
+		e.T.Fatal(err)
+	}
+	text, err := io.ReadAll(response.Body)
+	response.Body.Close()
+	if err != nil {
+		e.T.Fatal(err)
+	}
+	if len(text) > 0 && strings.HasPrefix(url, e.URL) {
+		e.T.Errorf("answer has a body: %q", text)
+	}
+	return response
+}
+
+var Client = &http.Client{
+	Timeout:       30 * time.Second,
+	Transport:     &http.Transport{DisableKeepAlives: true},
+	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+}
+
+// Record returns the last record of green_api.
+func (e *Edge) Record() Record {
+	e.T.Helper()
+	records := e.Logs.Records(e.T)
+	if len(records) == 0 {
+		e.T.Fatal("no record")
+	}
+	return records[len(records)-1]
+}
+
+// WantRecord fails the test unless the last record has the fields, in pairs.
+func (e *Edge) WantRecord(fields ...string) {
+	e.T.Helper()
+	got := e.Record()
+	for i := 0; i < len(fields); i += 2 {
+		if value := got.Text(fields[i]); value != fields[i+1] {
+			e.T.Errorf("record: %s = %q, want %q (%v)", fields[i], value, fields[i+1], got)
+		}
+	}
+}
+
+// Kept returns what the quarantine holds. Nothing may use it any longer.
+func (e *Edge) Kept() []quarantine.Entry {
+	e.T.Helper()
+	if err := caddy.Stop(); err != nil {
+		e.T.Fatal(err)
+	}
+	return ReadQuarantine(e.T, e.Dir)
+}
+
+// PanicAt is a text at which a log panics, "" for none.
+var PanicAt atomic.Value
