@@ -17,20 +17,26 @@ import (
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+
+	"github.com/greenapi-community/caddy-green-api/internal/reason"
 )
 
 // A note is one thing to tell.
 type note struct {
-	reason, typ string // of closed lists
-	level       zapcore.Level
-	instance    string
-	example     string // id in the quarantine
-	more        string // what only this one has to say
-	at          time.Time
-	silence     time.Duration // only for alerts that ask for one of this length; 0 for all
+	reason   reason.Reason
+	typ      string // of a closed list
+	level    zapcore.Level
+	instance string
+	example  string // id in the quarantine
+	more     string // what only this one has to say
+	at       time.Time
+	silence  time.Duration // only for alerts that ask for one of this length; 0 for all
 }
 
-type alertKey struct{ reason, typ string }
+type alertKey struct {
+	reason reason.Reason
+	typ    string
+}
 
 // alertGroup is what has gathered for one alert.
 type alertGroup struct {
@@ -99,7 +105,7 @@ func (g *alertGroup) values() map[string]string {
 	}
 	host, _ := os.Hostname()
 	return map[string]string{
-		"{alert.text}": g.text(host, instances), "{alert.reason}": g.reason, "{alert.type}": g.typ, "{alert.level}": g.level.String(),
+		"{alert.text}": g.text(host, instances), "{alert.reason}": string(g.reason), "{alert.type}": g.typ, "{alert.level}": g.level.String(),
 		"{alert.count}": strconv.Itoa(g.count), "{alert.first}": g.first.UTC().Format(time.RFC3339), "{alert.last}": g.last.UTC().Format(time.RFC3339),
 		"{alert.instances}": instances, "{alert.example}": g.example, "{alert.host}": host,
 	}
@@ -107,7 +113,7 @@ func (g *alertGroup) values() map[string]string {
 
 func (g *alertGroup) text(host, instances string) string {
 	var text strings.Builder
-	fmt.Fprintf(&text, "GREEN-API edge %s: %s (%s", host, alertTexts[g.reason], g.reason)
+	fmt.Fprintf(&text, "GREEN-API edge %s: %s (%s", host, g.reason.Sentence(), g.reason)
 	if g.typ != typeNone && g.typ != "" {
 		text.WriteString(", " + g.typ)
 	}
@@ -123,42 +129,6 @@ func (g *alertGroup) text(host, instances string) string {
 		text.WriteString(" An example is in the quarantine: " + g.example)
 	}
 	return text.String()
-}
-
-// alertTexts say in a sentence what a reason means to the operator.
-var alertTexts = map[string]string{ //nolint:gosec // sentences, no credentials
-	reasonUnlistedSender:     "a right token came from an address that is not allowed, queues may stand still",
-	reasonNoToken:            "an allowed address sends without a token, its queue stands still",
-	reasonBadToken:           "an allowed address sends a wrong token, its queue stands still",
-	reasonInstanceNotAllowed: "an instance is not listed for its token, its queue stands still",
-	reasonProxyNotStrict:     "trusted_proxies_strict is missing, everything through a proxy is refused",
-	reasonTooLarge:           "a body is longer than max_body_size",
-	reasonEncoding:           "a body is encoded or has two content types, it is kept",
-	reasonMalformed:          "a body is no notification, it is kept",
-	reasonSchema:             "a notification fails its schema, it is kept",
-	reasonUnknownType:        "a type of notification is unknown",
-	reasonUnknownMessage:     "a message type is unknown",
-	reasonNotNow:             "no handler takes notifications, queues stand still",
-	reasonBrokenOff:          "handlers break off",
-	reasonAttemptTimeout:     "handlers take too long",
-	reasonHandlerError:       "handlers answer with errors",
-	reasonMisrouted:          "what answers is no handler",
-	reasonHandlerRefused:     "a handler refuses a notification, its queue stands still",
-	reasonUndeliverable:      "a notification failed too often, it is kept",
-	reasonRetention:          "a notification was about to be deleted by GREEN-API undelivered, it is kept",
-	reasonNoHandler:          "there is no handler behind green_api",
-	reasonQuarantine:         "the quarantine cannot keep more",
-	reasonSilence:            "nothing has come for long",
-	reasonBadFile:            "a file that is followed cannot be used, its last good copy stays in force",
-	reasonHandlerFails:       "a handler fails, others are asked if there are any",
-	reasonExpiring:           "what is in the quarantine is about to be deleted by max_age",
-	reasonWebhookURLSet:      "an instance cannot be received because it has a webhookUrl",
-	reasonAPIRefused:         "the HTTP API refuses to let an instance be received",
-	reasonAPIUnavailable:     "the HTTP API is not available, an instance cannot be received",
-	reasonStorage:            "Caddy's storage fails, an instance is not received",
-	reasonPanic:              "a panic on the way of a notification",
-	reasonFormatChanged:      "GREEN-API seems to have changed a format",
-	reasonNewType:            "GREEN-API seems to have a new type of notification",
 }
 
 // alertDesk gathers notes and sends them. Taking one down takes no longer than adding to a group:
@@ -226,7 +196,7 @@ func (d *alertDesk) close() {
 		flushing.Go(func() {
 			for _, g := range e.groups {
 				if err := e.post(ctx, g); err != nil {
-					e.logger.Error("alert could not be sent before the end", zap.String("endpoint", e.host), zap.String("reason", g.reason), zap.Error(err))
+					e.logger.Error("alert could not be sent before the end", zap.String("endpoint", e.host), zap.String("reason", string(g.reason)), zap.Error(err))
 				}
 			}
 		})
@@ -310,7 +280,7 @@ func (e *alertEndpoint) run() {
 			return
 		}
 		pause = min(max(2*pause, firstAlertPause), longestAlertPause)
-		e.logger.Warn("alert could not be sent", zap.String("endpoint", e.host), zap.String("reason", g.reason), zap.Duration("again_in", pause), zap.Error(err))
+		e.logger.Warn("alert could not be sent", zap.String("endpoint", e.host), zap.String("reason", string(g.reason)), zap.Duration("again_in", pause), zap.Error(err))
 		select {
 		case <-time.After(pause):
 		case <-e.ctx.Done():
@@ -326,7 +296,7 @@ func (e *alertEndpoint) next(now time.Time) (*alertGroup, time.Duration) {
 	var wait time.Duration
 	for key, g := range e.groups {
 		due := g.first.Add(alertGather)
-		if key.reason == reasonUnlistedSender { // an address to paste, while queues stand still
+		if key.reason == reason.UnlistedSender { // an address to paste, while queues stand still
 			due = g.first
 		}
 		if again := e.sent[key].Add(time.Duration(e.alert.Every)); again.After(due) {

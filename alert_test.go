@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
+	"github.com/greenapi-community/caddy-green-api/internal/reason"
 )
 
 // operatorGather is alertGather outside the tests.
@@ -219,7 +220,7 @@ func TestAlertExit(t *testing.T) {
 // text that tries to get out of its string.
 func TestAlertBodies(t *testing.T) {
 	t.Setenv("GREEN_API_TEST_CHAT", `79001234567@c.us`)
-	g := &alertGroup{alertKey: alertKey{reasonSchema, "x\",\"y\":\"\n\x1b"}, count: 3, instances: []string{"1101000001"}}
+	g := &alertGroup{alertKey: alertKey{reason.Schema, "x\",\"y\":\"\n\x1b"}, count: 3, instances: []string{"1101000001"}}
 	for name, body := range map[string]string{
 		"Slack":        `{"text": "{alert.text}"}`,
 		"Telegram":     `{"chat_id": "-1001", "text": "{alert.text}"}`,
@@ -277,8 +278,8 @@ func TestAlertEvery(t *testing.T) {
 	}
 	e := newAlertEndpoint(alert, nil)
 	now := time.Now()
-	tell := func(reason, typ string, at time.Time) {
-		e.add(note{reason: reason, typ: typ, level: zapcore.ErrorLevel, at: at})
+	tell := func(why reason.Reason, typ string, at time.Time) {
+		e.add(note{reason: why, typ: typ, level: zapcore.ErrorLevel, at: at})
 	}
 	due := func(at time.Time) (keys []alertKey) {
 		for {
@@ -289,8 +290,8 @@ func TestAlertEvery(t *testing.T) {
 			keys = append(keys, g.alertKey)
 		}
 	}
-	tell(reasonSchema, "a", now)
-	tell(reasonSchema, "b", now)
+	tell(reason.Schema, "a", now)
+	tell(reason.Schema, "b", now)
 	if got := due(now); len(got) != 0 {
 		t.Errorf("at once: %v", got)
 	}
@@ -298,20 +299,20 @@ func TestAlertEvery(t *testing.T) {
 		t.Errorf("gathered: %v", got)
 	}
 	for i := range 100 {
-		tell(reasonSchema, "a", now.Add(alertGather+time.Duration(i)*time.Second))
+		tell(reason.Schema, "a", now.Add(alertGather+time.Duration(i)*time.Second))
 	}
-	tell(reasonMalformed, "a", now.Add(3*time.Second))
-	if got := due(now.Add(200 * time.Second)); len(got) != 1 || got[0].reason != reasonMalformed {
+	tell(reason.Malformed, "a", now.Add(3*time.Second))
+	if got := due(now.Add(200 * time.Second)); len(got) != 1 || got[0].reason != reason.Malformed {
 		t.Errorf("within `every`: %v", got)
 	}
 	if got := due(now.Add(alertGather + defaultAlertEvery)); len(got) != 1 || got[0].typ != "a" {
 		t.Errorf("after it: %v", got)
 	}
 	for i := range 1000 {
-		tell(reasonSchema, "a", now)
-		e.add(note{reason: reasonSchema, typ: "a", instance: fmt.Sprint(i), at: now})
+		tell(reason.Schema, "a", now)
+		e.add(note{reason: reason.Schema, typ: "a", instance: fmt.Sprint(i), at: now})
 	}
-	if g := e.groups[alertKey{reasonSchema, "a"}]; g.count != 2000 || len(g.instances) != maxAlertInstances || !g.others {
+	if g := e.groups[alertKey{reason.Schema, "a"}]; g.count != 2000 || len(g.instances) != maxAlertInstances || !g.others {
 		t.Errorf("%d, %d instances", g.count, len(g.instances))
 	}
 }

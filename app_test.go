@@ -149,11 +149,11 @@ func TestQuarantineUnavailable(t *testing.T) {
 				if status := e.Post(test.body); status != test.status {
 					t.Errorf("%.20s: status %d, want %d", test.body, status, test.status)
 				}
-				reason, level := "quarantine_unavailable", "error"
+				why, level := "quarantine_unavailable", "error"
 				if test.found == "" {
-					reason, level = "", "info"
+					why, level = "", "info"
 				}
-				e.WantRecord("outcome", test.outcome, "reason", reason, "found", test.found, "level", level)
+				e.WantRecord("outcome", test.outcome, "reason", why, "found", test.found, "level", level)
 				if asked := len(up.Requests()) > before; asked != (test.outcome == "delivered") {
 					t.Errorf("%.20s: a handler was asked: %t", test.body, asked)
 				}

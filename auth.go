@@ -14,13 +14,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"go.uber.org/zap"
 
+	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/notification"
-)
-
-const (
-	reasonNoToken            = "no_token"
-	reasonBadToken           = "bad_token"
-	reasonInstanceNotAllowed = "instance_not_allowed"
 )
 
 // tokenState is what the token of a request is worth.
@@ -112,16 +107,16 @@ func (a *Auth) check(v *visit) *verdict {
 	if v.token == tokenOff || v.token == tokenRight {
 		return nil
 	}
-	reason := reasonBadToken
+	why := reason.Reason(reason.BadToken)
 	if v.token == tokenNone {
-		reason = reasonNoToken
+		why = reason.NoToken
 	}
 	scheme := "Bearer"
 	if a.set.Load().basic {
 		scheme = `Basic realm="green_api"`
 	}
 	end := &verdict{
-		outcome: refused, reason: reason, status: http.StatusUnauthorized, level: zap.WarnLevel,
+		outcome: refused, reason: why, status: http.StatusUnauthorized, level: zap.WarnLevel,
 		header: "WWW-Authenticate", value: scheme, fields: []zap.Field{zap.String("client_ip", clip(v.client))},
 	}
 	if a.ReportOnly { // the body is still needed
@@ -170,7 +165,7 @@ func (a *Auth) checkInstance(v *visit) *verdict {
 		return nil
 	}
 	return &verdict{
-		outcome: refused, reason: reasonInstanceNotAllowed, status: http.StatusForbidden, level: zap.WarnLevel,
+		outcome: refused, reason: reason.InstanceNotAllowed, status: http.StatusForbidden, level: zap.WarnLevel,
 		fields: []zap.Field{zap.String("client_ip", clip(v.client)), zap.Bool("instance_listed", own)},
 	}
 }

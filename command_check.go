@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/notification"
 	"github.com/greenapi-community/caddy-green-api/vendorapi"
 )
@@ -219,13 +220,13 @@ func (c *checker) judge(file string, body []byte, header http.Header) finding {
 	found := finding{File: file, Outcome: "pass", Errors: []notification.Fault{}}
 	n, end, remark := c.gate.wholly(body, header)
 	if remark != nil {
-		found.Reason = remark.reason
+		found.Reason = string(remark.reason)
 	}
 	found.Type, found.Message, found.Instance = n.Type, n.Message, n.Instance
 	if end == nil {
 		return found
 	}
-	found.Reason = end.reason
+	found.Reason = string(end.reason)
 	found.Outcome = "quarantine"
 	if end.outcome == dropped {
 		found.Outcome = "drop"
@@ -233,11 +234,11 @@ func (c *checker) judge(file string, body []byte, header http.Header) finding {
 		c.quarantined = true
 	}
 	switch end.reason {
-	case reasonTooLarge:
+	case reason.TooLarge:
 		found.Errors = append(found.Errors, notification.Fault{
 			Keyword: "maxLength", Message: fmt.Sprintf("%d bytes; want at most %d", len(body), c.gate.MaxBodySize),
 		})
-	case reasonEncoding:
+	case reason.Encoding:
 		found.Errors = append(found.Errors, notification.Fault{
 			Keyword: "encoding", Message: "want no Content-Encoding, and one Content-Type: JSON in UTF-8",
 		})

@@ -11,8 +11,8 @@ import (
 // TestCheckAnswer: of an answer of the HTTP API the body is judged, and check says so.
 func TestCheckAnswer(t *testing.T) {
 	const note = "an answer of the HTTP API, receiptId 1650; judged is its body\n"
-	finding := func(typ, instance, outcome, reason, errors string) string {
-		return fmt.Sprintf(`{"file":"-","type":%q,"message":"","instance":%q,"outcome":%q,"reason":%q,"errors":[%s]}`+"\n", typ, instance, outcome, reason, errors)
+	finding := func(typ, instance, outcome, why, errors string) string {
+		return fmt.Sprintf(`{"file":"-","type":%q,"message":"","instance":%q,"outcome":%q,"reason":%q,"errors":[%s]}`+"\n", typ, instance, outcome, why, errors)
 	}
 	for _, test := range []struct {
 		name, stdin, text, json string

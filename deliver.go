@@ -12,18 +12,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
-)
 
-const (
-	reasonNotNow         = "not_now"
-	reasonBrokenOff      = "broken_off"
-	reasonAttemptTimeout = "attempt_timeout"
-	reasonHandlerError   = "handler_error"
-	reasonMisrouted      = "misrouted"
-	reasonHandlerRefused = "handler_refused"
-	reasonNoHandler      = "no_handler"
-	reasonUndeliverable  = "undeliverable"
-	reasonDuplicate      = "duplicate"
+	"github.com/greenapi-community/caddy-green-api/internal/reason"
 )
 
 const (
@@ -125,13 +115,13 @@ func (d *Deliver) provision(caddy.Context) error {
 // failures are the verdicts on what was not taken. Each is an answer that makes the sender keep
 // the notification.
 var failures = map[result]verdict{
-	notNow:       {reason: reasonNotNow, status: http.StatusServiceUnavailable},
-	brokenOff:    {reason: reasonBrokenOff, status: http.StatusBadGateway},
-	timedOut:     {reason: reasonAttemptTimeout, status: http.StatusGatewayTimeout},
-	handlerError: {reason: reasonHandlerError, status: http.StatusBadGateway},
-	misrouted:    {reason: reasonMisrouted, status: http.StatusBadGateway},
-	refusedByIt:  {reason: reasonHandlerRefused, status: http.StatusBadGateway},
-	nobody:       {reason: reasonNoHandler, status: http.StatusBadGateway},
+	notNow:       {reason: reason.NotNow, status: http.StatusServiceUnavailable},
+	brokenOff:    {reason: reason.BrokenOff, status: http.StatusBadGateway},
+	timedOut:     {reason: reason.AttemptTimeout, status: http.StatusGatewayTimeout},
+	handlerError: {reason: reason.HandlerError, status: http.StatusBadGateway},
+	misrouted:    {reason: reason.Misrouted, status: http.StatusBadGateway},
+	refusedByIt:  {reason: reason.HandlerRefused, status: http.StatusBadGateway},
+	nobody:       {reason: reason.NoHandler, status: http.StatusBadGateway},
 }
 
 // deliver gives the notification to a handler, and says how that ended. One whose sender
@@ -139,7 +129,7 @@ var failures = map[result]verdict{
 // or is told of its good end.
 func (h *Handler) deliver(v *visit, next caddyhttp.Handler) (end *verdict) {
 	now := h.fleet.clock.now()
-	duplicate := &verdict{outcome: dropped, reason: reasonDuplicate, status: http.StatusOK, level: zap.DebugLevel}
+	duplicate := &verdict{outcome: dropped, reason: reason.Duplicate, status: http.StatusOK, level: zap.DebugLevel}
 	mine, other, ended := h.fleet.flights.board(v.r.Context(), v.via, v.body, now.up)
 	if ended {
 		return duplicate
@@ -310,7 +300,7 @@ func (w *waiting) wait(v *visit, a *asking) {
 	if !w.warned && time.Since(w.since) > warnAfter {
 		w.warned = true
 		w.handler.logger.Warn("notification waits for a handler", append(notificationFields(v), attemptFields(v)...)...)
-		w.handler.alert(v, reasonNotNow, &verdict{level: zap.WarnLevel})
+		w.handler.alert(v, reason.NotNow, &verdict{level: zap.WarnLevel})
 	}
 }
 

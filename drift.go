@@ -5,12 +5,8 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
-)
-
-const (
-	reasonFormatChanged = "format_changed"
-	reasonNewType       = "new_type"
 )
 
 // DriftGuard says whether schemas give way when the vendor seems to have changed a format, and
@@ -27,9 +23,9 @@ func (h *Handler) watchDrift(v *visit, said *verdict) {
 		return
 	}
 	switch {
-	case said.reason == reasonSchema:
+	case said.reason == reason.Schema:
 		h.watchRules(v, said)
-	case said.reason == reasonUnknownType && h.Validate.UnknownType == actionQuarantine:
+	case said.reason == reason.UnknownType && h.Validate.UnknownType == actionQuarantine:
 		h.watchType(v)
 	}
 }
@@ -40,7 +36,7 @@ func (h *Handler) watchRules(v *visit, said *verdict) {
 		h.logger.Error("format changed: a rule of a schema is no longer held against notifications, replay what it has kept", zap.String("name", h.Name),
 			zap.String("type", rule.Kind), zap.String("pointer", rule.Pointer), zap.String("keyword", rule.Keyword))
 		h.app.operator.alerts.tell(note{
-			reason: reasonFormatChanged, typ: h.typeLabel(v), level: zap.ErrorLevel, instance: v.n.Instance, at: time.Now(),
+			reason: reason.FormatChanged, typ: h.typeLabel(v), level: zap.ErrorLevel, instance: v.n.Instance, at: time.Now(),
 			more: "The rule " + rule.Pointer + " " + rule.Keyword + " of " + rule.Kind + " is no longer held against notifications of block " + h.Name + ". " +
 				"Replay what it has kept: caddy green-api quarantine replay --reason schema --recheck.",
 		})
@@ -57,7 +53,7 @@ func (h *Handler) watchType(v *visit) {
 	h.logger.Warn("new type: a type of notification that no schema knows is passed on from now on, replay what was kept",
 		zap.String("name", h.Name), zap.String("type", h.typeLabel(v)), zap.String("instance", v.n.Instance))
 	h.app.operator.alerts.tell(note{
-		reason: reasonNewType, typ: h.typeLabel(v), level: zap.WarnLevel, instance: v.n.Instance, at: time.Now(),
+		reason: reason.NewType, typ: h.typeLabel(v), level: zap.WarnLevel, instance: v.n.Instance, at: time.Now(),
 		more: "It is passed on to the handlers of block " + h.Name + " from now on. GET /green_api/status names it. " +
 			"Replay what was kept: caddy green-api quarantine replay --reason unknown_type --recheck.",
 	})
@@ -75,7 +71,7 @@ func (h *Handler) recallTypes(drift *driftDesk, now time.Time) {
 		return
 	}
 	defer release()
-	_ = store.EachSince(now.Add(-rareWindow), reasonUnknownType, maxRecalled, func(e quarantine.Entry) {
+	_ = store.EachSince(now.Add(-rareWindow), reason.UnknownType, maxRecalled, func(e quarantine.Entry) {
 		if e.Name == h.Name && !e.Unadmitted && !e.Received.After(now) {
 			drift.countType(e.Type, e.Instance, e.Received)
 		}

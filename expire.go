@@ -10,11 +10,11 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
 )
 
 const (
-	reasonExpiring = "expiring"
 
 	// expiryNotice is how long before they are deleted the operator is told of entries.
 	expiryNotice = 48 * time.Hour
@@ -134,9 +134,9 @@ func (a *App) expireNow(maxAge time.Duration, now time.Time, doubtful bool) erro
 	if err != nil && !errors.Is(err, errStop) {
 		return err
 	}
-	if soon > 0 && a.operator.daily.first(reasonExpiring, now) {
+	if soon > 0 && a.operator.daily.first(reason.Expiring, now) {
 		a.operator.alerts.tell(note{
-			reason: reasonExpiring, typ: typeNone, level: zapcore.WarnLevel, instance: first.Instance, example: first.ID, at: now,
+			reason: reason.Expiring, typ: typeNone, level: zapcore.WarnLevel, instance: first.Instance, example: first.ID, at: now,
 			more: strconv.Itoa(soon) + " will be deleted within 48 hours. Replay or export them: caddy green-api quarantine list.",
 		})
 	}

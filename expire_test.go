@@ -11,6 +11,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
+	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
 )
 
@@ -68,7 +69,7 @@ func TestMaxAgeNotice(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		return endpoint.groups[alertKey{reasonExpiring, typeNone}]
+		return endpoint.groups[alertKey{reason.Expiring, typeNone}]
 	}
 	if g := expire(true); g == nil || g.count != 1 || !strings.Contains(g.more, "2 will be deleted within 48 hours") {
 		t.Errorf("when the clock is in doubt, told %+v", g)

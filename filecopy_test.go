@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
+	"github.com/greenapi-community/caddy-green-api/internal/reason"
 )
 
 // listOf is an instances file of that many instances, from the first one on.
@@ -109,7 +110,7 @@ func TestFollowDoubt(t *testing.T) {
 			if test.says == "" && (len(errs) != 0 || len(f.notes) != 0) {
 				t.Errorf("complains: %v %v", errs, f.notes)
 			}
-			if test.says != "" && (len(errs) != 1 || len(f.notes) != 1 || f.notes[0].reason != reasonBadFile ||
+			if test.says != "" && (len(errs) != 1 || len(f.notes) != 1 || f.notes[0].reason != reason.BadFile ||
 				!strings.Contains(errs[0].ContextMap()["error"].(string), test.says) || !strings.Contains(f.notes[0].more, test.says)) {
 				t.Errorf("complains %v %v, want %q", errs, f.notes, test.says)
 			}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
 )
 
@@ -142,8 +143,8 @@ func (f *filter) want(field string, values []string) error {
 		switch {
 		case value == "": // most likely a variable that is not set
 			return errEmptyValue
-		case field == "reason" && !slices.Contains(keptReasons, value):
-			return fmt.Errorf("unknown reason %q; want one of %s", value, strings.Join(keptReasons, ", "))
+		case field == "reason" && !slices.Contains(keptReasons, reason.Reason(value)):
+			return fmt.Errorf("unknown reason %q; want one of %s", value, reason.Join(keptReasons))
 		}
 		f.values[field][value] = true
 	}

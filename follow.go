@@ -12,9 +12,9 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
-)
 
-const reasonBadFile = "bad_file"
+	"github.com/greenapi-community/caddy-green-api/internal/reason"
+)
 
 // followEvery is how often a file is looked at. It is not watched by the kernel: that misses files
 // that are replaced by a link, as Kubernetes does, and what lies on a network.
@@ -156,7 +156,7 @@ func (f *followed) complain(err error) {
 	f.bad = err.Error()
 	f.logger.Error("file cannot be used, its last good copy stays in force", zap.String("file", f.said), zap.Error(err))
 	if f.tell != nil {
-		f.tell(note{reason: reasonBadFile, typ: typeNone, level: zap.ErrorLevel, more: f.said + ": " + err.Error() + ".", at: time.Now()})
+		f.tell(note{reason: reason.BadFile, typ: typeNone, level: zap.ErrorLevel, more: f.said + ": " + err.Error() + ".", at: time.Now()})
 	}
 }
 

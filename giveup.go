@@ -8,9 +8,9 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
-)
 
-const reasonRetention = "retention"
+	"github.com/greenapi-community/caddy-green-api/internal/reason"
+)
 
 // DeadLetter is a number of failures; in JSON a number above 0, or "off".
 type DeadLetter int
@@ -91,13 +91,13 @@ func (h *Handler) giveUp(v *visit, failure *verdict) *verdict {
 	var kept *verdict
 	switch {
 	case found.dead:
-		kept = toQuarantine(reasonUndeliverable)
+		kept = toQuarantine(reason.Undeliverable)
 	case expires:
-		kept = toQuarantine(reasonRetention)
+		kept = toQuarantine(reason.Retention)
 	default:
 		return failure
 	}
-	kept.fields = append(slices.Clone(failure.fields), zap.String("found", failure.reason))
+	kept.fields = append(slices.Clone(failure.fields), zap.String("found", string(failure.reason)))
 	if kept = h.keep(v, kept); kept.outcome != quarantined { // the failure stands
 		h.fleet.deadLetters.takeBack(found)
 		failure.fields = append(failure.fields, zap.NamedError("quarantine_error", kept.err))

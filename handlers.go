@@ -7,9 +7,9 @@ import (
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
-)
 
-const reasonHandlerFails = "handler_fails"
+	"github.com/greenapi-community/caddy-green-api/internal/reason"
+)
 
 // failingHandlers tells of a handler that fails while others take its notifications: nothing else
 // would, for weeks.
@@ -80,7 +80,7 @@ func (h *Handler) watchHandler(got answer, now time.Time) {
 		if !h.fleet.failing.failed(got.handler, now) {
 			return
 		}
-		fields := []zap.Field{zap.String("handler", got.handler), zap.String("reason", failures[got.result].reason)}
+		fields := []zap.Field{zap.String("handler", got.handler), zap.String("reason", string(failures[got.result].reason))}
 		if got.status != 0 {
 			fields = append(fields, zap.Int("handler_status", got.status))
 		}
@@ -89,8 +89,8 @@ func (h *Handler) watchHandler(got answer, now time.Time) {
 		}
 		h.app.logger.Warn("handler fails, others are asked if there are any", fields...)
 		h.app.operator.alerts.tell(note{
-			reason: reasonHandlerFails, typ: typeNone, level: zapcore.WarnLevel, at: now,
-			more: "Handler " + got.handler + ": " + failures[got.result].reason + ".",
+			reason: reason.HandlerFails, typ: typeNone, level: zapcore.WarnLevel, at: now,
+			more: "Handler " + got.handler + ": " + string(failures[got.result].reason) + ".",
 		})
 	}
 }

@@ -17,12 +17,8 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
-)
 
-const (
-	reasonIPNotAllowed   = "ip_not_allowed"
-	reasonUnlistedSender = "unlisted_sender"
-	reasonProxyNotStrict = "proxy_not_strict"
+	"github.com/greenapi-community/caddy-green-api/internal/reason"
 )
 
 var errProxyNotStrict = errors.New("the server trusts proxies but not trusted_proxies_strict, so that anyone could put " +
@@ -128,18 +124,18 @@ func (f *IPFilter) check(v *visit) *verdict {
 	if viaProxy && (server == nil || server.TrustedProxiesStrict == 0) {
 		f.sayOnce.Do(func() {
 			f.logger.Error("trusted proxies are not strict", zap.Error(errProxyNotStrict))
-			tellOperator(note{reason: reasonProxyNotStrict, typ: typeNone, level: zap.ErrorLevel, at: v.started})
+			tellOperator(note{reason: reason.ProxyNotStrict, typ: typeNone, level: zap.ErrorLevel, at: v.started})
 		})
-		return f.refuse(v, reasonProxyNotStrict, zap.DebugLevel)
+		return f.refuse(v, reason.ProxyNotStrict, zap.DebugLevel)
 	}
 	if f.allows(v.client, v.r) {
 		return nil
 	}
 	if v.token != tokenRight {
 		f.scanners.add(v.client)
-		return f.refuse(v, reasonIPNotAllowed, zap.DebugLevel)
+		return f.refuse(v, reason.IPNotAllowed, zap.DebugLevel)
 	}
-	end := f.refuse(v, reasonUnlistedSender, zap.WarnLevel)
+	end := f.refuse(v, reason.UnlistedSender, zap.WarnLevel)
 	if f.Unlisted == actionPass {
 		v.passOn(end)
 		return nil
@@ -149,13 +145,13 @@ func (f *IPFilter) check(v *visit) *verdict {
 
 // refuse names the address that was judged, the socket's peer, which differs behind a proxy, and
 // how the token was: all that is needed to tell a scanner from a new address of the vendor's.
-func (f *IPFilter) refuse(v *visit, reason string, level zapcore.Level) *verdict {
+func (f *IPFilter) refuse(v *visit, why reason.Reason, level zapcore.Level) *verdict {
 	peer, _, err := net.SplitHostPort(v.r.RemoteAddr)
 	if err != nil {
 		peer = v.r.RemoteAddr
 	}
 	return &verdict{
-		outcome: refused, reason: reason, status: http.StatusForbidden, level: level,
+		outcome: refused, reason: why, status: http.StatusForbidden, level: level,
 		fields: []zap.Field{
 			zap.String("client_ip", clip(v.client)), zap.String("remote_ip", peer), zap.String("token", string(v.token)),
 		},

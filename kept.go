@@ -13,6 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 
+	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
 )
 
@@ -106,12 +107,12 @@ func (h *Handler) keep(v *visit, end *verdict) *verdict {
 		err = fmt.Errorf("%w: a quarter of max_size is for what the bodies of one instance cause, or those that name none: raise max_size, or clear it of those", err)
 	}
 	unavailable := &verdict{
-		outcome: failed, reason: reasonQuarantine, status: http.StatusServiceUnavailable, level: zap.ErrorLevel,
+		outcome: failed, reason: reason.Quarantine, status: http.StatusServiceUnavailable, level: zap.ErrorLevel,
 		faults: end.faults, syntax: end.syntax, err: err,
-		fields: []zap.Field{zap.String("found", end.reason)},
+		fields: []zap.Field{zap.String("found", string(end.reason))},
 	}
 	switch end.reason {
-	case reasonSchema, reasonUnknownType, reasonUnknownMessage:
+	case reason.Schema, reason.UnknownType, reason.UnknownMessage:
 		v.passOn(unavailable)
 		return nil
 	}
@@ -145,7 +146,7 @@ func (q *Quarantine) hide(err error) error {
 // these in memory, and the sender chooses how long they are.
 func newEntry(name string, v *visit, end *verdict) quarantine.Entry {
 	entry := quarantine.Entry{
-		Received: v.started, Name: name, Reason: end.reason, Unadmitted: !v.admitted,
+		Received: v.started, Name: name, Reason: string(end.reason), Unadmitted: !v.admitted,
 		Type: clipTo(v.n.Type, maxKeptHead), Message: clipTo(v.n.Message, maxKeptHead), Instance: v.n.Instance, Chat: clipTo(v.n.Chat, maxKeptHead), NotificationID: clipTo(v.n.ID, maxKeptHead),
 		Client: clipTo(v.client, maxKeptHead), Host: v.r.Host[:min(len(v.r.Host), maxKeptHost)], URI: clipURI(v.r.RequestURI), Header: make(map[string][]string), Body: v.body,
 	}
@@ -169,9 +170,9 @@ func newEntry(name string, v *visit, end *verdict) quarantine.Entry {
 
 // keptReasons are all that a filter can ask for: what is found here, and in notifications on their
 // way to handlers or in a queue.
-var keptReasons = []string{
-	reasonTooLarge, reasonEncoding, reasonMalformed, reasonUnknownType, reasonUnknownMessage, reasonSchema,
-	reasonUndeliverable, reasonRetention, "expired",
+var keptReasons = []reason.Reason{
+	reason.TooLarge, reason.Encoding, reason.Malformed, reason.UnknownType, reason.UnknownMessage, reason.Schema,
+	reason.Undeliverable, reason.Retention, reason.Expired,
 }
 
 // Most bytes of what is kept beside a body.

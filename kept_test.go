@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/notification"
 )
 
@@ -18,7 +19,7 @@ func TestEntryClipped(t *testing.T) {
 		r.Header.Add("Content-Type", "application/json; charset=utf-8; x="+strings.Repeat("y", 1<<15)+"; charset=utf-16")
 	}
 	v := &visit{r: r, client: long, n: &notification.Notification{Type: long, Message: long, Instance: "1101000001", Chat: long, ID: long}, body: []byte("{}")}
-	end := toQuarantine(reasonSchema)
+	end := toQuarantine(reason.Schema)
 	for range 100 { // as many as there are at most
 		end.faults = append(end.faults, notification.Fault{Pointer: "/" + strings.Repeat("p", 1<<15), Keyword: "type"})
 	}

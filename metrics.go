@@ -122,7 +122,7 @@ func (h *Handler) typeLabel(v *visit) string {
 
 // count counts a request that has ended.
 func (h *Handler) count(v *visit, end *verdict) {
-	metrics.notifications.WithLabelValues(h.typeLabel(v), string(end.outcome), end.reason).Inc()
+	metrics.notifications.WithLabelValues(h.typeLabel(v), string(end.outcome), string(end.reason)).Inc()
 	if end.outcome == refused || v.n.Instance == "" {
 		return
 	}
@@ -142,14 +142,14 @@ func (h *Handler) count(v *visit, end *verdict) {
 
 // countReportOnly counts how a notification would have ended.
 func (h *Handler) countReportOnly(v *visit, end *verdict) {
-	metrics.reportOnly.WithLabelValues(h.typeLabel(v), string(end.outcome), end.reason).Inc()
+	metrics.reportOnly.WithLabelValues(h.typeLabel(v), string(end.outcome), string(end.reason)).Inc()
 }
 
 // countAttempt counts an attempt.
 func countAttempt(got result) {
 	label := "taken"
 	if got != taken {
-		label = failures[got].reason
+		label = string(failures[got].reason)
 	}
 	metrics.attempts.WithLabelValues(label).Inc()
 }

@@ -20,6 +20,8 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"go.uber.org/zap"
+
+	"github.com/greenapi-community/caddy-green-api/internal/reason"
 )
 
 func init() {
@@ -224,7 +226,7 @@ func (h *Handler) walk(v *visit, steps []step, next caddyhttp.Handler) *verdict 
 		if end != nil && step.reportOnly {
 			h.countReportOnly(v, end)
 			v.reportOnly(end)
-			if end.reason == reasonMalformed { // nothing is known of it that could be checked
+			if end.reason == reason.Malformed { // nothing is known of it that could be checked
 				break
 			}
 			continue
@@ -256,7 +258,7 @@ func (h *Handler) survive(do func()) (panicked bool) {
 // notEarly refuses TLS early data: it can be replayed, and its address is not verified.
 func notEarly(v *visit) *verdict {
 	if v.r.TLS != nil && !v.r.TLS.HandshakeComplete {
-		return &verdict{outcome: refused, reason: reasonEarlyData, status: http.StatusTooEarly, level: zap.DebugLevel}
+		return &verdict{outcome: refused, reason: reason.EarlyData, status: http.StatusTooEarly, level: zap.DebugLevel}
 	}
 	return nil
 }
@@ -268,7 +270,7 @@ func onlyPOST(v *visit) *verdict {
 		return nil
 	}
 	return &verdict{
-		outcome: refused, reason: reasonMethod, status: http.StatusMethodNotAllowed, level: zap.DebugLevel,
+		outcome: refused, reason: reason.Method, status: http.StatusMethodNotAllowed, level: zap.DebugLevel,
 		header: "Allow", value: http.MethodPost,
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/notification"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
 )
@@ -27,17 +28,10 @@ const (
 	failed      outcome = "failed"
 )
 
-// Reasons that no single gate owns. The gates' own stand beside them.
-const (
-	reasonEarlyData  = "early_data"
-	reasonMethod     = "method"
-	reasonQuarantine = "quarantine_unavailable"
-)
-
 // A verdict ends a notification's way.
 type verdict struct {
 	outcome outcome
-	reason  string        // one of the reason constants; empty if there is nothing to say
+	reason  reason.Reason // "" if there is nothing to say
 	status  int           // the answer
 	level   zapcore.Level // of the record
 	faults  []notification.Fault
@@ -169,7 +163,7 @@ func (h *Handler) record(v *visit, end *verdict) {
 	}
 	repl := replacer(v.r.Context())
 	repl.Set("http.green_api.outcome", string(said.outcome))
-	repl.Set("http.green_api.reason", said.reason)
+	repl.Set("http.green_api.reason", string(said.reason))
 	h.tell(v, &said)
 
 	if entry := h.logger.Check(said.level, messages[said.outcome]); entry != nil {
@@ -187,7 +181,7 @@ func recordFields(v *visit, end *verdict) []zap.Field {
 	fields := notificationFields(v)
 	fields = append(fields, zap.String("outcome", string(end.outcome)))
 	if end.reason != "" {
-		fields = append(fields, zap.String("reason", end.reason))
+		fields = append(fields, zap.String("reason", string(end.reason)))
 	}
 	fields = append(fields, zap.Int("status", end.status))
 	fields = append(fields, attemptFields(v)...)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
+	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
 )
 
@@ -70,7 +71,7 @@ func TestUnreadableEntries(t *testing.T) {
 	var entries []quarantine.Entry
 	for i := range 5 {
 		entries = append(entries, quarantine.Entry{
-			Reason: reasonSchema, Instance: "1101000001", NotificationID: fmt.Sprint("HEADMARK", i), URI: "/green-api/webhook", Body: fmt.Appendf(nil, "BODYMARK%d", i),
+			Reason: reason.Schema, Instance: "1101000001", NotificationID: fmt.Sprint("HEADMARK", i), URI: "/green-api/webhook", Body: fmt.Appendf(nil, "BODYMARK%d", i),
 		})
 	}
 	ids := putAll(t, e.Dir, entries...)
@@ -190,7 +191,7 @@ func TestRecheck(t *testing.T) {
 		e.Post(edgetest.TextMessage, header...)
 	}
 	e.Post(edgetest.TextMessage + strings.Repeat(" ", 2<<10))
-	named := []string{"replay", "--reason", reasonEncoding, "--reason", reasonTooLarge}
+	named := []string{"replay", "--reason", reason.Encoding, "--reason", reason.TooLarge}
 	stdout, _, code := operate(t, admin, append(named, "--recheck", "--format", "json")...)
 	if code != 1 || strings.Count(stdout, `"outcome":"kept"`) != 4 || len(up.Requests()) != 0 {
 		t.Errorf("exit code %d, %s; %d delivered", code, stdout, len(up.Requests()))
@@ -246,7 +247,7 @@ func TestReplayNamed(t *testing.T) {
 	if _, stderr, code := operate(t, admin, "replay", "--since", "1h", "--name", "default"); code != 0 || len(up.Requests()) != 1 {
 		t.Errorf("other filters: exit code %d, %q, %d delivered", code, stderr, len(up.Requests()))
 	}
-	if _, stderr, code := operate(t, admin, "replay", ids[reasonMalformed], "--all"); code != 0 || len(up.Requests()) != 2 {
+	if _, stderr, code := operate(t, admin, "replay", ids[reason.Malformed], "--all"); code != 0 || len(up.Requests()) != 2 {
 		t.Errorf("by id: exit code %d, %q, %d delivered", code, stderr, len(up.Requests()))
 	}
 	if _, stderr, code := operate(t, admin, "replay", "--reason", "encoding,too_large"); code != 0 || len(up.Requests()) != 4 {

@@ -13,6 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
+	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/internal/standin"
 )
 
@@ -56,7 +57,7 @@ func TestReceive(t *testing.T) {
 		t.Error("the token is in the log")
 	}
 	entries := e.Kept()
-	if len(entries) != 2 || entries[0].Reason != reasonMalformed || entries[0].Instance != instance || entries[1].Reason != reasonUnknownType ||
+	if len(entries) != 2 || entries[0].Reason != reason.Malformed || entries[0].Instance != instance || entries[1].Reason != reason.UnknownType ||
 		entries[0].URI != "/green-api/webhook?via=api" {
 		t.Errorf("quarantine: %+v", entries)
 	}
@@ -115,13 +116,13 @@ func TestReceiveTrouble(t *testing.T) {
 		fault    standin.Fault
 		reason   string
 	}{
-		{"1101000001", standin.Fault{Status: 401}, reasonAPIRefused},
-		{"1101000002", standin.Fault{Status: 403, Body: "<html>403</html>"}, reasonAPIRefused},
-		{"1101000003", standin.Fault{Status: 466, Body: `{"message":"quota"}`}, reasonAPIRefused},
-		{"1101000004", standin.Fault{Status: 400, Body: `{"message":"Message cannot be received because custom webhook url is set"}`}, reasonWebhookURLSet},
-		{"1101000005", standin.Fault{Status: 503}, reasonAPIUnavailable},
-		{"1101000006", standin.Fault{Drop: true}, reasonAPIUnavailable},
-		{"1101000007", standin.Fault{Status: 429, RetryAfter: "0", Body: edgetest.APIToken}, reasonAPIUnavailable},
+		{"1101000001", standin.Fault{Status: 401}, reason.APIRefused},
+		{"1101000002", standin.Fault{Status: 403, Body: "<html>403</html>"}, reason.APIRefused},
+		{"1101000003", standin.Fault{Status: 466, Body: `{"message":"quota"}`}, reason.APIRefused},
+		{"1101000004", standin.Fault{Status: 400, Body: `{"message":"Message cannot be received because custom webhook url is set"}`}, reason.WebhookURLSet},
+		{"1101000005", standin.Fault{Status: 503}, reason.APIUnavailable},
+		{"1101000006", standin.Fault{Drop: true}, reason.APIUnavailable},
+		{"1101000007", standin.Fault{Status: 429, RetryAfter: "0", Body: edgetest.APIToken}, reason.APIUnavailable},
 	}
 	v := edgetest.NewVendor(t, standin.Options{})
 	handler := edgetest.NewUpstream(t, 200, nil)
@@ -142,10 +143,10 @@ func TestReceiveTrouble(t *testing.T) {
 		return faults[instance]
 	})
 	e := edgetest.Start(t, strings.Replace(edgetest.Site(config+"reverse_proxy "+handler.Address), "quarantine DIR", "quarantine DIR\nalert http://"+told.Address, 1))
-	alerts := func(reason string) string {
+	alerts := func(why string) string {
 		text := ""
 		for _, alert := range told.Requests() {
-			if strings.Contains(alert.Body, reason) {
+			if strings.Contains(alert.Body, why) {
 				text += alert.Body
 			}
 		}
@@ -162,7 +163,7 @@ func TestReceiveTrouble(t *testing.T) {
 	}
 	states := receiverStates()
 	for i, test := range tests {
-		if len(states) != len(tests) || states[i].Instance != test.instance || states[i].State != stateFailing || states[i].Reason != test.reason {
+		if len(states) != len(tests) || states[i].Instance != test.instance || states[i].State != stateFailing || string(states[i].Reason) != test.reason {
 			t.Fatalf("status: %+v", states)
 		}
 	}

@@ -14,15 +14,8 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/vendorapi"
-)
-
-const (
-	reasonWebhookURLSet  = "webhook_url_set"
-	reasonAPIRefused     = "api_refused"
-	reasonAPIUnavailable = "api_unavailable"
-	reasonStorage        = "storage_unavailable"
-	reasonPanic          = "panic"
 )
 
 // viaHTTPAPI marks the records of what was received, not posted.
@@ -138,7 +131,7 @@ func (r *receiver) run() {
 	r.pause(rand.N(receiving.firstPause), r.ctx.Done()) //nolint:gosec // not all at once
 	for r.ctx.Err() == nil {
 		if err := guarded(r.round); err != nil && r.ctx.Err() == nil {
-			r.fail(reasonStorage, zapcore.ErrorLevel, err)
+			r.fail(reason.Storage, zapcore.ErrorLevel, err)
 			r.pause(pauses.next(0), r.changed)
 			continue
 		}
@@ -280,7 +273,7 @@ func (r *receiver) take(c *Receive, got *vendorapi.Received) bool {
 	case deleted:
 		r.handled = receipt{}
 	case again: // it says that it is not there, and hands it out
-		r.fail(reasonAPIRefused, zapcore.ErrorLevel, errNotDeleted)
+		r.fail(reason.APIRefused, zapcore.ErrorLevel, errNotDeleted)
 		return false
 	}
 	return true
@@ -355,7 +348,7 @@ func (h *Handler) receive(c *Receive, body []byte) (end *verdict) {
 		v.r.Header.Set("Authorization", token)
 	}
 	if h.survive(func() { end = h.walk(v, h.received, noNext) }) {
-		end = &verdict{outcome: failed, reason: reasonPanic, status: http.StatusInternalServerError, level: zap.ErrorLevel, err: errGatePanic}
+		end = &verdict{outcome: failed, reason: reason.Panic, status: http.StatusInternalServerError, level: zap.ErrorLevel, err: errGatePanic}
 	}
 	h.survive(func() { h.record(v, end) }) // what was delivered stays so
 	return end

@@ -8,16 +8,17 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/vendorapi"
 )
 
 // receiverState is what /green_api/status shows of a receiver.
 type receiverState struct {
-	Instance string    `json:"instance"`
-	Name     string    `json:"name"`
-	State    string    `json:"state"` // starting, standby, receiving or failing
-	Reason   string    `json:"reason,omitempty"`
-	Since    time.Time `json:"since"`
+	Instance string        `json:"instance"`
+	Name     string        `json:"name"`
+	State    string        `json:"state"` // starting, standby, receiving or failing
+	Reason   reason.Reason `json:"reason,omitempty"`
+	Since    time.Time     `json:"since"`
 }
 
 const (
@@ -29,7 +30,7 @@ const (
 
 // trouble is a failure that lasts.
 type trouble struct {
-	reason string
+	reason reason.Reason
 	since  time.Time
 	told   bool // at its level
 }
@@ -44,14 +45,14 @@ func (r *receiver) standBy() {
 func (r *receiver) failedToCall(err error) time.Duration {
 	var said *vendorapi.Error
 	errors.As(err, &said)
-	reason, level := reasonAPIRefused, zapcore.ErrorLevel
+	why, level := reason.Reason(reason.APIRefused), zapcore.ErrorLevel
 	switch {
 	case errors.Is(err, vendorapi.ErrWebhookURLSet):
-		reason = reasonWebhookURLSet
+		why = reason.WebhookURLSet
 	case errors.Is(err, vendorapi.ErrUnavailable), errors.Is(err, vendorapi.ErrTooManyRequests):
-		reason, level = reasonAPIUnavailable, zapcore.WarnLevel
+		why, level = reason.APIUnavailable, zapcore.WarnLevel
 	}
-	r.fail(reason, level, err)
+	r.fail(why, level, err)
 	if said == nil {
 		return 0
 	}
@@ -60,11 +61,11 @@ func (r *receiver) failedToCall(err error) time.Duration {
 
 // fail tells of a failure: once in the log, and again when it has outlasted all patience; and each
 // time to the alerts, which group it.
-func (r *receiver) fail(reason string, level zapcore.Level, err error) {
+func (r *receiver) fail(why reason.Reason, level zapcore.Level, err error) {
 	now := time.Now()
 	r.mu.Lock()
-	if r.trouble.reason != reason {
-		r.trouble = trouble{reason: reason, since: now}
+	if r.trouble.reason != why {
+		r.trouble = trouble{reason: why, since: now}
 	}
 	first := r.trouble.since.Equal(now)
 	if level == zapcore.WarnLevel && now.Sub(r.trouble.since) >= receiving.patience {
@@ -74,11 +75,11 @@ func (r *receiver) fail(reason string, level zapcore.Level, err error) {
 	r.trouble.told = level == zapcore.ErrorLevel
 	since := r.trouble.since
 	r.mu.Unlock()
-	r.enter(stateFailing, reason)
+	r.enter(stateFailing, why)
 	c := r.config()
 	err = hideURL(err, cmp.Or(c.APIURL, vendorapi.DefaultURL), c.client.URL)
 	if write {
-		fields := []zap.Field{zap.String("instance", r.instance), zap.String("reason", reason), zap.String("api_url", cmp.Or(c.APIURL, vendorapi.DefaultURL)), zap.Time("since", since), zap.Error(err)}
+		fields := []zap.Field{zap.String("instance", r.instance), zap.String("reason", string(why)), zap.String("api_url", cmp.Or(c.APIURL, vendorapi.DefaultURL)), zap.Time("since", since), zap.Error(err)}
 		if level == zapcore.ErrorLevel {
 			r.logger().Error("notifications of the instance cannot be received", fields...)
 		} else {
@@ -86,7 +87,7 @@ func (r *receiver) fail(reason string, level zapcore.Level, err error) {
 		}
 	}
 	if level == zapcore.ErrorLevel {
-		c.handler.app.operator.alerts.tell(note{reason: reason, typ: typeNone, level: level, instance: r.instance, more: err.Error() + ".", at: now})
+		c.handler.app.operator.alerts.tell(note{reason: why, typ: typeNone, level: level, instance: r.instance, more: err.Error() + ".", at: now})
 	}
 }
 
@@ -99,18 +100,18 @@ func (r *receiver) works() {
 	r.enter(stateReceiving, "")
 	if was.reason != "" {
 		r.logger().Info("notifications of the instance are received again",
-			zap.String("instance", r.instance), zap.String("reason", was.reason), zap.Duration("after", time.Since(was.since)))
+			zap.String("instance", r.instance), zap.String("reason", string(was.reason)), zap.Duration("after", time.Since(was.since)))
 	}
 }
 
 // enter notes a state, and tells whether it is another than before.
-func (r *receiver) enter(state, reason string) bool {
+func (r *receiver) enter(state string, why reason.Reason) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.state.Instance, r.state.Name = r.instance, r.last.handler.Name
-	if r.state.State == state && r.state.Reason == reason {
+	if r.state.State == state && r.state.Reason == why {
 		return false
 	}
-	r.state.State, r.state.Reason, r.state.Since = state, reason, time.Now()
+	r.state.State, r.state.Reason, r.state.Since = state, why, time.Now()
 	return true
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
+	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/notification"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
 )
@@ -49,8 +50,6 @@ const (
 
 // optionTo is the option that says through which block to replay.
 const optionTo = "to"
-
-const reasonNotFound = "not_found"
 
 // replaying is how to replay.
 type replaying struct {
@@ -94,7 +93,7 @@ func (a *App) adminReplay(w http.ResponseWriter, r *http.Request) error {
 		return answer.end(err)
 	}
 	for _, id := range f.missing(store) {
-		_ = answer.write(replayed{ID: id, Outcome: string(failed), Reason: reasonNotFound, Error: quarantine.ErrNotFound.Error()})
+		_ = answer.write(replayed{ID: id, Outcome: string(failed), Reason: reason.NotFound, Error: quarantine.ErrNotFound.Error()})
 	}
 	return nil
 }
@@ -110,8 +109,8 @@ func (a *App) replayOne(f *filter, store *quarantine.Store, e quarantine.Entry, 
 // skips reports whether an entry is replayed only when its reason or its id is named, and is not: no
 // handler can read such a body, or not every handler in the same way.
 func (f *filter) skips(e quarantine.Entry) bool {
-	switch e.Reason {
-	case reasonMalformed, reasonEncoding, reasonTooLarge:
+	switch reason.Reason(e.Reason) {
+	case reason.Malformed, reason.Encoding, reason.TooLarge:
 		return !f.names("reason", e.Reason) && !f.names("id", e.ID)
 	}
 	return false
@@ -165,17 +164,17 @@ func (a *App) replay(store *quarantine.Store, id string, how replaying) (line an
 	result := replayed{ID: id, Instance: entry.Instance, Type: entry.Type, Outcome: string(failed)}
 	b, known := a.blocks[cmp.Or(how.to, entry.Name)]
 	if !known {
-		result.Reason = reasonNoHandler
+		result.Reason = reason.NoHandler
 		result.Error = fmt.Sprintf("the config that runs has no green_api block named %q; replay it to another one, of %s", entry.Name, a.blockNames())
 		return result, false
 	}
 	if how.to == "" && !b.handler.isFor(entry.Instance) { // another block has the name now
-		result.Reason = reasonNoHandler
+		result.Reason = reason.NoHandler
 		result.Error = fmt.Sprintf("the green_api block named %q has no token for this instance and does not receive it; replay it to a block by its name", entry.Name)
 		return result, false
 	}
 	end := b.handler.replay(entry, how.recheck)
-	result.Outcome, result.Reason = string(end.outcome), end.reason
+	result.Outcome, result.Reason = string(end.outcome), string(end.reason)
 	if end.err != nil {
 		result.Error = end.err.Error()
 	}
@@ -216,7 +215,7 @@ func (h *Handler) replayEnd(v *visit, entry quarantine.Entry, recheck bool) *ver
 		}
 	}
 	if h.proxy == nil {
-		return &verdict{outcome: failed, reason: reasonNoHandler, level: zap.ErrorLevel, err: errNoProxyToReplay}
+		return &verdict{outcome: failed, reason: reason.NoHandler, level: zap.ErrorLevel, err: errNoProxyToReplay}
 	}
 	got := h.ask(v, noNext)
 	if got.result != taken {

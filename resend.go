@@ -11,6 +11,8 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 	"go.uber.org/zap"
+
+	"github.com/greenapi-community/caddy-green-api/internal/reason"
 )
 
 // What is remembered of notifications that may come again: those on their way, and those that were
@@ -128,7 +130,7 @@ func (u *unheard) tell(body []byte, now time.Duration, listens bool) bool {
 func (f *flight) join(v *visit) *verdict {
 	<-f.done
 	if f.end == nil {
-		return &verdict{outcome: failed, reason: reasonNotNow, status: http.StatusServiceUnavailable, level: zap.ErrorLevel, err: errCrashed}
+		return &verdict{outcome: failed, reason: reason.NotNow, status: http.StatusServiceUnavailable, level: zap.ErrorLevel, err: errCrashed}
 	}
 	v.handler, v.attempts = f.handler, f.attempts
 	end := *f.end

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/greenapi-community/caddy-green-api/internal/reason"
 )
 
 // scanSummary says once a minute how many strangers were refused, instead of a record for each:
@@ -40,7 +42,7 @@ func (s *scanSummary) flush() {
 	}
 	if s.count > 0 {
 		s.logger.Info("requests refused from addresses that are not allowed",
-			zap.Int("count", s.count), zap.String("last_client_ip", clip(s.last)), zap.String("reason", reasonIPNotAllowed))
+			zap.Int("count", s.count), zap.String("last_client_ip", clip(s.last)), zap.String("reason", reason.IPNotAllowed))
 	}
 	s.count = 0
 }

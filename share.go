@@ -3,6 +3,7 @@ package greenapi
 import (
 	"time"
 
+	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
 )
 
@@ -17,8 +18,8 @@ const severalFor = 24 * time.Hour
 // notification is not its sender's doing, and counts against none. Bodies that name no instance have
 // one share together.
 func shareOf(e quarantine.Entry) (instance string, counted bool) {
-	switch e.Reason {
-	case reasonMalformed, reasonEncoding, reasonTooLarge, reasonSchema, reasonUnknownType, reasonUnknownMessage:
+	switch reason.Reason(e.Reason) {
+	case reason.Malformed, reason.Encoding, reason.TooLarge, reason.Schema, reason.UnknownType, reason.UnknownMessage:
 		return e.Instance, true
 	}
 	return "", false

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
+	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
 )
 
@@ -61,11 +62,11 @@ func TestShares(t *testing.T) {
 // TestShareOf: what a notification's own body causes counts against its instance, and that no handler
 // took it does not.
 func TestShareOf(t *testing.T) {
-	for _, reason := range keptReasons {
-		want := !slices.Contains([]string{"undeliverable", "retention", "expired"}, reason)
-		share, counted := shareOf(quarantine.Entry{Reason: reason, Instance: "1101000001"})
+	for _, why := range keptReasons {
+		want := !slices.Contains([]reason.Reason{"undeliverable", "retention", "expired"}, why)
+		share, counted := shareOf(quarantine.Entry{Reason: string(why), Instance: "1101000001"})
 		if counted != want || counted && share != "1101000001" {
-			t.Errorf("%s: share %q, counted %v", reason, share, counted)
+			t.Errorf("%s: share %q, counted %v", why, share, counted)
 		}
 	}
 }

@@ -7,9 +7,9 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-)
 
-const reasonSilence = "silence"
+	"github.com/greenapi-community/caddy-green-api/internal/reason"
+)
 
 // silentInstances says of which configured instances nothing has come for long, across reloads. It
 // knows each of them, however many they are, and no other.
@@ -98,6 +98,6 @@ func (a *App) tellOfSilent(lengths []time.Duration, now time.Time) {
 	}
 	for _, one := range a.operator.silent.watch(configured, lengths, now) {
 		a.logger.Warn("nothing has come from an instance for long", zap.String("instance", one.instance), zap.Duration("silence", one.length))
-		a.operator.alerts.tell(note{reason: reasonSilence, typ: typeNone, level: zap.WarnLevel, instance: one.instance, silence: one.length, at: now})
+		a.operator.alerts.tell(note{reason: reason.Silence, typ: typeNone, level: zap.WarnLevel, instance: one.instance, silence: one.length, at: now})
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/greenapi-community/caddy-green-api/internal/reason"
 )
 
 // TestSilentInstances: a silence is told once for each length, of configured instances only, and anew
@@ -102,9 +104,9 @@ func TestSilenceReaches(t *testing.T) {
 		note note
 		want []int
 	}{
-		{note{reason: reasonSilence, silence: time.Hour}, []int{1, 3}},
-		{note{reason: reasonSilence, silence: 15 * time.Minute}, []int{2}},
-		{note{reason: reasonSchema}, []int{0, 1, 2, 3}},
+		{note{reason: reason.Silence, silence: time.Hour}, []int{1, 3}},
+		{note{reason: reason.Silence, silence: 15 * time.Minute}, []int{2}},
+		{note{reason: reason.Schema}, []int{0, 1, 2, 3}},
 	} {
 		desk.tell(test.note)
 		var got []int

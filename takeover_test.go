@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
+	"github.com/greenapi-community/caddy-green-api/internal/reason"
 )
 
 const nameIsAnothers = "a green_api block has the name that another one had before"
@@ -122,7 +123,7 @@ func TestReplayByName(t *testing.T) {
 	if err := e.Load(edgetest.Site("ip_filter off\nauth {\ninstance 1101000002 other\n}\nreverse_proxy " + up.Address)); err != nil {
 		t.Fatal(err)
 	}
-	if got := replay(""); got.Outcome != "failed" || got.Reason != reasonNoHandler || len(up.Requests()) > 0 {
+	if got := replay(""); got.Outcome != "failed" || got.Reason != reason.NoHandler || len(up.Requests()) > 0 {
 		t.Errorf("%+v, asked %d times", got, len(up.Requests()))
 	}
 	if err := e.Load(edgetest.Site("ip_filter off\nauth {\ninstance 1101000001 other\n}\nreverse_proxy " + up.Address)); err != nil {

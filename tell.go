@@ -10,6 +10,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
+
+	"github.com/greenapi-community/caddy-green-api/internal/reason"
 )
 
 // tell lets everybody know how a request ended who wants to: metrics, alerts, events, the status
@@ -32,7 +34,7 @@ func (h *Handler) tell(v *visit, said *verdict) {
 		text("green_api_type", clip(v.n.Type))
 		text("green_api_message", clip(v.n.Message))
 		text("green_api_instance", v.n.Instance)
-		text("green_api_reason", said.reason)
+		text("green_api_reason", string(said.reason))
 	}
 	if said.level < zap.WarnLevel {
 		return
@@ -41,7 +43,7 @@ func (h *Handler) tell(v *visit, said *verdict) {
 	if name := eventOf[said.outcome]; name != "" {
 		op.events.emit(h, name, map[string]any{
 			"name": h.Name, "type": clip(v.n.Type), "message": clip(v.n.Message), "instance": v.instance(), "id": clip(v.n.ID),
-			"outcome": string(said.outcome), "reason": said.reason, "status": said.status, "handler": v.handler, "quarantine_id": v.quarantineID,
+			"outcome": string(said.outcome), "reason": string(said.reason), "status": said.status, "handler": v.handler, "quarantine_id": v.quarantineID,
 		})
 	}
 }
@@ -56,12 +58,12 @@ func accessLogFields(r *http.Request) *caddyhttp.ExtraLogFields {
 }
 
 // alert takes a note down for the operator.
-func (h *Handler) alert(v *visit, reason string, said *verdict) {
-	n := note{reason: reason, typ: h.typeLabel(v), level: said.level, instance: v.instance(), example: v.quarantineID, at: time.Now()}
-	switch reason {
-	case reasonUnlistedSender:
+func (h *Handler) alert(v *visit, why reason.Reason, said *verdict) {
+	n := note{reason: why, typ: h.typeLabel(v), level: said.level, instance: v.instance(), example: v.quarantineID, at: time.Now()}
+	switch why {
+	case reason.UnlistedSender:
 		n.more = h.IPFilter.lineToPaste(v.client)
-	case reasonInstanceNotAllowed:
+	case reason.InstanceNotAllowed:
 		if !h.app.operator.daily.first(n.instance, n.at) {
 			return
 		}

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
+	"github.com/greenapi-community/caddy-green-api/internal/reason"
 )
 
 // TestTrapJSON takes texts that parsers are at odds about through the edge, alone and as a member of
@@ -60,7 +61,7 @@ func TestTrapJSON(t *testing.T) {
 			if status := e.Post(body); status != 200 {
 				t.Errorf("%s: status %d", name, status)
 			}
-			if got := e.Record(); got.Text("outcome") != string(quarantined) || got.Text("reason") != reasonMalformed {
+			if got := e.Record(); got.Text("outcome") != string(quarantined) || got.Text("reason") != reason.Malformed {
 				t.Errorf("%s: %s, %s", name, got.Text("outcome"), got.Text("reason"))
 			}
 			sent[body] = true

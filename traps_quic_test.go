@@ -13,6 +13,7 @@ import (
 	"github.com/quic-go/quic-go/http3"
 
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
+	"github.com/greenapi-community/caddy-green-api/internal/reason"
 )
 
 // deaf is a client's socket that hears nothing until it may: then the server has a request and no end
@@ -94,7 +95,7 @@ func TestTrapEarlyDataQUIC(t *testing.T) {
 	if status := get(http3.MethodGet0RTT); status != 425 {
 		t.Errorf("in 0-RTT: %d, want 425", status)
 	}
-	e.WantRecord("outcome", "refused", "reason", reasonEarlyData)
+	e.WantRecord("outcome", "refused", "reason", reason.EarlyData)
 	if seen := up.Seen(); seen > 0 {
 		t.Errorf("the handlers saw %d connections and requests", seen)
 	}

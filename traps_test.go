@@ -18,6 +18,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
+	"github.com/greenapi-community/caddy-green-api/internal/reason"
 )
 
 // The traps that servers of this kind have fallen into, and the test that falls into each of them
@@ -103,11 +104,11 @@ func TestTrapAddresses(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			e.T = t
-			status, reason := 200, ""
+			status, why := 200, ""
 			if !test.allowed {
-				status, reason = 403, reasonUnlistedSender
+				status, why = 403, reason.UnlistedSender
 			}
-			e.Trap(up, edgetest.Request(edgetest.TextMessage, test.lines...), status, reason)
+			e.Trap(up, edgetest.Request(edgetest.TextMessage, test.lines...), status, why)
 		})
 	}
 }
@@ -137,8 +138,8 @@ func (earlyData) UnmarshalCaddyfile(*caddyfile.Dispenser) error { return nil }
 func TestTrapEarlyData(t *testing.T) {
 	up := edgetest.NewWitness(t)
 	e := edgetest.Start(t, edgetest.SiteWith("", "route {\ntest_early_data\ngreen_api {\n"+edgetest.Loopback+"reverse_proxy "+up.Address+"\n}\n}\n"))
-	e.Trap(up, edgetest.Request(edgetest.TextMessage), 425, reasonEarlyData)
-	e.Trap(up, strings.Replace(edgetest.Request(edgetest.TextMessage), edgetest.Token, "wrong", 1), 425, reasonEarlyData)
+	e.Trap(up, edgetest.Request(edgetest.TextMessage), 425, reason.EarlyData)
+	e.Trap(up, strings.Replace(edgetest.Request(edgetest.TextMessage), edgetest.Token, "wrong", 1), 425, reason.EarlyData)
 }
 
 func TestTrapTokens(t *testing.T) {
@@ -156,38 +157,38 @@ func TestTrapTokens(t *testing.T) {
 		{"Bearer", []string{right}, 200, ""},
 		{"Basic", []string{"Authorization: " + basic}, 200, ""},
 		{"in another case", []string{"aUTHORIZATION: bEARER " + edgetest.Token}, 200, ""},
-		{"none", nil, 401, reasonNoToken},
-		{"empty", []string{"Authorization:"}, 401, reasonNoToken},
-		{"of spaces", []string{"Authorization:    "}, 401, reasonNoToken},
-		{"scheme only", []string{"Authorization: Bearer"}, 401, reasonBadToken},
-		{"Basic, scheme only", []string{"Authorization: Basic "}, 401, reasonBadToken},
-		{"doubled", []string{right, right}, 401, reasonBadToken},
-		{"doubled, Basic", []string{"Authorization: " + basic, "Authorization: " + basic}, 401, reasonBadToken},
-		{"doubled, right and wrong", []string{right, "Authorization: Bearer x"}, 401, reasonBadToken},
-		{"doubled, wrong and right", []string{"Authorization: Bearer x", right}, 401, reasonBadToken},
-		{"doubled, both forms", []string{right, "Authorization: " + basic}, 401, reasonBadToken},
-		{"doubled, right and empty", []string{right, "Authorization:"}, 401, reasonBadToken},
-		{"doubled, empty both", []string{"Authorization:", "Authorization:"}, 401, reasonBadToken},
-		{"doubled by a comma", []string{right + ", Bearer " + edgetest.Token}, 401, reasonBadToken},
-		{"doubled scheme", []string{"Authorization: Bearer Bearer " + edgetest.Token}, 401, reasonBadToken},
-		{"a word more", []string{right + " x"}, 401, reasonBadToken},
-		{"a space in it", []string{"Authorization: Bearer s3cret -canary-token"}, 401, reasonBadToken},
-		{"a tab for a space", []string{"Authorization: Bearer\t" + edgetest.Token}, 401, reasonBadToken},
-		{"non-breaking space", []string{"Authorization: Bearer\u00a0" + edgetest.Token}, 401, reasonBadToken},
-		{"not ASCII", []string{"Authorization: Bearer s3crеt-canary-token"}, 401, reasonBadToken},
-		{"broken UTF-8", []string{right + "\xff"}, 401, reasonBadToken},
+		{"none", nil, 401, reason.NoToken},
+		{"empty", []string{"Authorization:"}, 401, reason.NoToken},
+		{"of spaces", []string{"Authorization:    "}, 401, reason.NoToken},
+		{"scheme only", []string{"Authorization: Bearer"}, 401, reason.BadToken},
+		{"Basic, scheme only", []string{"Authorization: Basic "}, 401, reason.BadToken},
+		{"doubled", []string{right, right}, 401, reason.BadToken},
+		{"doubled, Basic", []string{"Authorization: " + basic, "Authorization: " + basic}, 401, reason.BadToken},
+		{"doubled, right and wrong", []string{right, "Authorization: Bearer x"}, 401, reason.BadToken},
+		{"doubled, wrong and right", []string{"Authorization: Bearer x", right}, 401, reason.BadToken},
+		{"doubled, both forms", []string{right, "Authorization: " + basic}, 401, reason.BadToken},
+		{"doubled, right and empty", []string{right, "Authorization:"}, 401, reason.BadToken},
+		{"doubled, empty both", []string{"Authorization:", "Authorization:"}, 401, reason.BadToken},
+		{"doubled by a comma", []string{right + ", Bearer " + edgetest.Token}, 401, reason.BadToken},
+		{"doubled scheme", []string{"Authorization: Bearer Bearer " + edgetest.Token}, 401, reason.BadToken},
+		{"a word more", []string{right + " x"}, 401, reason.BadToken},
+		{"a space in it", []string{"Authorization: Bearer s3cret -canary-token"}, 401, reason.BadToken},
+		{"a tab for a space", []string{"Authorization: Bearer\t" + edgetest.Token}, 401, reason.BadToken},
+		{"non-breaking space", []string{"Authorization: Bearer\u00a0" + edgetest.Token}, 401, reason.BadToken},
+		{"not ASCII", []string{"Authorization: Bearer s3crеt-canary-token"}, 401, reason.BadToken},
+		{"broken UTF-8", []string{right + "\xff"}, 401, reason.BadToken},
 		{"NUL", []string{right + "\x00"}, 400, ""},
-		{"folded", []string{right, " x"}, 401, reasonBadToken},
+		{"folded", []string{right, " x"}, 401, reason.BadToken},
 		{"a space before the colon", []string{"Authorization : Bearer " + edgetest.Token}, 400, ""},
-		{"very long", []string{right + strings.Repeat("x", 8<<10)}, 401, reasonBadToken},
+		{"very long", []string{right + strings.Repeat("x", 8<<10)}, 401, reason.BadToken},
 		{"longer than a header may be", []string{right + strings.Repeat("x", 2<<20)}, 431, ""},
-		{"prefix", []string{right[:len(right)-1]}, 401, reasonBadToken},
-		{"in another case itself", []string{strings.ToUpper(right)}, 401, reasonBadToken},
-		{"wrong scheme", []string{"Authorization: Basic " + edgetest.Token}, 401, reasonBadToken},
-		{"wrong scheme, Basic", []string{"Authorization: Bearer ZGVtbzpkZW1v"}, 401, reasonBadToken},
-		{"unknown scheme", []string{"Authorization: Digest " + edgetest.Token}, 401, reasonBadToken},
-		{"another header", []string{"Proxy-Authorization: Bearer " + edgetest.Token, "X-Authorization: Bearer " + edgetest.Token}, 401, reasonNoToken},
-		{"an underscore", []string{"Authorization_: Bearer " + edgetest.Token}, 401, reasonNoToken},
+		{"prefix", []string{right[:len(right)-1]}, 401, reason.BadToken},
+		{"in another case itself", []string{strings.ToUpper(right)}, 401, reason.BadToken},
+		{"wrong scheme", []string{"Authorization: Basic " + edgetest.Token}, 401, reason.BadToken},
+		{"wrong scheme, Basic", []string{"Authorization: Bearer ZGVtbzpkZW1v"}, 401, reason.BadToken},
+		{"unknown scheme", []string{"Authorization: Digest " + edgetest.Token}, 401, reason.BadToken},
+		{"another header", []string{"Proxy-Authorization: Bearer " + edgetest.Token, "X-Authorization: Bearer " + edgetest.Token}, 401, reason.NoToken},
+		{"an underscore", []string{"Authorization_: Bearer " + edgetest.Token}, 401, reason.NoToken},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			e.T = t
@@ -252,50 +253,50 @@ func TestTrapBodies(t *testing.T) {
 		cause  string
 	}{
 		{"genuine", edgetest.TextMessage, []string{json}, "", ""},
-		{"type twice", with("typeWebhook", `"deviceInfo"`), nil, reasonMalformed, "name twice in one object"},
-		{"type twice, the same", with("typeWebhook", `"incomingMessageReceived"`), nil, reasonMalformed, "name twice in one object"},
-		{"type twice, by escape", with(`\u0074ypeWebhook`, `"deviceInfo"`), nil, reasonMalformed, "name twice in one object"},
-		{"instance twice", inside(`"idInstance":`, `"idInstance":1,"idInstance":`), nil, reasonMalformed, "name twice in one object"},
-		{"deep, twice", inside(`"textMessage":"a canary sings"`, `"textMessage":"a","textMessage":"b"`), nil, reasonMalformed, "name twice in one object"},
-		{"type in another case", with("TypeWebhook", `"deviceInfo"`), nil, reasonMalformed, "name twice but for upper case or a NUL"},
-		{"type in another case, by escape", with(`\u0054YPEwebhook`, `"deviceInfo"`), nil, reasonMalformed, "name twice but for upper case or a NUL"},
-		{"type with a Kelvin sign", with("typeWebhoo\u212a", `"deviceInfo"`), nil, reasonMalformed, "name twice but for upper case or a NUL"},
-		{"instanceData in another case", with("INSTANCEDATA", `{"idInstance":2}`), nil, reasonMalformed, "name twice but for upper case or a NUL"},
-		{"instance in another case", inside(`"wid":`, `"IdInstance":2,"wid":`), nil, reasonMalformed, "name twice but for upper case or a NUL"},
-		{"messageData in another case", with("messagedata", `{}`), nil, reasonMalformed, "name twice but for upper case or a NUL"},
-		{"message type in another case", inside(`"typeMessage":`, `"TypeMessage":"x","typeMessage":`), nil, reasonMalformed, "name twice but for upper case or a NUL"},
-		{"instance with a NUL", inside(`"wid":`, `"idInstance\u0000":2,"wid":`), nil, reasonMalformed, "name twice but for upper case or a NUL"},
-		{"type with a NUL and more", with(`typeWebhook\u0000x`, `"deviceInfo"`), nil, reasonMalformed, "name twice but for upper case or a NUL"},
+		{"type twice", with("typeWebhook", `"deviceInfo"`), nil, reason.Malformed, "name twice in one object"},
+		{"type twice, the same", with("typeWebhook", `"incomingMessageReceived"`), nil, reason.Malformed, "name twice in one object"},
+		{"type twice, by escape", with(`\u0074ypeWebhook`, `"deviceInfo"`), nil, reason.Malformed, "name twice in one object"},
+		{"instance twice", inside(`"idInstance":`, `"idInstance":1,"idInstance":`), nil, reason.Malformed, "name twice in one object"},
+		{"deep, twice", inside(`"textMessage":"a canary sings"`, `"textMessage":"a","textMessage":"b"`), nil, reason.Malformed, "name twice in one object"},
+		{"type in another case", with("TypeWebhook", `"deviceInfo"`), nil, reason.Malformed, "name twice but for upper case or a NUL"},
+		{"type in another case, by escape", with(`\u0054YPEwebhook`, `"deviceInfo"`), nil, reason.Malformed, "name twice but for upper case or a NUL"},
+		{"type with a Kelvin sign", with("typeWebhoo\u212a", `"deviceInfo"`), nil, reason.Malformed, "name twice but for upper case or a NUL"},
+		{"instanceData in another case", with("INSTANCEDATA", `{"idInstance":2}`), nil, reason.Malformed, "name twice but for upper case or a NUL"},
+		{"instance in another case", inside(`"wid":`, `"IdInstance":2,"wid":`), nil, reason.Malformed, "name twice but for upper case or a NUL"},
+		{"messageData in another case", with("messagedata", `{}`), nil, reason.Malformed, "name twice but for upper case or a NUL"},
+		{"message type in another case", inside(`"typeMessage":`, `"TypeMessage":"x","typeMessage":`), nil, reason.Malformed, "name twice but for upper case or a NUL"},
+		{"instance with a NUL", inside(`"wid":`, `"idInstance\u0000":2,"wid":`), nil, reason.Malformed, "name twice but for upper case or a NUL"},
+		{"type with a NUL and more", with(`typeWebhook\u0000x`, `"deviceInfo"`), nil, reason.Malformed, "name twice but for upper case or a NUL"},
 		{"other names in another case", with("Brand", "1}")[:len(with("Brand", "1}"))-2] + `,"brand":2}`, nil, "", ""},
-		{"nested 200,000 deep", with("x", strings.Repeat("[", 200_000)+strings.Repeat("]", 200_000)), nil, reasonMalformed, "nested deeper than 100"},
-		{"objects nested 100,000 deep", with("x", strings.Repeat(`{"a":`, 100_000)+"1"+strings.Repeat("}", 100_000)), nil, reasonMalformed, "nested deeper than 100"},
-		{"1 MiB of spaces", strings.Repeat(" ", 1<<20), nil, reasonMalformed, "empty body"},
-		{"a number of 100,000 digits", with("x", strings.Repeat("9", 100_000)), nil, reasonMalformed, "number longer than 64 bytes"},
-		{"a timestamp of 100,000 digits", inside("1700000000", strings.Repeat("9", 100_000)), nil, reasonMalformed, "number longer than 64 bytes"},
-		{"1e999999", with("x", "1e999999"), nil, reasonMalformed, "number out of range"},
-		{"timestamp 1e999999", inside("1700000000", "1e999999"), nil, reasonMalformed, "number out of range"},
-		{"1e-999999999", with("x", "1e-999999999"), nil, reasonMalformed, "number out of range"},
-		{"data after the object", edgetest.TextMessage + edgetest.TextMessage, nil, reasonMalformed, "data after the object"},
-		{"NUL after the object", edgetest.TextMessage + "\x00", nil, reasonMalformed, "data after the object"},
-		{"byte-order mark", "\xef\xbb\xbf" + edgetest.TextMessage, nil, reasonMalformed, "byte-order mark"},
-		{"gzip", zipped(t, edgetest.TextMessage), []string{json, "Content-Encoding: gzip"}, reasonEncoding, ""},
-		{"gzip, and a body in the clear", edgetest.TextMessage, []string{json, "Content-Encoding: gzip"}, reasonEncoding, ""},
-		{"gzip, not said", zipped(t, edgetest.TextMessage), []string{json}, reasonMalformed, "not a JSON object"},
-		{"gzip after identity", edgetest.TextMessage, []string{"Content-Encoding: identity", "Content-Encoding: gzip"}, reasonEncoding, ""},
-		{"gzip after identity, by a comma", edgetest.TextMessage, []string{"Content-Encoding: identity, gzip"}, reasonEncoding, ""},
-		{"encoding empty", edgetest.TextMessage, []string{"Content-Encoding:"}, reasonEncoding, ""},
-		{"a bomb", zipped(t, strings.Repeat(" ", 16<<20)), []string{"Content-Encoding: gzip"}, reasonEncoding, ""},
-		{"Content-Type doubled", edgetest.TextMessage, []string{json, "Content-Type: text/plain"}, reasonEncoding, ""},
-		{"Content-Type doubled, the same", edgetest.TextMessage, []string{json, json}, reasonEncoding, ""},
-		{"JSON in UTF-7", inside(`"a canary sings"`, `"+ACI-,+ACI-idInstance+ACI-:2,+ACI-"`), []string{json + "; charset=utf-7"}, reasonEncoding, ""},
-		{"JSON in UTF-16", edgetest.TextMessage, []string{json + `;charset="UTF-16LE"`}, reasonEncoding, ""},
-		{"JSON in two charsets", edgetest.TextMessage, []string{json + ";charset=utf-8;charset=utf-7"}, reasonEncoding, ""},
+		{"nested 200,000 deep", with("x", strings.Repeat("[", 200_000)+strings.Repeat("]", 200_000)), nil, reason.Malformed, "nested deeper than 100"},
+		{"objects nested 100,000 deep", with("x", strings.Repeat(`{"a":`, 100_000)+"1"+strings.Repeat("}", 100_000)), nil, reason.Malformed, "nested deeper than 100"},
+		{"1 MiB of spaces", strings.Repeat(" ", 1<<20), nil, reason.Malformed, "empty body"},
+		{"a number of 100,000 digits", with("x", strings.Repeat("9", 100_000)), nil, reason.Malformed, "number longer than 64 bytes"},
+		{"a timestamp of 100,000 digits", inside("1700000000", strings.Repeat("9", 100_000)), nil, reason.Malformed, "number longer than 64 bytes"},
+		{"1e999999", with("x", "1e999999"), nil, reason.Malformed, "number out of range"},
+		{"timestamp 1e999999", inside("1700000000", "1e999999"), nil, reason.Malformed, "number out of range"},
+		{"1e-999999999", with("x", "1e-999999999"), nil, reason.Malformed, "number out of range"},
+		{"data after the object", edgetest.TextMessage + edgetest.TextMessage, nil, reason.Malformed, "data after the object"},
+		{"NUL after the object", edgetest.TextMessage + "\x00", nil, reason.Malformed, "data after the object"},
+		{"byte-order mark", "\xef\xbb\xbf" + edgetest.TextMessage, nil, reason.Malformed, "byte-order mark"},
+		{"gzip", zipped(t, edgetest.TextMessage), []string{json, "Content-Encoding: gzip"}, reason.Encoding, ""},
+		{"gzip, and a body in the clear", edgetest.TextMessage, []string{json, "Content-Encoding: gzip"}, reason.Encoding, ""},
+		{"gzip, not said", zipped(t, edgetest.TextMessage), []string{json}, reason.Malformed, "not a JSON object"},
+		{"gzip after identity", edgetest.TextMessage, []string{"Content-Encoding: identity", "Content-Encoding: gzip"}, reason.Encoding, ""},
+		{"gzip after identity, by a comma", edgetest.TextMessage, []string{"Content-Encoding: identity, gzip"}, reason.Encoding, ""},
+		{"encoding empty", edgetest.TextMessage, []string{"Content-Encoding:"}, reason.Encoding, ""},
+		{"a bomb", zipped(t, strings.Repeat(" ", 16<<20)), []string{"Content-Encoding: gzip"}, reason.Encoding, ""},
+		{"Content-Type doubled", edgetest.TextMessage, []string{json, "Content-Type: text/plain"}, reason.Encoding, ""},
+		{"Content-Type doubled, the same", edgetest.TextMessage, []string{json, json}, reason.Encoding, ""},
+		{"JSON in UTF-7", inside(`"a canary sings"`, `"+ACI-,+ACI-idInstance+ACI-:2,+ACI-"`), []string{json + "; charset=utf-7"}, reason.Encoding, ""},
+		{"JSON in UTF-16", edgetest.TextMessage, []string{json + `;charset="UTF-16LE"`}, reason.Encoding, ""},
+		{"JSON in two charsets", edgetest.TextMessage, []string{json + ";charset=utf-8;charset=utf-7"}, reason.Encoding, ""},
 		{"JSON in UTF-8", edgetest.TextMessage, []string{json + `;Charset="UTF-8"`}, "", ""},
 		{"another JSON", edgetest.TextMessage, []string{"Content-Type: application/cloudevents+json"}, "", ""},
-		{"a form", inside(`"a canary sings"`, `"&typeWebhook=incomingCall&instanceData[idInstance]=2&x="`), []string{"Content-Type: application/x-www-form-urlencoded"}, reasonEncoding, ""},
-		{"a form of parts", edgetest.TextMessage, []string{"Content-Type: multipart/form-data; boundary=a"}, reasonEncoding, ""},
-		{"no type at all", edgetest.TextMessage, []string{"Content-Type: json"}, reasonEncoding, ""},
-		{"Content-Type doubled by a comma", edgetest.TextMessage, []string{json + ", text/plain"}, reasonEncoding, ""},
+		{"a form", inside(`"a canary sings"`, `"&typeWebhook=incomingCall&instanceData[idInstance]=2&x="`), []string{"Content-Type: application/x-www-form-urlencoded"}, reason.Encoding, ""},
+		{"a form of parts", edgetest.TextMessage, []string{"Content-Type: multipart/form-data; boundary=a"}, reason.Encoding, ""},
+		{"no type at all", edgetest.TextMessage, []string{"Content-Type: json"}, reason.Encoding, ""},
+		{"Content-Type doubled by a comma", edgetest.TextMessage, []string{json + ", text/plain"}, reason.Encoding, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			e.T = t
@@ -326,13 +327,13 @@ func TestTrapForeignInstance(t *testing.T) {
 		`"idInstance":1101000001,"\u0069dInstance":1101000002`, `"idInstance":1101000001,"\u0049dInstance":1101000002`,
 		`"idInstance":1101000001,"idIn` + "\u017f" + `tance":1101000002`, `"idInstance":1101000001,"idInstance\u0000":1101000002`,
 	} {
-		status, reason := 200, reasonMalformed
+		status, why := 200, reason.Malformed
 		if strings.Count(foreign, ":") == 1 {
-			status, reason = 403, reasonInstanceNotAllowed
+			status, why = 403, reason.InstanceNotAllowed
 		}
-		e.Trap(up, edgetest.Request(strings.Replace(edgetest.TextMessage, `"idInstance":1101000001`, foreign, 1)), status, reason)
+		e.Trap(up, edgetest.Request(strings.Replace(edgetest.TextMessage, `"idInstance":1101000001`, foreign, 1)), status, why)
 	}
 	for _, foreign := range []string{`,"InstanceData":{"idInstance":1101000002}}`, `,"instanceData":{"idInstance":1101000002}}`} {
-		e.Trap(up, edgetest.Request(strings.TrimSuffix(edgetest.TextMessage, "}")+foreign), 200, reasonMalformed)
+		e.Trap(up, edgetest.Request(strings.TrimSuffix(edgetest.TextMessage, "}")+foreign), 200, reason.Malformed)
 	}
 }

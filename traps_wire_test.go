@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
+	"github.com/greenapi-community/caddy-green-api/internal/reason"
 )
 
 // TestTrapFraming has requests about whose ends two servers may be of two minds. Nothing but the
@@ -136,10 +137,10 @@ func TestTrapAtOnce(t *testing.T) {
 		status            int
 		reason            string
 	}{
-		{"address", "/elsewhere", "x", 403, reasonIPNotAllowed},
-		{"address, right token", "/elsewhere", edgetest.Token, 403, reasonUnlistedSender},
-		{"early data", "/early", edgetest.Token, 425, reasonEarlyData},
-		{"too large", "/green-api/webhook", edgetest.Token, 413, reasonTooLarge},
+		{"address", "/elsewhere", "x", 403, reason.IPNotAllowed},
+		{"address, right token", "/elsewhere", edgetest.Token, 403, reason.UnlistedSender},
+		{"early data", "/early", edgetest.Token, 425, reason.EarlyData},
+		{"too large", "/green-api/webhook", edgetest.Token, 413, reason.TooLarge},
 	} {
 		for _, framing := range []string{"Content-Length: 99999999\r\n\r\n{", "Expect: 100-continue\r\nContent-Length: 99999999\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n5\r\n{\"typ"} {
 			if test.status == 413 && strings.Contains(framing, "chunked") {
@@ -331,8 +332,8 @@ func TestTrapInjection(t *testing.T) {
 					return true
 				}
 				all := strings.Join(in.All(), "\n")
-				return strings.Contains(all, reasonSchema) && strings.Contains(all, reasonHandlerRefused) && strings.Contains(all, reasonUnknownType) &&
-					strings.Contains(all, reasonMalformed) && strings.Contains(all, reasonBadToken)
+				return strings.Contains(all, reason.Schema) && strings.Contains(all, reason.HandlerRefused) && strings.Contains(all, reason.UnknownType) &&
+					strings.Contains(all, reason.Malformed) && strings.Contains(all, reason.BadToken)
 			})
 			for _, alert := range in.All() {
 				if strings.ContainsAny(alert, "\x1b\x07\n\r\u2028*<") || strings.Contains(alert, "FORGED") {

@@ -12,18 +12,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"go.uber.org/zap"
 
+	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/notification"
-)
-
-const (
-	reasonAborted        = "aborted"
-	reasonTooLarge       = "too_large"
-	reasonEncoding       = "encoding"
-	reasonMalformed      = "malformed"
-	reasonUnwanted       = "unwanted"
-	reasonUnknownType    = "unknown_type"
-	reasonUnknownMessage = "unknown_message"
-	reasonSchema         = "schema"
 )
 
 // What an option may say is to be done.
@@ -158,7 +148,7 @@ func (va *Validate) read(v *visit) *verdict {
 	body, err := readAll(v.r.Body, v.r.ContentLength, va.MaxKeptBody+1)
 	if err != nil {
 		// Nobody waits for this answer, or only to be told that it took too long to send.
-		return &verdict{outcome: refused, reason: reasonAborted, status: http.StatusServiceUnavailable, level: zap.DebugLevel}
+		return &verdict{outcome: refused, reason: reason.Aborted, status: http.StatusServiceUnavailable, level: zap.DebugLevel}
 	}
 	if int64(len(body)) > va.MaxKeptBody {
 		return tooLarge()
@@ -171,15 +161,15 @@ func (va *Validate) read(v *visit) *verdict {
 // header says it is. A replay and the command check ask it, too.
 func (va *Validate) wrapping(size int64, header http.Header) *verdict {
 	if size > va.MaxBodySize {
-		return toQuarantine(reasonTooLarge)
+		return toQuarantine(reason.TooLarge)
 	}
 	// An encoded body would pass the schema unseen, and of two content types the handlers may look
 	// at the other.
 	if encoding := header.Values("Content-Encoding"); len(encoding) > 1 || len(encoding) == 1 && !strings.EqualFold(encoding[0], "identity") {
-		return toQuarantine(reasonEncoding)
+		return toQuarantine(reason.Encoding)
 	}
 	if types := header.Values("Content-Type"); len(types) > 1 || len(types) == 1 && !isJSONType(types[0]) {
-		end := toQuarantine(reasonEncoding)
+		end := toQuarantine(reason.Encoding)
 		end.fields = append(end.fields, zap.String("content_type", clip(strings.Join(types, ", "))))
 		return end
 	}
@@ -206,7 +196,7 @@ func isJSONType(text string) bool {
 const sentType = "application/json; charset=utf-8"
 
 func tooLarge() *verdict {
-	return &verdict{outcome: refused, reason: reasonTooLarge, status: http.StatusRequestEntityTooLarge, level: zap.ErrorLevel}
+	return &verdict{outcome: refused, reason: reason.TooLarge, status: http.StatusRequestEntityTooLarge, level: zap.ErrorLevel}
 }
 
 // readAll reads up to limit bytes. The slice is never nil, and never pooled: a transport may read
@@ -249,7 +239,7 @@ func (va *Validate) parseBody(body []byte) (*notification.Notification, *verdict
 	if err == nil {
 		return n, nil
 	}
-	end := toQuarantine(reasonMalformed)
+	end := toQuarantine(reason.Malformed)
 	errors.As(err, &end.syntax)
 	return nil, end
 }
@@ -274,10 +264,10 @@ func (h *Handler) check(v *visit) *verdict {
 // judge returns how the notification's way ends here, or what to remark about one that goes on.
 func (va *Validate) judge(n *notification.Notification) (end, remark *verdict) {
 	if !va.wanted.wants(n) {
-		return &verdict{outcome: dropped, reason: reasonUnwanted, status: http.StatusOK, level: zap.DebugLevel}, nil
+		return &verdict{outcome: dropped, reason: reason.Unwanted, status: http.StatusOK, level: zap.DebugLevel}, nil
 	}
 	if !va.schemas.KnownType(n.Type) {
-		end := toQuarantine(reasonUnknownType)
+		end := toQuarantine(reason.UnknownType)
 		if va.UnknownType == actionQuarantine && va.drift != nil && va.drift.learned(n.Type) {
 			end.fields = append(end.fields, zap.Bool("drift", true))
 			return nil, end
@@ -285,7 +275,7 @@ func (va *Validate) judge(n *notification.Notification) (end, remark *verdict) {
 		return act(va.UnknownType, end)
 	}
 	if faults, more := va.schemas.Faults(n); faults != nil {
-		end := toQuarantine(reasonSchema)
+		end := toQuarantine(reason.Schema)
 		end.faults = faults
 		if va.drift != nil && !va.drift.holds(va.schemas, n, faults, more) {
 			end.fields = append(end.fields, zap.Bool("drift", true))
@@ -294,7 +284,7 @@ func (va *Validate) judge(n *notification.Notification) (end, remark *verdict) {
 		return act(va.Invalid, end)
 	}
 	if n.Message != "" && !va.schemas.KnownMessage(n.Message) {
-		return act(va.UnknownMessage, toQuarantine(reasonUnknownMessage))
+		return act(va.UnknownMessage, toQuarantine(reason.UnknownMessage))
 	}
 	return nil, nil
 }
@@ -313,12 +303,12 @@ func (va *Validate) wholly(body []byte, header http.Header) (n *notification.Not
 
 // toQuarantine ends the way in the quarantine. What is broken is an ERROR, what is unknown a WARN
 // (GREEN-API docs: "Working with incoming webhooks", read 2026-07).
-func toQuarantine(reason string) *verdict {
+func toQuarantine(why reason.Reason) *verdict {
 	level := zap.ErrorLevel
-	if reason == reasonUnknownType || reason == reasonUnknownMessage {
+	if why == reason.UnknownType || why == reason.UnknownMessage {
 		level = zap.WarnLevel
 	}
-	return &verdict{outcome: quarantined, reason: reason, status: http.StatusOK, level: level}
+	return &verdict{outcome: quarantined, reason: why, status: http.StatusOK, level: level}
 }
 
 // act does to a notification what an option says.

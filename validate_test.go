@@ -9,6 +9,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
+	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/notification"
 )
 
@@ -48,49 +49,49 @@ func TestValidateJudge(t *testing.T) {
 		reason  string  // of the verdict, or of the remark
 	}{
 		{"genuine", Validate{}, body(in, "textMessage"), "", ""},
-		{"drop a type", Validate{Drop: []string{in}}, body(in, "textMessage"), dropped, reasonUnwanted},
-		{"drop a message type", Validate{Drop: []string{in + ".textMessage"}}, body(in, "textMessage"), dropped, reasonUnwanted},
+		{"drop a type", Validate{Drop: []string{in}}, body(in, "textMessage"), dropped, reason.Unwanted},
+		{"drop a message type", Validate{Drop: []string{in + ".textMessage"}}, body(in, "textMessage"), dropped, reason.Unwanted},
 		{"drop another message type", Validate{Drop: []string{in + ".imageMessage"}}, body(in, "textMessage"), "", ""},
 		{"drop of another type", Validate{Drop: []string{"outgoingMessageReceived.textMessage"}}, body(in, "textMessage"), "", ""},
-		{"drop comes before the schema", Validate{Drop: []string{in}}, body(in, ""), dropped, reasonUnwanted},
-		{"drop of an unknown type", Validate{Drop: []string{"brandNew"}}, body("brandNew", "textMessage"), dropped, reasonUnwanted},
+		{"drop comes before the schema", Validate{Drop: []string{in}}, body(in, ""), dropped, reason.Unwanted},
+		{"drop of an unknown type", Validate{Drop: []string{"brandNew"}}, body("brandNew", "textMessage"), dropped, reason.Unwanted},
 		{"accept the type", Validate{Accept: []string{in}}, body(in, "textMessage"), "", ""},
 		{"accept the status of what came in", Validate{Accept: []string{"incomingMessageStatus"}}, `{"typeWebhook":"incomingMessageStatus","instanceData":{"idInstance":1101000001},"timestamp":1,"status":"read"}`, "", ""},
 		{"accept orders", Validate{Accept: []string{in + ".orderMessage"}, UnknownMessage: actionQuarantine}, strings.Replace(body(in, "orderMessage"), `"textMessageData"`, `"orderMessage"`, 1), "", ""},
-		{"order without its block", Validate{}, body(in, "orderMessage"), quarantined, reasonSchema},
-		{"drop products", Validate{Drop: []string{in + ".productMessage"}}, body(in, "productMessage"), dropped, reasonUnwanted},
-		{"accept another type", Validate{Accept: []string{"incomingCall"}}, body(in, "textMessage"), dropped, reasonUnwanted},
+		{"order without its block", Validate{}, body(in, "orderMessage"), quarantined, reason.Schema},
+		{"drop products", Validate{Drop: []string{in + ".productMessage"}}, body(in, "productMessage"), dropped, reason.Unwanted},
+		{"accept another type", Validate{Accept: []string{"incomingCall"}}, body(in, "textMessage"), dropped, reason.Unwanted},
 		{"accept the message type", Validate{Accept: []string{in + ".textMessage"}}, body(in, "textMessage"), "", ""},
-		{"accept another message type", Validate{Accept: []string{in + ".imageMessage"}}, body(in, "textMessage"), dropped, reasonUnwanted},
-		{"accept, unknown type", Validate{Accept: []string{"incomingCall"}}, body("brandNew", "textMessage"), quarantined, reasonUnknownType},
-		{"accept, unknown message type", Validate{Accept: []string{in + ".imageMessage"}}, body(in, "brandNew"), "", reasonUnknownMessage},
-		{"accept, no message type", Validate{Accept: []string{in + ".imageMessage"}}, body(in, ""), quarantined, reasonSchema},
-		{"unknown type", Validate{}, body("brandNew", "textMessage"), quarantined, reasonUnknownType},
-		{"unknown type pass", Validate{UnknownType: "pass"}, body("brandNew", "textMessage"), "", reasonUnknownType},
-		{"unknown type drop", Validate{UnknownType: "drop"}, body("brandNew", "textMessage"), dropped, reasonUnknownType},
-		{"unknown message type", Validate{}, body(in, "brandNew"), "", reasonUnknownMessage},
-		{"unknown message type quarantine", Validate{UnknownMessage: "quarantine"}, body(in, "brandNew"), quarantined, reasonUnknownMessage},
-		{"unknown message type drop", Validate{UnknownMessage: "drop"}, body(in, "brandNew"), dropped, reasonUnknownMessage},
-		{"no message type", Validate{}, body(in, ""), quarantined, reasonSchema},
-		{"invalid pass", Validate{Invalid: "pass"}, body(in, ""), "", reasonSchema},
-		{"invalid drop", Validate{Invalid: "drop"}, body(in, ""), dropped, reasonSchema},
-		{"case counts", Validate{}, strings.Replace(body(in, "textMessage"), in, "IncomingMessageReceived", 1), quarantined, reasonUnknownType},
+		{"accept another message type", Validate{Accept: []string{in + ".imageMessage"}}, body(in, "textMessage"), dropped, reason.Unwanted},
+		{"accept, unknown type", Validate{Accept: []string{"incomingCall"}}, body("brandNew", "textMessage"), quarantined, reason.UnknownType},
+		{"accept, unknown message type", Validate{Accept: []string{in + ".imageMessage"}}, body(in, "brandNew"), "", reason.UnknownMessage},
+		{"accept, no message type", Validate{Accept: []string{in + ".imageMessage"}}, body(in, ""), quarantined, reason.Schema},
+		{"unknown type", Validate{}, body("brandNew", "textMessage"), quarantined, reason.UnknownType},
+		{"unknown type pass", Validate{UnknownType: "pass"}, body("brandNew", "textMessage"), "", reason.UnknownType},
+		{"unknown type drop", Validate{UnknownType: "drop"}, body("brandNew", "textMessage"), dropped, reason.UnknownType},
+		{"unknown message type", Validate{}, body(in, "brandNew"), "", reason.UnknownMessage},
+		{"unknown message type quarantine", Validate{UnknownMessage: "quarantine"}, body(in, "brandNew"), quarantined, reason.UnknownMessage},
+		{"unknown message type drop", Validate{UnknownMessage: "drop"}, body(in, "brandNew"), dropped, reason.UnknownMessage},
+		{"no message type", Validate{}, body(in, ""), quarantined, reason.Schema},
+		{"invalid pass", Validate{Invalid: "pass"}, body(in, ""), "", reason.Schema},
+		{"invalid drop", Validate{Invalid: "drop"}, body(in, ""), dropped, reason.Schema},
+		{"case counts", Validate{}, strings.Replace(body(in, "textMessage"), in, "IncomingMessageReceived", 1), quarantined, reason.UnknownType},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			end, remark := newValidate(t, test.options).judge(parsed(t, test.body))
 			var got outcome
-			reason := ""
+			why := ""
 			switch {
 			case end != nil:
-				got, reason = end.outcome, end.reason
+				got, why = end.outcome, string(end.reason)
 				if end.status != 200 {
 					t.Errorf("status %d: the sender would send it again", end.status)
 				}
 			case remark != nil:
-				reason = remark.reason
+				why = string(remark.reason)
 			}
-			if got != test.outcome || reason != test.reason {
-				t.Errorf("%q %q, want %q %q", got, reason, test.outcome, test.reason)
+			if got != test.outcome || why != test.reason {
+				t.Errorf("%q %q, want %q %q", got, why, test.outcome, test.reason)
 			}
 		})
 	}
@@ -135,7 +136,7 @@ func TestValidateGenuine(t *testing.T) {
 func TestValidateVendorExample(t *testing.T) {
 	printed := strings.Replace(edgetest.StateChanged, "1101000001", "000001", 1)
 	_, end := new(Validate).parseBody([]byte(printed))
-	if end == nil || end.reason != reasonMalformed || end.status != 200 {
+	if end == nil || end.reason != reason.Malformed || end.status != 200 {
 		t.Fatalf("verdict %+v", end)
 	}
 	at := strings.Index(printed, "000001")
