@@ -85,7 +85,7 @@ func passGates(h *Handler, v *visit) bool {
 // TestGatesAllocateNothing: who sends, and with which token, is found out without a single
 // allocation, however many there are to compare with.
 func TestGatesAllocateNothing(t *testing.T) {
-	if raceDetector {
+	if edgetest.RaceDetector {
 		t.Skip("the race detector allocates")
 	}
 	h := benchHandler(t, gatesBlock(1000))

@@ -1,4 +1,4 @@
-package greenapi
+package traps
 
 import (
 	"context"
@@ -32,7 +32,7 @@ func (d *deaf) ReadFrom(p []byte) (int, net.Addr, error) {
 // TestTrapEarlyDataQUIC: a request that really comes in 0-RTT, before the address of its sender is
 // verified, is refused; the same one after the handshake is not early.
 func TestTrapEarlyDataQUIC(t *testing.T) {
-	if raceDetector {
+	if edgetest.RaceDetector {
 		t.Skip("Caddy v2.11.9 has a race of its own when it begins to manage a certificate")
 	}
 	up := edgetest.NewWitness(t)

@@ -1,4 +1,4 @@
-package greenapi
+package traps
 
 import (
 	"maps"
@@ -61,7 +61,7 @@ func TestTrapJSON(t *testing.T) {
 			if status := e.Post(body); status != 200 {
 				t.Errorf("%s: status %d", name, status)
 			}
-			if got := e.Record(); got.Text("outcome") != string(quarantined) || got.Text("reason") != reason.Malformed {
+			if got := e.Record(); got.Text("outcome") != "quarantined" || got.Text("reason") != reason.Malformed {
 				t.Errorf("%s: %s, %s", name, got.Text("outcome"), got.Text("reason"))
 			}
 			sent[body] = true
@@ -72,7 +72,7 @@ func TestTrapJSON(t *testing.T) {
 		t.Errorf("the handlers saw %d connections and requests", seen)
 	}
 	for name, text := range whole {
-		if e.Post(member(text)); e.Record().Text("outcome") != string(delivered) {
+		if e.Post(member(text)); e.Record().Text("outcome") != "delivered" {
 			t.Errorf("%s: %s", name, e.Record().Text("reason"))
 		} else if got := up.Requests(); got[len(got)-1].Body != member(text) {
 			t.Errorf("%s: the handler got %q", name, got[len(got)-1].Body)

@@ -1,5 +1,0 @@
-//go:build !race
-
-package greenapi
-
-const raceDetector = false
