@@ -13,6 +13,8 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
+
+	"github.com/greenapi-community/caddy-green-api/internal/drain"
 )
 
 func init() {
@@ -49,7 +51,7 @@ type App struct {
 	receiving bool                // this config's share in the receivers
 	grace     time.Duration       // for what is in hand at the end of the process
 	ctx       caddy.Context
-	drain     *drain
+	drain     *drain.Drain
 	store     *sharedStore // Caddy's, for the leases
 }
 
@@ -102,7 +104,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	a.store = &sharedStore{Storage: ctx.Storage()}
 	a.blocks = make(map[string]block)
 	a.receives = make(map[string]*Receive)
-	a.drain = &drain{servers: make(map[*caddyhttp.Server]bool)}
+	a.drain = drain.New()
 	if a.Quarantine == nil {
 		a.Quarantine = new(Quarantine)
 	}
@@ -192,7 +194,7 @@ func (a *App) Handle(_ context.Context, event caddy.Event) error {
 		stopWaiting()
 		endReceivers()
 	default:
-		a.drain.wait()
+		a.drain.Wait()
 	}
 	return nil
 }

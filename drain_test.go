@@ -10,6 +10,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/greenapi-community/caddy-green-api/internal/drain"
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 )
 
@@ -69,7 +70,7 @@ func TestDrain(t *testing.T) {
 	if err := <-loaded; err != nil {
 		t.Fatal(err)
 	}
-	if took := time.Since(began); took > drainFor {
+	if took := time.Since(began); took > drain.Period {
 		t.Errorf("the reload took %s, although all had come over", took)
 	}
 
@@ -78,8 +79,8 @@ func TestDrain(t *testing.T) {
 	if err := e.Load(config); err != nil {
 		t.Fatal(err)
 	}
-	if took := time.Since(began); took < drainFor || took > drainFor+5*time.Second {
-		t.Errorf("the reload with an idle connection took %s, want %s", took, drainFor)
+	if took := time.Since(began); took < drain.Period || took > drain.Period+5*time.Second {
+		t.Errorf("the reload with an idle connection took %s, want %s", took, drain.Period)
 	}
 	client.CloseIdleConnections()
 	// For a moment after a reload, the old server may still accept a connection, and end it.
@@ -93,8 +94,10 @@ func TestDrain(t *testing.T) {
 // header. HTTP/3 forbids it: the answer would be malformed, and a 200 lost.
 func TestDrainByProtocol(t *testing.T) {
 	h := benchHandler(t, "ip_filter {\nallow 203.0.113.7\n}\nauth {\ntoken demo-token\n}\n")
-	h.app.drain.on.Store(true)
-	defer h.app.drain.on.Store(false)
+	before := h.app.drain
+	h.app.drain = drain.New() // of no connection, so it is over at once
+	h.app.drain.Wait()
+	defer func() { h.app.drain = before }()
 	for major, want := range map[int]string{1: "close", 2: "close", 3: ""} {
 		w := &nowhere{header: make(http.Header)}
 		r := benchRequest(w)

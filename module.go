@@ -178,7 +178,9 @@ func (h *Handler) join(ctx caddy.Context) error {
 	}
 	h.fleet = holdFleet(h.Name)
 	h.server, _ = ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
-	h.app.drain.watch(h.server)
+	if h.server != nil {
+		h.app.drain.Watch(h.server)
+	}
 	return nil
 }
 
@@ -209,7 +211,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	// A body is unread: without this, the answer would wait until it has come or a time-out strikes.
 	// Only of HTTP/1: a connection of HTTP/2 has the requests of others, too. Or a reload drains the
 	// connections; HTTP/3 forbids the header, and ends them by itself.
-	if unread && r.ProtoMajor == 1 || h.app.drain.on.Load() && r.ProtoMajor < 3 {
+	if unread && r.ProtoMajor == 1 || h.app.drain.Active() && r.ProtoMajor < 3 {
 		w.Header().Set("Connection", "close")
 	}
 	if end.header != "" {
