@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
+	"github.com/greenapi-community/caddy-green-api/internal/token"
 	"github.com/greenapi-community/caddy-green-api/notification"
 )
 
@@ -54,21 +55,21 @@ type Auth struct {
 	// Refuses nothing: what would have been is logged and counted.
 	ReportOnly bool `json:"report_only,omitempty"`
 
-	set    *atomic.Pointer[grantSet] // all tokens that are in force
-	nobody bool                      // none is: the block only receives
+	set    *atomic.Pointer[token.Set] // all tokens that are in force
+	nobody bool                       // none is: the block only receives
 }
 
 func (a *Auth) provision(ctx caddy.Context, tell func(note)) error {
-	a.set = new(atomic.Pointer[grantSet])
+	a.set = new(atomic.Pointer[token.Set])
 	if a.Off {
 		if len(a.Token)+len(a.Instance) > 0 || a.Instances != "" || a.ReportOnly {
 			return errors.New("off: takes no other option beside it")
 		}
-		a.set.Store(new(grantSet))
+		a.set.Store(new(token.Set))
 		return nil
 	}
 	if a.nobody {
-		set, err := newGrantSet(nil, nil)
+		set, err := token.NewSet(nil, nil, resolve)
 		a.set.Store(set)
 		return err
 	}
@@ -76,7 +77,7 @@ func (a *Auth) provision(ctx caddy.Context, tell func(note)) error {
 		return errors.New("no token; want 'token', 'instance', 'instances', or 'auth off' to take notifications without one")
 	}
 	if a.Instances == "" {
-		set, err := newGrantSet(a.Token, a.Instance)
+		set, err := token.NewSet(a.Token, a.Instance, resolve)
 		a.set.Store(set)
 		return err
 	}
@@ -96,7 +97,7 @@ func (a *Auth) judge(header http.Header) tokenState {
 	if len(values) == 0 || len(values) == 1 && values[0] == "" {
 		return tokenNone
 	}
-	if a.set.Load().find(header) == nil {
+	if a.set.Load().Find(header) == nil {
 		return tokenWrong
 	}
 	return tokenRight
@@ -112,7 +113,7 @@ func (a *Auth) check(v *visit) *verdict {
 		why = reason.NoToken
 	}
 	scheme := "Bearer"
-	if a.set.Load().basic {
+	if a.set.Load().Basic {
 		scheme = `Basic realm="green_api"`
 	}
 	end := &verdict{
@@ -160,8 +161,8 @@ func (a *Auth) checkInstance(v *visit) *verdict {
 		return nil
 	}
 	set := a.set.Load()
-	own := set.own[v.n.Instance]
-	if set.admits(v.r.Header, v.n.Instance) {
+	own := set.Own[v.n.Instance]
+	if set.Admits(v.r.Header, v.n.Instance) {
 		return nil
 	}
 	return &verdict{
@@ -173,17 +174,17 @@ func (a *Auth) checkInstance(v *visit) *verdict {
 // headerFor is the header that a genuine notification of an instance has.
 func (a *Auth) headerFor(instance string) string {
 	set := a.set.Load()
-	if set.own[instance] {
-		return set.headers[instance]
+	if set.Own[instance] {
+		return set.Headers[instance]
 	}
-	return set.headers[""]
+	return set.Headers[""]
 }
 
 // configured tells whether an instance has tokens of its own in the config.
-func (a *Auth) configured(instance string) bool { return a.set.Load().own[instance] }
+func (a *Auth) configured(instance string) bool { return a.set.Load().Own[instance] }
 
 // configuredInstances are those that have tokens of their own in the config.
-func (a *Auth) configuredInstances() []string { return slices.Sorted(maps.Keys(a.set.Load().own)) }
+func (a *Auth) configuredInstances() []string { return slices.Sorted(maps.Keys(a.set.Load().Own)) }
 
 // unmarshalCaddyfile sets up the gate from Caddyfile tokens. Syntax:
 //
@@ -205,8 +206,8 @@ func (a *Auth) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			if len(args) < 2 {
 				return d.Err("instance: want an id and one token or more") // without the arguments: they may be a token
 			}
-			if !isInstanceID(args[0]) {
-				return d.WrapErr(errInstanceID)
+			if !notification.IsInstanceID(args[0]) {
+				return d.WrapErr(token.ErrInstanceID)
 			}
 			if _, said := a.Instance[args[0]]; said {
 				return d.Errf("instance %s is already specified; give all its tokens on one line", args[0])

@@ -12,6 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
+	"github.com/greenapi-community/caddy-green-api/internal/token"
 )
 
 func newAuth(t testing.TB, a Auth) *Auth {
@@ -184,8 +185,8 @@ func FuzzAuthorization(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, header string) {
 		fields := strings.Split(strings.Trim(header, " "), " ")
-		scheme, token := strings.ToLower(fields[0]), fields[len(fields)-1]
-		want := header == "" || len(fields) == 1 && token == "abc" || scheme == "bearer" && token == "abc" || scheme == "basic" && token == "ZGVtbzpkZW1v"
+		scheme, secret := strings.ToLower(fields[0]), fields[len(fields)-1]
+		want := header == "" || len(fields) == 1 && secret == "abc" || scheme == "bearer" && secret == "abc" || scheme == "basic" && secret == "ZGVtbzpkZW1v"
 		if got := a.judge(http.Header{"Authorization": {header}}); (got == tokenRight) && !want {
 			t.Errorf("%q is right", header)
 		}
@@ -221,27 +222,27 @@ func TestTokenWithBraces(t *testing.T) {
 	if want := `"token":["abc\\{x\\}","Bearer d\\{e}"]`; !strings.Contains(string(text), want) {
 		t.Errorf("%s: no %s", text, want)
 	}
-	set, err := newGrantSet([]string{`abc\{x\}`, `Bearer d\{e}`}, nil)
+	set, err := token.NewSet([]string{`abc\{x\}`, `Bearer d\{e}`}, nil, resolve)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, token := range []string{"abc{x}", "d{e}"} {
-		if set.find(http.Header{"Authorization": {"Bearer " + token}}) == nil {
-			t.Errorf("%s is not admitted", token)
+	for _, secret := range []string{"abc{x}", "d{e}"} {
+		if set.Find(http.Header{"Authorization": {"Bearer " + secret}}) == nil {
+			t.Errorf("%s is not admitted", secret)
 		}
 	}
-	if _, err := newGrantSet([]string{"abc{x}"}, nil); err == nil || !strings.Contains(err.Error(), `a backslash before it, as in \{`) || strings.Contains(err.Error(), "abc") {
+	if _, err := token.NewSet([]string{"abc{x}"}, nil, resolve); err == nil || !strings.Contains(err.Error(), `a backslash before it, as in \{`) || strings.Contains(err.Error(), "abc") {
 		t.Errorf("unescaped: %v", err)
 	}
 }
 
 // TestInstanceSpellings: two spellings of an id are one instance, which is never merged silently.
 func TestInstanceSpellings(t *testing.T) {
-	_, err := newGrantSet(nil, map[string][]string{"07": {"a"}, "7": {"b"}})
+	_, err := token.NewSet(nil, map[string][]string{"07": {"a"}, "7": {"b"}}, resolve)
 	if err == nil || !strings.Contains(err.Error(), "instance 7 is there twice") {
 		t.Errorf("in the config: %v", err)
 	}
-	a := &Auth{Instance: map[string][]string{"7": {"a"}}, set: new(atomic.Pointer[grantSet])}
+	a := &Auth{Instance: map[string][]string{"7": {"a"}}, set: new(atomic.Pointer[token.Set])}
 	if _, _, err := a.parseFile([]byte("007 b\n")); err == nil || !strings.Contains(err.Error(), "instance 7 is in the config, too") {
 		t.Errorf("in config and file: %v", err)
 	}

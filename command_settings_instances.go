@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/greenapi-community/caddy-green-api/notification"
 	"github.com/greenapi-community/caddy-green-api/vendorapi"
 )
 
@@ -73,7 +74,7 @@ func (s *settingsFlags) clients(cmd *cobra.Command, ids []string) ([]*vendorapi.
 
 func checkIDs(ids []string) error {
 	for i, id := range ids {
-		if !isInstanceID(id) {
+		if !notification.IsInstanceID(id) {
 			return errors.New("an argument is no instance's id; want 1 to 20 digits")
 		}
 		if slices.Contains(ids[:i], id) {
@@ -138,7 +139,7 @@ func (s *settingsFlags) listed(only []string) (clients []*vendorapi.Client, err 
 
 // parseLine is the instance of a line, or nil if others are named.
 func (s *settingsFlags) parseLine(fields, only []string) (*vendorapi.Client, error) {
-	if len(fields) < 2 || len(fields) > 3 || !isInstanceID(fields[0]) {
+	if len(fields) < 2 || len(fields) > 3 || !notification.IsInstanceID(fields[0]) {
 		return nil, errors.New("want an id, its API token and, if it is another, its API's URL")
 	}
 	apiURL := s.apiURL

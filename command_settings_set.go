@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/greenapi-community/caddy-green-api/internal/token"
 	"github.com/greenapi-community/caddy-green-api/vendorapi"
 )
 
@@ -91,11 +92,11 @@ func (s *settingChange) complete(cmd *cobra.Command) error {
 		s.named[vendorapi.WebhookURL] = s.url
 	}
 	if cmd.Flags().Changed("token") {
-		token, err := webhookToken(s.token)
+		secret, err := webhookToken(s.token)
 		if err != nil {
 			return fmt.Errorf("--token: %w", err)
 		}
-		s.named[vendorapi.WebhookURLToken] = token
+		s.named[vendorapi.WebhookURLToken] = secret
 	}
 	if err := s.parseSwitches(); err != nil {
 		return err
@@ -131,18 +132,18 @@ func webhookToken(text string) (string, error) {
 	if text == "" {
 		return "", nil
 	}
-	if dollar.MatchString(text) {
-		return "", errDollar
+	if token.IsVariable(text) {
+		return "", token.ErrDollar
 	}
-	token, err := resolve(text)
+	secret, err := resolve(text)
 	if err != nil {
 		return "", err
 	}
-	token = strings.TrimSpace(token)
-	if _, _, ok := splitToken(token); !ok {
-		return "", errTokenForm
+	secret = strings.TrimSpace(secret)
+	if _, _, ok := token.Split(secret); !ok {
+		return "", token.ErrForm
 	}
-	return token, nil
+	return secret, nil
 }
 
 // wanted are the settings that an instance is to have.
@@ -288,8 +289,8 @@ func (s *settingChange) change(ctx context.Context, done *settingsDone) {
 // fail says why. The API may have said what it does not take, so the secrets in it are taken out.
 func (d *settingsDone) fail(err error) *settingsDone {
 	d.Outcome, d.Error = settingsFailed, vendorapi.RedactURLIn(err.Error(), d.wanted.Text(vendorapi.WebhookURL))
-	if _, token, ok := splitToken(d.wanted.Text(vendorapi.WebhookURLToken)); ok {
-		d.Error = strings.ReplaceAll(d.Error, token, notShown)
+	if _, secret, ok := token.Split(d.wanted.Text(vendorapi.WebhookURLToken)); ok {
+		d.Error = strings.ReplaceAll(d.Error, secret, notShown)
 	}
 	return d
 }

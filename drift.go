@@ -6,6 +6,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
+	"github.com/greenapi-community/caddy-green-api/notification"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
 )
 
@@ -80,13 +81,13 @@ func (h *Handler) recallTypes(drift *driftDesk, now time.Time) {
 
 // namedInstances are instances that the config names, driftInstances of them if there are more.
 func (h *Handler) namedInstances() (ids []string) {
-	for id := range h.Auth.set.Load().own {
+	for id := range h.Auth.set.Load().Own {
 		if ids = append(ids, id); len(ids) == driftInstances {
 			return ids
 		}
 	}
 	for _, c := range h.Receive {
-		if ids = append(ids, sameInstance(c.Instance)); len(ids) == driftInstances {
+		if ids = append(ids, notification.SameInstance(c.Instance)); len(ids) == driftInstances {
 			return ids
 		}
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
+	"github.com/greenapi-community/caddy-green-api/internal/token"
 )
 
 // listOf is an instances file of that many instances, from the first one on.
@@ -38,7 +39,7 @@ type follower struct {
 func newFollower(t *testing.T, text string) *follower {
 	t.Helper()
 	core, logs := observer.New(zap.InfoLevel)
-	f := &follower{t: t, logs: logs, auth: &Auth{set: new(atomic.Pointer[grantSet])}}
+	f := &follower{t: t, logs: logs, auth: &Auth{set: new(atomic.Pointer[token.Set])}}
 	path := filepath.Join(t.TempDir(), "instances")
 	f.followed = &followed{
 		said: path, path: path, kind: "instances", parse: f.auth.parseFile, logger: zap.New(core),
@@ -60,7 +61,7 @@ func (f *follower) write(text string) {
 }
 
 // inForce is the instances that are in force.
-func (f *follower) inForce() int { return len(f.auth.set.Load().own) }
+func (f *follower) inForce() int { return len(f.auth.set.Load().Own) }
 
 // TestFollowDoubt: a copy that seems to have been cut short is not taken into force, until it is whole
 // or the config is loaded again.
@@ -132,7 +133,7 @@ func TestFollowDoubt(t *testing.T) {
 			f.write(test.before + "\n1101999999 another\n") // whole again
 			f.look()
 			f.look()
-			if _, there := f.auth.set.Load().own["1101999999"]; !there {
+			if _, there := f.auth.set.Load().Own["1101999999"]; !there {
 				t.Error("the whole file is not in force")
 			}
 		})
@@ -182,7 +183,7 @@ func TestFollowSameSizeAndTime(t *testing.T) {
 		f.look()
 		f.look()
 	}
-	if !f.auth.set.Load().own["1101000002"] {
+	if !f.auth.set.Load().Own["1101000002"] {
 		t.Error("the new content is not in force")
 	}
 }

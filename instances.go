@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"maps"
 	"strings"
+
+	"github.com/greenapi-community/caddy-green-api/internal/token"
+	"github.com/greenapi-community/caddy-green-api/notification"
 )
 
 // parseFile makes a set of a copy of the instances file and of the tokens of the config.
@@ -15,12 +18,12 @@ func (a *Auth) parseFile(text []byte) (entries, func(), error) {
 	}
 	all := maps.Clone(listed)
 	for id, tokens := range a.Instance {
-		if _, twice := listed[sameInstance(id)]; twice {
+		if _, twice := listed[notification.SameInstance(id)]; twice {
 			return nil, nil, fmt.Errorf("instance %s is in the config, too; want it in one place", id)
 		}
 		all[id] = tokens
 	}
-	set, err := newGrantSet(a.Token, all)
+	set, err := token.NewSet(a.Token, all, resolve)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -39,22 +42,22 @@ func parseInstances(text []byte) (map[string][]string, error) {
 			continue
 		}
 		id := fields[0]
-		if !isInstanceID(id) {
+		if !notification.IsInstanceID(id) {
 			return nil, fmt.Errorf("line %d: the id is not 1 to 20 digits; want an id and its tokens, as in '1101000001 token'", number)
 		}
-		if _, twice := listed[sameInstance(id)]; twice {
+		if _, twice := listed[notification.SameInstance(id)]; twice {
 			return nil, fmt.Errorf("line %d: instance %s is there already; want all its tokens on one line", number, id)
 		}
 		tokens := joinSchemes(fields[1:])
 		if len(tokens) == 0 {
 			return nil, fmt.Errorf("line %d: instance %s: no token", number, id)
 		}
-		for i, token := range tokens {
-			if _, _, ok := splitToken(token); !ok {
-				return nil, fmt.Errorf("line %d: instance %s: token %d: %w", number, id, i+1, errTokenForm)
+		for i, secret := range tokens {
+			if _, _, ok := token.Split(secret); !ok {
+				return nil, fmt.Errorf("line %d: instance %s: token %d: %w", number, id, i+1, token.ErrForm)
 			}
 		}
-		listed[sameInstance(id)] = tokens
+		listed[notification.SameInstance(id)] = tokens
 	}
 	if len(listed) == 0 {
 		return nil, errors.New("no instance in it")

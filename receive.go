@@ -13,6 +13,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"go.uber.org/zap"
 
+	"github.com/greenapi-community/caddy-green-api/internal/token"
+	"github.com/greenapi-community/caddy-green-api/notification"
 	"github.com/greenapi-community/caddy-green-api/vendorapi"
 )
 
@@ -41,10 +43,10 @@ type Receive struct {
 }
 
 func (c *Receive) provision(ctx caddy.Context, h *Handler) error {
-	if !isInstanceID(c.Instance) {
+	if !notification.IsInstanceID(c.Instance) {
 		return errReceiveID // without the id: it may be a token in the wrong place
 	}
-	token, err := c.resolveToken()
+	secret, err := c.resolveToken()
 	if err != nil {
 		return fmt.Errorf("instance %s: token: %w", c.Instance, err)
 	}
@@ -61,23 +63,23 @@ func (c *Receive) provision(ctx caddy.Context, h *Handler) error {
 	if target, err := url.ParseRequestURI(c.URI); err != nil || target.IsAbs() || !strings.HasPrefix(c.URI, "/") {
 		return fmt.Errorf("instance %s: uri: invalid value %q; want a path, such as /green-api/webhook", c.Instance, c.URI)
 	}
-	c.client = &vendorapi.Client{URL: address, Instance: c.Instance, Token: token}
+	c.client = &vendorapi.Client{URL: address, Instance: c.Instance, Token: secret}
 	c.store, c.handler = h.app.store, h
 	return nil
 }
 
 func (c *Receive) resolveToken() (string, error) {
-	if dollar.MatchString(c.Token) {
-		return "", errDollar
+	if token.IsVariable(c.Token) {
+		return "", token.ErrDollar
 	}
-	token, err := resolve(c.Token)
+	secret, err := resolve(c.Token)
 	if err != nil {
 		return "", err
 	}
-	if strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune("/?#%", r) }) {
+	if strings.ContainsFunc(secret, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune("/?#%", r) }) {
 		return "", errors.New("invalid; want apiTokenInstance as in the console")
 	}
-	return token, nil
+	return secret, nil
 }
 
 // resolveAPI returns the API's address, as it is written and in its parts.
@@ -113,7 +115,7 @@ func (h *Handler) provisionReceive(ctx caddy.Context) error {
 		if err := c.provision(ctx, h); err != nil {
 			return err
 		}
-		id := sameInstance(c.Instance)
+		id := notification.SameInstance(c.Instance)
 		if said[id] {
 			return fmt.Errorf("instance %s is already specified; want it once", c.Instance)
 		}
@@ -130,7 +132,7 @@ func (h *Handler) provisionReceive(ctx caddy.Context) error {
 func (h *Handler) configuredInstances() []string {
 	all := h.Auth.configuredInstances()
 	for _, c := range h.Receive {
-		all = append(all, sameInstance(c.Instance))
+		all = append(all, notification.SameInstance(c.Instance))
 	}
 	slices.Sort(all)
 	return slices.Compact(all)
@@ -141,7 +143,7 @@ func (h *Handler) configured(instance string) bool {
 	if h.Auth.configured(instance) {
 		return true
 	}
-	return slices.ContainsFunc(h.Receive, func(c *Receive) bool { return sameInstance(c.Instance) == instance })
+	return slices.ContainsFunc(h.Receive, func(c *Receive) bool { return notification.SameInstance(c.Instance) == instance })
 }
 
 // unmarshalCaddyfile sets up receiving from Caddyfile tokens. Syntax:
@@ -155,7 +157,7 @@ func (c *Receive) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if len(args) != 2 {
 		return d.Err("receive: want an instance and its apiTokenInstance") // without the arguments: they may be a token
 	}
-	if !isInstanceID(args[0]) {
+	if !notification.IsInstanceID(args[0]) {
 		return d.Errf("receive: %w", errReceiveID)
 	}
 	c.Instance, c.Token = args[0], args[1]

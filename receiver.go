@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
+	"github.com/greenapi-community/caddy-green-api/notification"
 	"github.com/greenapi-community/caddy-green-api/vendorapi"
 )
 
@@ -116,7 +117,7 @@ func (r *receiver) end() { r.stop() }
 
 // run receives as long as this edge has the instance's lease, until the receiver is told to stop.
 func (r *receiver) run() {
-	busy, _ := runsOf.LoadOrStore(sameInstance(r.instance), make(chan struct{}, 1))
+	busy, _ := runsOf.LoadOrStore(notification.SameInstance(r.instance), make(chan struct{}, 1))
 	select { // one that was told to stop may have a notification in hand
 	case busy.(chan struct{}) <- struct{}{}:
 	case <-r.ctx.Done():
@@ -125,7 +126,7 @@ func (r *receiver) run() {
 	defer func() { <-busy.(chan struct{}) }()
 	holdHeart()
 	defer func() { releaseHeart(r.store()) }()
-	r.lease = &lease{by: thisEdge, store: r.store(), instance: sameInstance(r.instance)}
+	r.lease = &lease{by: thisEdge, store: r.store(), instance: notification.SameInstance(r.instance)}
 	defer func() { r.lease.drop() }()
 	pauses := backOff{}
 	r.pause(rand.N(receiving.firstPause), r.ctx.Done()) //nolint:gosec // not all at once
@@ -341,8 +342,8 @@ const maxWish = 15 * time.Minute
 // receive takes a notification of the HTTP API the way of one that is posted.
 func (h *Handler) receive(c *Receive, body []byte) (end *verdict) {
 	v := h.madeVisit(c.URI, "", body)
-	v.via, v.n.Instance = viaHTTPAPI, sameInstance(c.Instance) // unless the body says another
-	v.admitted = true                                          // the instance's own token fetched it
+	v.via, v.n.Instance = viaHTTPAPI, notification.SameInstance(c.Instance) // unless the body says another
+	v.admitted = true                                                       // the instance's own token fetched it
 	v.r.Header.Set("Content-Type", sentType)
 	if token := h.Auth.headerFor(v.n.Instance); token != "" {
 		v.r.Header.Set("Authorization", token)

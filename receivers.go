@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/greenapi-community/caddy-green-api/notification"
 )
 
 // receivers holds the receivers of the process by instance. Each outlives the config that began it,
@@ -45,7 +47,7 @@ func (a *App) stopReceivers() error {
 	var err error
 	for id, c := range a.receives {
 		eachReceiver(func(r *receiver) {
-			if sameInstance(r.instance) == id {
+			if notification.SameInstance(r.instance) == id {
 				r.drop(c)
 			}
 		})

@@ -10,6 +10,7 @@ import (
 
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
+	"github.com/greenapi-community/caddy-green-api/internal/token"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
 )
 
@@ -98,8 +99,8 @@ func TestSeveralSend(t *testing.T) {
 			for _, instance := range slices.Sorted(maps.Keys(test.seen)) { // the last to send is the last to be added
 				op.seen.add(instance, delivered, now.Add(-test.seen[instance]))
 			}
-			auth := &Auth{set: new(atomic.Pointer[grantSet])}
-			set, err := newGrantSet(nil, tokensOf(test.configured))
+			auth := &Auth{set: new(atomic.Pointer[token.Set])}
+			set, err := token.NewSet(nil, tokensOf(test.configured), resolve)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -5,6 +5,8 @@ import (
 	"slices"
 
 	"go.uber.org/zap"
+
+	"github.com/greenapi-community/caddy-green-api/notification"
 )
 
 // A notification that waits over a reload goes on through the newest block of its block's name. A
@@ -27,12 +29,12 @@ func (h *Handler) isFor(instance string) bool {
 }
 
 func (h *Handler) receives(instance string) bool {
-	return slices.ContainsFunc(h.Receive, func(c *Receive) bool { return sameInstance(c.Instance) == instance })
+	return slices.ContainsFunc(h.Receive, func(c *Receive) bool { return notification.SameInstance(c.Instance) == instance })
 }
 
 // admits reports whether the gate lets in a notification of an instance.
 func (a *Auth) admits(header http.Header, instance string) bool {
-	return a.Off || a.ReportOnly || a.set.Load().admits(header, instance)
+	return a.Off || a.ReportOnly || a.set.Load().Admits(header, instance)
 }
 
 // hasTokenFor reports whether there is a token with which the gate lets in notifications of an instance.
@@ -51,16 +53,16 @@ func (h *Handler) warnOfOther(before *Handler) {
 // resembles reports whether some sender of the block before is let in still.
 func (h *Handler) resembles(before *Handler) bool {
 	for _, c := range before.Receive {
-		if h.isFor(sameInstance(c.Instance)) {
+		if h.isFor(notification.SameInstance(c.Instance)) {
 			return true
 		}
 	}
 	if before.Auth.Off || before.Auth.ReportOnly {
 		return true // nothing is known of who sends
 	}
-	for instance, token := range before.Auth.set.Load().headers {
+	for instance, token := range before.Auth.set.Load().Headers {
 		header := http.Header{"Authorization": {token}}
-		if h.Auth.admits(header, instance) || instance == "" && h.Auth.set.Load().find(header) != nil {
+		if h.Auth.admits(header, instance) || instance == "" && h.Auth.set.Load().Find(header) != nil {
 			return true
 		}
 	}

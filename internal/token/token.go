@@ -1,0 +1,189 @@
+// Package token says which instances a token admits.
+package token
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/greenapi-community/caddy-green-api/notification"
+)
+
+// A Set is all tokens that are in force at a time.
+type Set struct {
+	resolve func(string) (string, error)
+	key     [sha256.Size]byte
+	grants  map[digest]*Grant
+	Own     map[string]bool // instances that have tokens of their own
+	Basic   bool            // some token is Basic
+
+	// For replays: the header of the first token of each instance, "" for all others.
+	Headers map[string]string
+}
+
+// A Grant is what one token admits.
+type Grant struct {
+	shared    bool     // every instance without tokens of its own
+	instances []string // sorted
+}
+
+// A digest of scheme and token, keyed with a random key of the process. Nobody outside can tell
+// which tokens share a piece of their digests, so the time of a look-up in a map of them says
+// nothing about any token, however much of it was guessed right, and however many there are.
+type digest [sha256.Size]byte
+
+// NewSet makes a set of the tokens of all and of single instances. resolve replaces the placeholders of a
+// token.
+func NewSet(shared []string, instances map[string][]string, resolve func(string) (string, error)) (*Set, error) {
+	a := &Set{resolve: resolve, grants: make(map[digest]*Grant), Own: make(map[string]bool), Headers: make(map[string]string)}
+	if _, err := rand.Read(a.key[:]); err != nil {
+		return nil, err
+	}
+	for i, token := range shared {
+		g, err := a.grant(token, "")
+		if err != nil {
+			return nil, fmt.Errorf("token %d: %w", i+1, err)
+		}
+		g.shared = true
+	}
+	for id, tokens := range instances {
+		if !notification.IsInstanceID(id) {
+			return nil, ErrInstanceID
+		}
+		if a.Own[notification.SameInstance(id)] {
+			return nil, fmt.Errorf("instance %s is there twice, with and without leading zeros; want all its tokens in one place", notification.SameInstance(id))
+		}
+		a.Own[notification.SameInstance(id)] = true
+		if len(tokens) == 0 {
+			return nil, fmt.Errorf("instance %s: no token", id)
+		}
+		for i, token := range tokens {
+			g, err := a.grant(token, notification.SameInstance(id))
+			if err != nil {
+				return nil, fmt.Errorf("instance %s: token %d: %w", id, i+1, err)
+			}
+			g.instances = append(g.instances, notification.SameInstance(id))
+		}
+	}
+	for _, g := range a.grants {
+		slices.Sort(g.instances)
+	}
+	return a, nil
+}
+
+// ErrInstanceID does not quote the id: it may be a token in the wrong place.
+var ErrInstanceID = errors.New("instance: the id is not 1 to 20 digits; want an id and its tokens, as in 'instance 1101000001 {env.TOKEN}'")
+
+var ErrForm = errors.New("invalid token; want it as in the console: a bare token, \"Bearer …\" or \"Basic …\", " +
+	"in printable ASCII; scheme and token are one argument, in quotes")
+
+// IsVariable reports whether a text is a variable as nginx or a shell writes it, which would be taken for a
+// token. errDollar says so.
+func IsVariable(text string) bool { return dollar.MatchString(text) }
+
+var dollar = regexp.MustCompile(`^\$\{?[A-Za-z_][A-Za-z0-9_]*\}?$`)
+
+var ErrDollar = errors.New("it begins with $, which means nothing here; want {env.NAME} for a variable")
+
+// Grant resolves a token of the config, of one instance or of all, and returns the entry for it. Its
+// errors never have a piece of the token.
+func (a *Set) grant(text, instance string) (*Grant, error) {
+	if IsVariable(text) {
+		return nil, ErrDollar
+	}
+	resolved, err := a.resolve(text)
+	if err != nil {
+		return nil, err
+	}
+	scheme, token, ok := Split(resolved)
+	if !ok {
+		return nil, ErrForm
+	}
+	if scheme == "basic" {
+		a.Basic = true
+	}
+	if a.Headers[instance] == "" {
+		a.Headers[instance] = strings.ToUpper(scheme[:1]) + scheme[1:] + " " + token
+	}
+	key := a.digest(scheme, token)
+	g := a.grants[key]
+	if g == nil {
+		g = new(Grant)
+		a.grants[key] = g
+	}
+	return g, nil
+}
+
+// Split takes apart a token of the console or a header's value. A bare token has the scheme
+// bearer: so the vendor sends it.
+func Split(text string) (scheme, token string, ok bool) {
+	for i := range len(text) {
+		if text[i] < ' ' || text[i] > '~' {
+			return "", "", false
+		}
+	}
+	name, token, found := strings.Cut(strings.Trim(text, " "), " ")
+	scheme = schemeOf(name)
+	if !found {
+		if scheme != "" {
+			return "", "", false // a scheme and nothing after it
+		}
+		scheme, token = "bearer", name
+	}
+	token = strings.TrimLeft(token, " ")
+	if token == "" || strings.Contains(token, " ") || scheme == "" {
+		return "", "", false
+	}
+	return scheme, token, true
+}
+
+// schemeOf is the scheme of a name in lower or upper case, "" for any other.
+func schemeOf(name string) string {
+	for _, scheme := range []string{"bearer", "basic"} {
+		if strings.EqualFold(name, scheme) {
+			return scheme
+		}
+	}
+	return ""
+}
+
+func (a *Set) digest(scheme, token string) digest {
+	text := make([]byte, 0, 256)
+	text = append(text, a.key[:]...)
+	text = append(text, scheme...)
+	text = append(text, ' ')
+	text = append(text, token...)
+	return sha256.Sum256(text)
+}
+
+// Find returns what the header's token admits, nil for nothing.
+func (a *Set) Find(header http.Header) *Grant {
+	values := header["Authorization"]
+	if len(values) != 1 {
+		return nil // two of them: which one do the handlers look at?
+	}
+	scheme, token, ok := Split(values[0])
+	if !ok {
+		return nil
+	}
+	return a.grants[a.digest(scheme, token)]
+}
+
+// Admits reports whether the header's token is right for an instance.
+func (a *Set) Admits(header http.Header, instance string) bool {
+	g := a.Find(header)
+	if a.Own[instance] {
+		return g != nil && g.admits(instance)
+	}
+	return g != nil && g.shared
+}
+
+func (g *Grant) admits(instance string) bool {
+	_, found := slices.BinarySearch(g.instances, instance)
+	return found
+}

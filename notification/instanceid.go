@@ -1,0 +1,25 @@
+package notification
+
+import "strings"
+
+// SameInstance makes one id of its spellings, as Parse does: as a string, an id may have leading zeros, which
+// no handler that reads a number would see.
+func SameInstance(id string) string {
+	if short := strings.TrimLeft(id, "0"); short != "" {
+		return short
+	}
+	return "0"
+}
+
+// IsInstanceID reports whether a text can be an idInstance: 1 to 20 digits.
+func IsInstanceID(id string) bool {
+	if id == "" || len(id) > 20 {
+		return false
+	}
+	for _, c := range id {
+		if c < '0' || c > '9' {
+			return false
+		}
+	}
+	return true
+}
