@@ -6,18 +6,20 @@ import (
 	"time"
 )
 
-// heart shows that this process is alive, while it has a receiver.
-var heart struct {
+// heart shows that this process is alive, while it has a receiver. One that was told to stop is its
+// owner as long as it has a notification in hand.
+var heart = struct {
 	mu     sync.Mutex
-	owners int
+	owners map[*receiver]bool
 	stop   context.CancelFunc
-}
+}{owners: make(map[*receiver]bool)}
 
 // holdHeart lets the heart beat until releaseHeart.
-func holdHeart() {
+func holdHeart(r *receiver) {
 	heart.mu.Lock()
 	defer heart.mu.Unlock()
-	if heart.owners++; heart.owners > 1 {
+	heart.owners[r] = true
+	if len(heart.owners) > 1 {
 		return
 	}
 	var ctx context.Context
@@ -30,9 +32,7 @@ func holdHeart() {
 			case <-ctx.Done():
 				return
 			case <-ticker.C:
-				stores := make(map[*sharedStore]bool)
-				eachReceiver(func(r *receiver) { stores[r.store()] = true })
-				for s := range stores {
+				for s := range storesInUse() {
 					_ = thisEdge.showLife(s) // whoever needs it to be fresh looks after it
 				}
 			}
@@ -40,13 +40,25 @@ func holdHeart() {
 	}()
 }
 
-// releaseHeart gives the sign up with the last receiver.
-func releaseHeart(s *sharedStore) {
+// storesInUse are those in which an owner has its lease, or is about to.
+func storesInUse() map[*sharedStore]bool {
 	heart.mu.Lock()
 	defer heart.mu.Unlock()
-	if heart.owners--; heart.owners > 0 {
+	stores := make(map[*sharedStore]bool)
+	for r := range heart.owners {
+		stores[r.store()] = true
+	}
+	return stores
+}
+
+// releaseHeart gives the sign up with the last receiver.
+func releaseHeart(r *receiver) {
+	heart.mu.Lock()
+	defer heart.mu.Unlock()
+	delete(heart.owners, r)
+	if len(heart.owners) > 0 {
 		return
 	}
 	heart.stop()
-	thisEdge.takeLeave(s)
+	thisEdge.takeLeave(r.store())
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
+	"net/http"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -325,4 +326,40 @@ func TestReceiveOtherStorage(t *testing.T) {
 		t.Errorf("in the old storage: %q", got)
 	}
 	handler.WantTaken(t, all)
+}
+
+// TestReceiveInHandAlive: a receiver that was told to stop shows that it lives as long as it has a
+// notification in hand, or another edge would deliver that, too.
+func TestReceiveInHandAlive(t *testing.T) {
+	const instance = "1101000001"
+	v := edgetest.NewVendor(t, standin.Options{}, instance)
+	began, goOn := make(chan struct{}), make(chan struct{})
+	handler := edgetest.NewUpstream(t, 0, func(http.ResponseWriter, *http.Request) {
+		close(began)
+		<-goOn
+	})
+	files := &certmagic.FileStorage{Path: t.TempDir()}
+	config := func(receives string) string {
+		return edgetest.SiteWith("storage file_system "+files.Path, "green_api {\n"+edgetest.Loopback+receives+"reverse_proxy "+handler.Address+"\n}\nrespond 404\n")
+	}
+	e := edgetest.Start(t, config(v.Receives(instance)))
+	edgetest.NoteAll(v, instance, 1)
+	<-began
+	if err := e.Load(config("")); err != nil {
+		t.Fatal(err)
+	}
+	sign := func() string {
+		text, err := files.Load(t.Context(), edgePrefix+thisEdge.id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	before := sign()
+	time.Sleep(leasing.dead)
+	if sign() == before {
+		t.Error("it looks dead with a notification in hand")
+	}
+	close(goOn)
+	edgetest.Eventually(t, "the notification to be deleted", func() bool { return v.Queued(instance) == 0 })
 }

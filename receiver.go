@@ -124,8 +124,8 @@ func (r *receiver) run() {
 		return
 	}
 	defer func() { <-busy.(chan struct{}) }()
-	holdHeart()
-	defer func() { releaseHeart(r.store()) }()
+	holdHeart(r)
+	defer releaseHeart(r)
 	r.lease = &lease{by: thisEdge, store: r.store(), instance: notification.SameInstance(r.instance)}
 	defer func() { r.lease.drop() }()
 	pauses := backOff{}
