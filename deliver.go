@@ -170,7 +170,7 @@ func failure(got answer) *verdict {
 // ask is the loop of attempts: it asks handlers until one takes the notification, or there is no
 // use in asking any other, or the time is over.
 func (h *Handler) ask(v *visit, next caddyhttp.Handler) answer {
-	deadline := v.deadline(time.Duration(h.Deliver.Timeout))
+	deadline := v.deadline(time.Duration(h.Deliver.Timeout), time.Now())
 	a := &asking{
 		fleet: h.fleet, started: v.started, body: v.body,
 		opinions: *h.Deliver.SecondOpinion,

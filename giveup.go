@@ -153,12 +153,14 @@ func (h *Handler) deliveredAgain(v *visit) {
 	}
 }
 
-// deadline is when the sender must have its answer.
-func (v *visit) deadline(timeout time.Duration) time.Time {
-	if v.lastChance {
-		timeout = min(timeout, lastAttempt)
+// deadline is when the sender must have its answer. A last attempt has its time however long the body was
+// in coming.
+func (v *visit) deadline(timeout time.Duration, now time.Time) time.Time {
+	end := v.started.Add(timeout)
+	if last := now.Add(lastAttempt); v.lastChance && last.Before(end) {
+		return last
 	}
-	return v.started.Add(timeout)
+	return end
 }
 
 // sent is when the notification says it was made; zero if it does not.

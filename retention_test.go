@@ -250,12 +250,18 @@ func TestRetentionLastAttempt(t *testing.T) {
 	}
 	v := &visit{started: sent}
 	for _, test := range []struct {
-		last          bool
-		timeout, want time.Duration
-	}{{false, time.Minute, time.Minute}, {true, time.Minute, 10 * time.Second}, {true, time.Second, time.Second}} {
+		last                bool
+		took, timeout, want time.Duration // took: to read the body
+	}{
+		{false, 0, time.Minute, time.Minute},
+		{false, 20 * time.Second, time.Minute, time.Minute},
+		{true, 0, time.Minute, 10 * time.Second},
+		{true, 20 * time.Second, time.Minute, 30 * time.Second},
+		{true, 0, time.Second, time.Second},
+	} {
 		v.lastChance = test.last
-		if got := v.deadline(test.timeout).Sub(sent); got != test.want {
-			t.Errorf("last chance %t, timeout %s: %s", test.last, test.timeout, got)
+		if got := v.deadline(test.timeout, sent.Add(test.took)).Sub(sent); got != test.want {
+			t.Errorf("last chance %t, after %s, timeout %s: %s", test.last, test.took, test.timeout, got)
 		}
 	}
 }
