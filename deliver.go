@@ -190,10 +190,13 @@ func (h *Handler) ask(v *visit, next caddyhttp.Handler) answer {
 		if final := a.learn(got, patience.pause); final {
 			return got
 		}
-		if v.lastChance && got.result != noneFree {
-			return a.last
-		}
-		if !a.policy || got.result == noneFree { // else with another handler
+		switch {
+		case v.lastChance && v.attempts > 0:
+			if !a.policy || !errors.Is(got.err, errNotConnected) {
+				return a.last
+			}
+			a.mark(got.handler, spent, time.Now()) // each other handler once, until one is reached
+		case !a.policy || got.result == noneFree: // else with another handler
 			if a.hopeless(patience.since, deadline) {
 				return a.last
 			}

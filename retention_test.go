@@ -266,6 +266,24 @@ func TestRetentionLastAttempt(t *testing.T) {
 	}
 }
 
+// TestRetentionLastReached: a handler that cannot be reached is no attempt: the others are asked.
+func TestRetentionLastReached(t *testing.T) {
+	gone, up := edgetest.NewUpstream(t, 500, nil), edgetest.Script(t, "500", "500", "500", "200")
+	e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"deliver {\ntimeout 500ms\n}\nreverse_proxy "+gone.Address+" "+up.Address+" {\nlb_policy first\nmax_fails 1000\n}"))
+	sent := time.Now()
+	e.Post(sentAt("HEAD", sent))
+	gone.Close()
+	later(23*time.Hour + 10*time.Minute)
+	e.Post(sentAt("HEAD", sent)) // so that it stands
+	for _, step := range []struct{ id, outcome string }{{"ONE", "quarantined"}, {"TWO", "delivered"}} {
+		e.Post(sentAt(step.id, sent))
+		e.WantRecord("outcome", step.outcome, "attempts", "2")
+	}
+	if n := len(up.Requests()); n != 4 {
+		t.Errorf("the handler that is there was asked %d times", n)
+	}
+}
+
 // TestRetentionOverRestart: the time since it first failed outlives the process, and a reload.
 func TestRetentionOverRestart(t *testing.T) {
 	config := edgetest.Site(edgetest.Loopback + "deliver {\ntimeout 30ms\n}\nreverse_proxy 127.0.0.1:" + edgetest.FreePort(t))
