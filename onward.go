@@ -119,6 +119,9 @@ type placeholders struct {
 func (p *placeholders) lookUp(key string) (any, bool) {
 	p.onward.mu.Lock()
 	defer p.onward.mu.Unlock()
+	if key == "http.request.uuid" { // one for all attempts, and for the logs
+		return replacer(p.onward.came.Context()).Get(key)
+	}
 	if p.shown == nil {
 		p.http = caddy.NewEmptyReplacer()
 		p.shown = caddyhttp.PrepareRequest(p.r, p.http, p.w, nil)

@@ -138,6 +138,21 @@ func TestBehindTheGate(t *testing.T) {
 	}
 }
 
+// TestRequestID: all attempts, and the access log, have the one id of the request.
+func TestRequestID(t *testing.T) {
+	up := edgetest.Script(t, "503", "503", "200")
+	e := edgetest.Start(t, edgetest.SiteWith("", "log\ngreen_api {\n"+edgetest.Loopback+"reverse_proxy "+up.Address+" {\nheader_up X-Request-Id {http.request.uuid}\n}\n}\n"))
+	e.Post(edgetest.TextMessage)
+	asked := up.Requests()
+	id := asked[0].Header.Get("X-Request-Id")
+	for i, r := range asked {
+		if got := r.Header.Get("X-Request-Id"); got != id || len(id) != 36 {
+			t.Errorf("attempt %d: %q, the first had %q", i+1, got, id)
+		}
+	}
+	edgetest.Eventually(t, "the access log", func() bool { return strings.Contains(e.Logs.All(), `"uuid":"`+id+`"`) })
+}
+
 // TestBeforeTheGate: access logs show what the handlers behind green_api have set, as they would without it.
 func TestBeforeTheGate(t *testing.T) {
 	auth, up := edgetest.NewUpstream(t, 200, nil), edgetest.Script(t, "503", "200")
