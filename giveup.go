@@ -129,7 +129,7 @@ func (h *Handler) findDeadLetter(v *visit, now time.Duration) (found ruling) {
 // behind reports whether a notification stands behind one that its instance is about to lose, and
 // is about to be lost itself.
 func (h *Handler) behind(v *visit, now instant) bool {
-	return h.app.shared.times.behind(bodyKey(v.body), instanceKey(v.n.Instance), v.sent(), now)
+	return h.app.shared.times.behind(v.body, v.n.Instance, v.sent(), now)
 }
 
 // failedAgain notes a failure, and reports whether GREEN-API is about to delete the notification.

@@ -130,13 +130,14 @@ func (t *failureTime) expires(sent time.Time, now instant) bool {
 
 // behind reports whether a notification stands behind one of its instance that has failed for long, and
 // is old itself.
-func (f *failureTimes) behind(body, instance failureKey, sent time.Time, now instant) bool {
-	if sent.IsZero() || now.wall.Sub(sent) < behindAfter {
+func (f *failureTimes) behind(body []byte, instance string, sent time.Time, now instant) bool {
+	if sent.IsZero() || now.wall.Sub(sent) < behindAfter || f.empty() {
 		return false
 	}
+	key := bodyKey(body) // nobody waits for it
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	at, known := f.of[instance]
+	at, known := f.of[instanceKey(instance)]
 	if !known {
 		return false
 	}
@@ -144,7 +145,7 @@ func (f *failureTimes) behind(body, instance failureKey, sent time.Time, now ins
 	if stands.age(now) < behindAfter || now.up-stands.last > headRepeats {
 		return false
 	}
-	own, known := f.of[body]
+	own, known := f.of[key]
 	return !known || own.Value.(*failureTime).since > stands.since
 }
 
