@@ -3,6 +3,7 @@ package greenapi
 import (
 	"container/list"
 	"crypto/sha256"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -183,6 +184,9 @@ func (f *failureTimes) remove(at *list.Element) {
 }
 
 func (f *failureTimes) change(key failureKey) {
+	if len(f.unsaved) >= 2*maxFailureTimes { // the file cannot be written; what it has too much gets old
+		maps.DeleteFunc(f.unsaved, func(key failureKey, _ struct{}) bool { return f.of[key] == nil })
+	}
 	f.unsaved[key] = struct{}{}
 	select {
 	case f.changed <- struct{}{}:

@@ -175,6 +175,9 @@ func TestRetentionBounded(t *testing.T) {
 	if len(times.of) != maxFailureTimes || times.oldest.Len() != maxFailureTimes {
 		t.Errorf("%d and %d remembered", len(times.of), times.oldest.Len())
 	}
+	if len(times.unsaved) > 2*maxFailureTimes+1 {
+		t.Errorf("%d to be saved", len(times.unsaved))
+	}
 	if at := times.of[steady]; at == nil || at.Value.(*failureTime).since != midday.up {
 		t.Error("what goes on failing was forgotten")
 	}
