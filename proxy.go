@@ -83,7 +83,22 @@ func (t *wholeBody) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	whole := r.WithContext(r.Context()) // a RoundTripper must not change the request
 	whole.Body = io.NopCloser(bytes.NewReader(a.body))
+	whole.Header = notIdempotent(r.Header)
 	return t.HTTPTransport.RoundTrip(whole)
+}
+
+// notIdempotent is a header by which net/http does not see that a request could be sent again. It would do
+// that by itself, unseen and to the same handler, when one breaks off; and if that is gone by then, it
+// would look as if it had never been reached. A name in lower case is the same to a handler.
+func notIdempotent(header http.Header) http.Header {
+	for _, name := range []string{"Idempotency-Key", "X-Idempotency-Key"} {
+		if values, there := header[name]; there {
+			header = header.Clone()
+			delete(header, name)
+			header[strings.ToLower(name)] = values
+		}
+	}
+	return header
 }
 
 // proxyConfig is the JSON of rp with our defaults where rp says nothing. rp stays as the user wrote

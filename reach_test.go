@@ -150,6 +150,31 @@ func TestReachedAndBrokenOff(t *testing.T) {
 	}
 }
 
+// TestReachedOnce: what breaks off is not sent again unseen, and a handler that is gone afterwards was
+// reached all the same.
+func TestReachedOnce(t *testing.T) {
+	for _, name := range []string{"Idempotency-Key", "X-Idempotency-Key"} {
+		t.Run(name, func(t *testing.T) {
+			var up *edgetest.Upstream
+			up = edgetest.NewUpstream(t, 0, func(_ http.ResponseWriter, r *http.Request) {
+				if r.Header.Get(name) == "SECOND" {
+					up.Listener.Close()
+					panic(http.ErrAbortHandler)
+				}
+			})
+			e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"deliver {\ntimeout 1s\n}\nreverse_proxy "+up.Address+" {\nheader_up "+name+" {http.green_api.id}\n}"))
+			e.Post(edgetest.Numbered("FIRST")) // the connection stays
+			if status := e.Post(edgetest.Numbered("SECOND")); status != 502 {
+				t.Errorf("status %d", status)
+			}
+			e.WantRecord("reason", "broken_off")
+			if n := len(up.Requests()); n != 2 {
+				t.Errorf("asked %d times", n)
+			}
+		})
+	}
+}
+
 // TestCanceled: reverse_proxy answers 499 when its request was canceled. Here nobody has.
 func TestCanceled(t *testing.T) {
 	live, over := t.Context(), deadContext(t)
