@@ -99,10 +99,7 @@ const (
 )
 
 func (u *unheard) add(body []byte, now time.Duration) {
-	for len(u.oldest) > 0 && (len(u.oldest) >= maxUnheard || u.until[u.oldest[0]] <= now) {
-		delete(u.until, u.oldest[0])
-		u.oldest = u.oldest[1:]
-	}
+	u.forget(now, maxUnheard-1)
 	if u.until == nil {
 		u.until = make(map[[sha256.Size]byte]time.Duration)
 	}
@@ -111,9 +108,18 @@ func (u *unheard) add(body []byte, now time.Duration) {
 	u.oldest = append(u.oldest, key)
 }
 
+// forget takes out what is over, and what is more than most.
+func (u *unheard) forget(now time.Duration, most int) {
+	for len(u.oldest) > 0 && (len(u.oldest) > most || u.until[u.oldest[0]] <= now) {
+		delete(u.until, u.oldest[0])
+		u.oldest = u.oldest[1:]
+	}
+}
+
 // tell reports whether the sender of a body is to be told that it ended well. It is told once, if it
 // still listens.
 func (u *unheard) tell(body []byte, now time.Duration, listens bool) bool {
+	u.forget(now, maxUnheard)
 	if len(u.until) == 0 {
 		return false
 	}
