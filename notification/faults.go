@@ -72,7 +72,7 @@ func (s *Schemas) faults(schema *jsonschema.Schema, text []byte, prefix string) 
 		// text may quote the body.
 		return []Fault{{Pointer: prefix, Keyword: "schema", Message: "cannot be checked"}}, true
 	}
-	p.restore(wrong, value, s.known)
+	p.restore(wrong, value, s.known, 0)
 	faults = s.leaves(wrong)
 	for i := range faults {
 		faults[i].Pointer = prefix + faults[i].Pointer

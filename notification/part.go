@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
+	"github.com/santhosh-tekuri/jsonschema/v6/kind"
 )
 
 // part makes a value of what a judge has kept of a body: the members that the schema names, and of
@@ -137,9 +138,17 @@ func (p *part) isKept() bool {
 const unknownName = "*"
 
 // restore makes the places of errors in the part, which has that value, those in the body. Of names, only
-// those stay that schemas know.
-func (p *part) restore(e *jsonschema.ValidationError, value any, known map[string]bool) {
+// those stay that schemas know. sure is how many names of e's place are right, if it is in doubt.
+func (p *part) restore(e *jsonschema.ValidationError, value any, known map[string]bool, sure int) {
 	place := slices.Clone(e.InstanceLocation)
+	if borrowsPlace(e, value) {
+		e.InstanceLocation = place[:min(sure, len(place))]
+	} else {
+		sure = len(place)
+	}
+	for i := range place {
+		place[i] = unknownName
+	}
 	at := &p.places // nil where all of the body's value is in the part
 	v := value
 	for i, name := range e.InstanceLocation {
@@ -149,14 +158,15 @@ func (p *part) restore(e *jsonschema.ValidationError, value any, known map[strin
 				break // the library names a place that is not there
 			}
 			v = elements[index]
+			place[i] = name
 			if at != nil && len(at.indexes) > 0 {
 				place[i] = strconv.Itoa(at.indexes[index])
 			}
 		} else {
 			members, _ := v.(map[string]any)
 			v = members[name]
-			if !known[name] {
-				place[i] = unknownName
+			if known[name] {
+				place[i] = name
 			}
 		}
 		if at != nil {
@@ -165,6 +175,37 @@ func (p *part) restore(e *jsonschema.ValidationError, value any, known map[strin
 	}
 	e.InstanceLocation = place
 	for _, cause := range e.Causes {
-		p.restore(cause, value, known)
+		p.restore(cause, value, known, sure)
 	}
+}
+
+// borrowsPlace reports whether the place of an error is not its own: for propertyNames and contentSchema the
+// library hands out a list that it goes on to use, so that it names another place in the end.
+func borrowsPlace(e *jsonschema.ValidationError, value any) bool {
+	switch k := e.ErrorKind.(type) {
+	case *kind.PropertyNames:
+		v := value
+		for _, name := range e.InstanceLocation {
+			v = inside(v, name)
+		}
+		members, _ := v.(map[string]any)
+		_, there := members[k.Property]
+		return !there
+	case *kind.ContentSchema:
+		return true
+	}
+	return false
+}
+
+// inside returns a member of an object or an element of an array, or nil.
+func inside(v any, name string) any {
+	switch v := v.(type) {
+	case map[string]any:
+		return v[name]
+	case []any:
+		if index, err := strconv.Atoi(name); err == nil && index >= 0 && index < len(v) {
+			return v[index]
+		}
+	}
+	return nil
 }
