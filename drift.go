@@ -18,16 +18,23 @@ type DriftGuard struct {
 	Off bool `json:"off,omitempty"`
 }
 
-// watchDrift counts what is wrong with an admitted notification, and tells when the guard gives way.
+// watchDrift counts what is wrong with an admitted notification, once however often it is sent again, and
+// tells when the guard gives way.
 func (h *Handler) watchDrift(v *visit, said *verdict) {
 	if h.Validate.drift == nil || !v.admitted {
 		return
 	}
+	var watch func(*visit, *verdict)
 	switch {
 	case said.reason == reason.Schema:
-		h.watchRules(v, said)
+		watch = h.watchRules
 	case said.reason == reason.UnknownType && h.Validate.UnknownType == actionQuarantine:
-		h.watchType(v)
+		watch = h.watchType
+	default:
+		return
+	}
+	if !h.Validate.drift.isResent(v.body) {
+		watch(v, said)
 	}
 }
 
@@ -45,7 +52,7 @@ func (h *Handler) watchRules(v *visit, said *verdict) {
 }
 
 // watchType does not name the type: anything may stand there.
-func (h *Handler) watchType(v *visit) {
+func (h *Handler) watchType(v *visit, _ *verdict) {
 	drift := h.Validate.drift
 	drift.recall.Do(func() { h.recallTypes(drift, v.started) })
 	if !drift.addType(v.n.Type, v.n.Instance, v.started, h.namedInstances()) {

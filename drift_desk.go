@@ -2,6 +2,7 @@ package greenapi
 
 import (
 	"crypto/sha256"
+	"hash/maphash"
 	"slices"
 	"sync"
 	"time"
@@ -59,6 +60,7 @@ type driftDesk struct {
 
 	rules tallies[driftRule]
 	types tallies[string] // that no schema knows
+	came  cameBodies
 }
 
 func (b *blockDrift) hold(schemas [sha256.Size]byte) *driftDesk {
@@ -89,6 +91,35 @@ func (d *driftDesk) saw(instance string, now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.seen.add(instance, now)
+}
+
+// isResent reports whether a body was counted before. What no handler takes comes again and again.
+func (d *driftDesk) isResent(body []byte) bool {
+	sum := maphash.Bytes(bodySeed, body)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.came.before(sum)
+}
+
+// cameBodies knows the last bodies that were counted, by their hashes.
+type cameBodies struct{ newer, older map[uint64]bool }
+
+// maxCame is how many of them it knows at least. Of each instance one is on its way at a time.
+const maxCame = 4096
+
+var bodySeed = maphash.MakeSeed()
+
+// before notes a hash, and reports whether it was known.
+func (c *cameBodies) before(sum uint64) bool {
+	if c.newer[sum] {
+		return true
+	}
+	known := c.older[sum]
+	if c.newer == nil || len(c.newer) >= maxCame {
+		c.newer, c.older = make(map[uint64]bool), c.newer
+	}
+	c.newer[sum] = true
+	return known
 }
 
 // addRules counts the rules that a notification breaks, and returns those that turn by it. named

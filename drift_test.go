@@ -306,6 +306,46 @@ func TestDriftAdmitted(t *testing.T) {
 	}
 }
 
+// TestDriftResent: a notification that is sent again and again, because no handler takes it, counts once.
+func TestDriftResent(t *testing.T) {
+	up := edgetest.NewUpstream(t, 400, nil)
+	e := edgetest.Start(t, strings.Replace(edgetest.Site(edgetest.Loopback+"deliver {\ndead_letter off\n}\nreverse_proxy "+up.Address), "quarantine DIR", "quarantine DIR {\nmax_size 1KiB\n}", 1))
+	for range 2 * driftBreaks {
+		for _, body := range []string{edgetest.Broken("A"), newType("new", "B", 0)} {
+			if status := e.Post(body); status != http.StatusBadGateway { // the quarantine is full
+				t.Fatalf("status %d", status)
+			}
+		}
+	}
+	if said := e.Logged("format changed: ") + e.Logged("new type: "); said != "" {
+		t.Errorf("the log says %s", said)
+	}
+	for i := range driftBreaks {
+		e.Post(edgetest.Broken(fmt.Sprint("C", i)))
+	}
+	if e.Logged("format changed: ") == "" {
+		t.Error("twenty others do not count")
+	}
+}
+
+// TestCameBodies: at least the last maxCame are known, and no more than twice as many.
+func TestCameBodies(t *testing.T) {
+	var c cameBodies
+	for i := range uint64(3*maxCame + 7) {
+		if c.before(i) {
+			t.Fatalf("%d is new", i)
+		}
+	}
+	for i := range uint64(maxCame) {
+		if !c.newer[2*maxCame+7+i] && !c.older[2*maxCame+7+i] {
+			t.Fatalf("%d is forgotten", 2*maxCame+7+i)
+		}
+	}
+	if n := len(c.newer) + len(c.older); n > 2*maxCame {
+		t.Errorf("%d are known", n)
+	}
+}
+
 // ofInstance is a body as another instance of the same fleet sends it.
 func ofInstance(body string, n int) string {
 	return strings.Replace(body, "1101000001", fmt.Sprint(firstInstance+n), 1)
