@@ -71,6 +71,21 @@ func TestAlert(t *testing.T) {
 	}
 }
 
+// TestAlertPassedOn: of what is passed on although something is wrong with it, nobody is told that it is kept.
+func TestAlertPassedOn(t *testing.T) {
+	in := edgetest.NewInbox(t, nil)
+	up := edgetest.NewUpstream(t, 200, nil)
+	e := edgetest.Start(t, edgetest.Alerting(in.URL, "", edgetest.Loopback+"validate {\nreport_only\n}\nreverse_proxy "+up.Address))
+	e.Post(edgetest.Broken("PASSED"))
+	e.Post("{}")
+	edgetest.Eventually(t, "alerts", func() bool { return len(in.All()) == 2 })
+	for _, told := range in.All() {
+		if strings.Contains(told, "kept") {
+			t.Errorf("alert %s", told)
+		}
+	}
+}
+
 // TestAlertUnlisted: an address of the vendor's that is not allowed yet is told at once, with the
 // line to paste.
 func TestAlertUnlisted(t *testing.T) {
