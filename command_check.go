@@ -185,7 +185,7 @@ func (c *checker) printOne(file string, text []byte) error {
 	note := fmt.Sprintf("an answer of the HTTP API, receiptId %d; judged is its body", answer.ReceiptID)
 	found := c.judge(file, answer.Body, nil)
 	if c.json {
-		fmt.Fprintf(c.stderr, "caddy green-api check: %s: %s\n", file, note)
+		fmt.Fprintf(c.stderr, "caddy green-api check: %s: %s\n", printable(file), note)
 		return c.print(found)
 	}
 	err := c.print(found)

@@ -149,7 +149,7 @@ func endsBetween(before, after map[outcome]int64) ends {
 // print says it in a line.
 func (e ends) print(out io.Writer) error {
 	if !e.known {
-		_, err := fmt.Fprintf(out, "how many of those were delivered and how many quarantined is not known: %v\n", e.why)
+		_, err := fmt.Fprintf(out, "how many of those were delivered and how many quarantined is not known: %s\n", printable(e.why.Error()))
 		return err
 	}
 	line := fmt.Sprintf("of those, %d delivered, %d quarantined", e.delivered, e.quarantined)

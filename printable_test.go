@@ -3,6 +3,7 @@ package greenapi
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -95,4 +96,15 @@ func TestTerminal(t *testing.T) {
 		t.Error(err)
 	}
 	clean("check of an export", out.String())
+	out.Reset()
+	c = &checker{gate: &Validate{MaxBodySize: 1}, out: &out, stderr: &out, json: true}
+	if err := c.printOne(steering, []byte(`{"receiptId":1,"body":{}}`)); err != nil {
+		t.Error(err)
+	}
+	clean("check of an answer", out.String())
+	out.Reset()
+	if err := (ends{why: errors.New(steering)}).print(&out); err != nil {
+		t.Error(err)
+	}
+	clean("how it ended", out.String())
 }
