@@ -209,6 +209,7 @@ func (a *App) takeOver() {
 	a.warnOfEmpty200()
 	a.warnOfExactPaths()
 	a.warnOfExposed()
+	a.warnOfSmallShares()
 	quarantineLimit.Store(a.Quarantine.MaxSize)
 	a.operator.alerts.configure(a.Alerts, a.logger)
 	if app, err := a.ctx.AppIfConfigured("http"); err == nil {

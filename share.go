@@ -3,6 +3,8 @@ package greenapi
 import (
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
 )
@@ -31,6 +33,18 @@ func (a *App) maxShare(instance string, now time.Time) int64 {
 		return 0
 	}
 	return a.Quarantine.MaxSize / shares
+}
+
+// warnOfSmallShares tells of blocks that keep longer bodies than a share has room for. Where several
+// instances send, such a body can never be kept, and its queue stands still.
+func (a *App) warnOfSmallShares() {
+	for _, b := range a.blocks {
+		if longest := b.handler.Validate.MaxKeptBody; longest >= a.Quarantine.MaxSize/shares {
+			a.logger.Warn("a body as long as max_kept_body does not fit into a quarter of the quarantine, which is what one instance has",
+				zap.String("name", b.handler.Name), zap.Int64("max_kept_body", longest), zap.Int64("max_size", a.Quarantine.MaxSize),
+				zap.String("fix", "raise max_size above four times max_kept_body, or lower that"))
+		}
+	}
 }
 
 // severalSend reports whether more than one instance sends: those that have sent something of late,

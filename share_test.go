@@ -133,3 +133,14 @@ func TestOneInstanceHasAll(t *testing.T) {
 		}
 	}
 }
+
+// TestSmallShares: who keeps longer bodies than a share has room for is told so at load.
+func TestSmallShares(t *testing.T) {
+	for size, warns := range map[string]bool{"1GiB": false, "65MiB": false, "64MiB": true, "1MiB": true} {
+		config := edgetest.Site(edgetest.Loopback + "reverse_proxy 127.0.0.1:9")
+		e := edgetest.Start(t, strings.Replace(config, "quarantine DIR", "quarantine DIR {\nmax_size "+size+"\n}", 1))
+		if got := e.Logged("does not fit into a quarter") != ""; got != warns {
+			t.Errorf("%s: warns: %t", size, got)
+		}
+	}
+}
