@@ -1,7 +1,9 @@
 package greenapi
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -39,8 +41,58 @@ func (a *App) warnOfEmpty200() {
 			continue
 		}
 		warned[server] = true
+		site := siteForAll(server.Listen, len(server.TLSConnPolicies) > 0)
 		a.logger.Warn("requests that no route matches are answered 200 by Caddy, and a notification among them is lost",
 			zap.Strings("listen", server.Listen),
-			zap.String("fix", "end each site in 'respond 404', and add a site for all other hosts, such as 'http://:8080 { respond 404 }'"))
+			zap.String("fix", "end each site with the line 'respond 404', and add a site for all other hosts, of these lines: '"+strings.Join(site, "', '")+"'"))
 	}
+}
+
+// siteForAll is a site of the Caddyfile, line by line, that takes every host of a server. It is bound
+// as the server is: a site that is not would be another server.
+func siteForAll(listen []string, tls bool) (lines []string) {
+	var sites, bind []string
+	for _, text := range listen {
+		address, err := caddy.ParseNetworkAddress(text)
+		if err != nil {
+			continue
+		}
+		if site := allHosts(address, tls); !slices.Contains(sites, site) {
+			sites = append(sites, site)
+		}
+		if to := bindOf(address); to != "" && !slices.Contains(bind, to) {
+			bind = append(bind, to)
+		}
+	}
+	if len(sites) == 0 {
+		sites = []string{"http://"}
+	}
+	lines = []string{strings.Join(sites, ", ") + " {"}
+	if len(bind) > 0 {
+		lines = append(lines, "bind "+strings.Join(bind, " "))
+	}
+	return append(lines, "respond 404", "}")
+}
+
+// allHosts is the address of a site for every host. Beside HTTPS on its own port, Caddy listens on that of
+// HTTP, to redirect.
+func allHosts(address caddy.NetworkAddress, tls bool) string {
+	switch port := address.StartPort; {
+	case tls && (port == caddyhttp.DefaultHTTPSPort || port == 0):
+		return "http://, https://"
+	case tls:
+		return fmt.Sprintf("https://:%d", port)
+	case port == 0: // a socket has none
+		return "http://"
+	default:
+		return fmt.Sprintf("http://:%d", port)
+	}
+}
+
+// bindOf is the argument of the directive bind for an address, "" if it needs none.
+func bindOf(address caddy.NetworkAddress) string {
+	if address.IsUnixNetwork() || address.IsFdNetwork() {
+		return address.String()
+	}
+	return address.Host
 }
