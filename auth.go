@@ -76,13 +76,13 @@ func (a *Auth) provision(ctx caddy.Context, tell func(note)) error {
 	if len(a.Token)+len(a.Instance) == 0 && a.Instances == "" {
 		return errors.New("no token; want 'token', 'instance', 'instances', or 'auth off' to take notifications without one")
 	}
-	if a.Instances == "" {
-		set, err := token.NewSet(a.Token, a.Instance, resolve)
+	set, err := token.NewSet(a.Token, a.Instance, resolve)
+	if err != nil || a.Instances == "" {
 		a.set.Store(set)
 		return err
 	}
-	err := followFile(ctx, a.Instances, "instances", tell, a.parseFile)
-	if err != nil {
+	// What is wrong from here on is wrong with the file.
+	if err := followFile(ctx, a.Instances, "instances", tell, a.parseFile); err != nil {
 		return fmt.Errorf("instances: %w", err)
 	}
 	return nil
