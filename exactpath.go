@@ -9,58 +9,89 @@ import (
 	"go.uber.org/zap"
 )
 
-// warnOfExactPaths warns of blocks behind a matcher of one exact path. GREEN-API prints its URLs with and
-// without a slash at the end, and the form that the matcher does not take gets a 404.
+// warnOfExactPaths warns of blocks behind a matcher of one exact path, or of all that is below one. GREEN-API
+// prints its URLs with and without a slash at the end, and the form that the matcher does not take gets a 404.
 func (a *App) warnOfExactPaths() {
 	for _, b := range a.blocks {
 		h := b.handler
 		if h.server == nil {
 			continue
 		}
-		for _, exact := range exactPaths(h.server.Routes, h) {
+		exact, folders := exactPaths(h.server.Routes, h)
+		for _, path := range exact {
 			a.logger.Warn("a block takes one exact path, and GREEN-API's URL may end in a slash or not: the other form does not reach it",
-				zap.String("name", h.Name), zap.String("path", exact), zap.String("missing", otherForm(exact)),
-				zap.String("fix", "match with a final *, such as "+strings.TrimSuffix(exact, "/")+"*"))
+				missingPath(h.Name, path, otherForm(path))...)
+		}
+		for _, path := range folders {
+			a.logger.Warn("a block takes what is below a slash only, and GREEN-API's URL may end without it: that form does not reach it",
+				missingPath(h.Name, path, strings.TrimSuffix(path, "/*"))...)
 		}
 	}
 }
 
-// exactPaths returns the paths on the way to a handler of which only one form is matched.
-func exactPaths(routes caddyhttp.RouteList, to *Handler) (exact []string) {
+// missingPath are the fields of a warning about a path that no matcher takes.
+func missingPath(name, path, missing string) []zap.Field {
+	return []zap.Field{
+		zap.String("name", name), zap.String("path", path), zap.String("missing", missing),
+		zap.String("fix", "match with a final *, such as "+strings.TrimSuffix(missing, "/")+"*"),
+	}
+}
+
+// exactPaths returns the paths on the way to a handler of which only one form is matched, and the patterns
+// such as /path/* of which the form without the slash is not. Of a pattern that is narrowed further on, the
+// form without the slash is none that a sender would use.
+func exactPaths(routes caddyhttp.RouteList, to *Handler) (exact, folders []string) {
 	for _, route := range routes {
-		inner, leads := exactPathsIn(route, to)
+		inner, leads := onTheWay(route, to)
 		if !leads {
 			continue
 		}
 		patterns := pathsOf(route)
+		misses := func(path string) bool { return !reaches(patterns, path) && !hasExact(routes, path) }
 		for _, pattern := range patterns {
-			if isOneForm(pattern) && !reaches(patterns, otherForm(pattern)) && !hasExact(routes, otherForm(pattern)) {
+			switch {
+			case isOneForm(pattern) && misses(otherForm(pattern)):
 				exact = append(exact, pattern)
+			case isFolder(pattern) && misses(strings.TrimSuffix(pattern, "/*")) && !narrows(inner, to):
+				folders = append(folders, pattern)
 			}
 		}
-		exact = append(exact, inner...)
+		for _, routes := range inner {
+			e, f := exactPaths(routes, to)
+			exact, folders = append(exact, e...), append(folders, f...)
+		}
 	}
-	return exact
+	return exact, folders
 }
 
-// exactPathsIn is exactPaths for what is inside a route, and reports whether the route leads to the handler.
-func exactPathsIn(route caddyhttp.Route, to *Handler) (exact []string, leads bool) {
+// onTheWay returns the routes inside a route that lead to the handler, and reports whether it leads there.
+func onTheWay(route caddyhttp.Route, to *Handler) (inner []caddyhttp.RouteList, leads bool) {
 	for _, handler := range route.Handlers {
 		switch handler := handler.(type) {
 		case *Handler:
 			leads = leads || handler == to
 		case *caddyhttp.Subroute:
 			if leadsTo(handler.Routes, to) {
-				leads, exact = true, append(exact, exactPaths(handler.Routes, to)...)
+				leads, inner = true, append(inner, handler.Routes)
 			}
 		}
 	}
-	return exact, leads
+	return inner, leads
+}
+
+// narrows reports whether routes inside of others match the path once more, on the way to the handler.
+func narrows(inner []caddyhttp.RouteList, to *Handler) bool {
+	return slices.ContainsFunc(inner, func(routes caddyhttp.RouteList) bool {
+		return slices.ContainsFunc(routes, func(route caddyhttp.Route) bool {
+			inside, leads := onTheWay(route, to)
+			return leads && (len(pathsOf(route)) > 0 || narrows(inside, to))
+		})
+	})
 }
 
 func leadsTo(routes caddyhttp.RouteList, to *Handler) bool {
 	return slices.ContainsFunc(routes, func(route caddyhttp.Route) bool {
-		_, leads := exactPathsIn(route, to)
+		_, leads := onTheWay(route, to)
 		return leads
 	})
 }
@@ -83,6 +114,12 @@ func pathsOf(route caddyhttp.Route) (patterns []string) {
 // isOneForm reports whether a pattern is one path. The root has one form only.
 func isOneForm(pattern string) bool {
 	return !strings.ContainsAny(pattern, "*{") && strings.Trim(pattern, "/") != ""
+}
+
+// isFolder reports whether a pattern takes all that is below one path, but not the path.
+func isFolder(pattern string) bool {
+	path, below := strings.CutSuffix(pattern, "/*")
+	return below && isOneForm(path)
 }
 
 // otherForm is the path with a slash at its end, or without.
