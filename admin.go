@@ -71,7 +71,7 @@ func adminHandler(methods map[string]adminFunc) caddy.AdminHandler {
 		}
 		app, err := caddy.ActiveContext().AppIfConfigured("green_api")
 		if err != nil {
-			return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: errors.New("the config that runs has no green_api in it")}
+			return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: errNoEdge}
 		}
 		err = do(app.(*App), w, r)
 		if _, said := err.(caddy.APIError); said { //nolint:errorlint // as Caddy looks at it

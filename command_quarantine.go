@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
@@ -37,7 +36,7 @@ or on localhost:2019.
 
 Without a filter, list and export are about all entries, in the order of their receipt; replay and
 delete want --all for that. Of a filter that is given several times, any value will do; different
-filters must all be met. A filter without a value is refused: an unset variable must not mean all.
+filters must all be met, and so must ids beside a filter. A filter without a value is refused: an unset variable must not mean all.
 
 An entry that cannot be read is said on the standard error; the others follow, and the exit status is 2.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
@@ -102,13 +101,15 @@ func (q *quarantineFlags) query(cmd *cobra.Command) (url.Values, error) {
 // idsAtOnce is how many ids one request names: fewer than the server takes.
 const idsAtOnce = 10_000
 
+var errEmptyID = errors.New("an id is empty; want one as list prints it")
+
 // inParts calls do with the query and the ids, as many of them at a time as a request may have.
 func inParts(cmd *cobra.Command, query url.Values, ids []string, do func(url.Values) error) error {
 	if len(ids) == 0 {
 		return do(query)
 	}
 	if slices.Contains(ids, "") {
-		return usageError(cmd, errors.New("an id is empty; want one as list prints it"))
+		return usageError(cmd, errEmptyID)
 	}
 	for part := range slices.Chunk(slices.Sorted(slices.Values(ids)), idsAtOnce) { // in the order of receipt
 		query["id"] = part
@@ -128,9 +129,9 @@ func (q *quarantineFlags) ask(cmd *cobra.Command, method, path string, query url
 	if err != nil {
 		return usageError(cmd, err)
 	}
-	response, err := caddycmd.AdminAPIRequest(address, method, "/green_api/"+path, make(http.Header), strings.NewReader(query.Encode()))
+	response, err := askAdmin(address, method, path, strings.NewReader(query.Encode()))
 	if err != nil {
-		return usageError(cmd, fmt.Errorf("admin API on %s: %w; if it is elsewhere, say so with --config FILE, that of the Caddy that runs, or --address", address, err))
+		return noAnswer(cmd, address, err)
 	}
 	defer response.Body.Close()
 	reader := bufio.NewReader(response.Body)
@@ -150,6 +151,22 @@ func (q *quarantineFlags) ask(cmd *cobra.Command, method, path string, query url
 		}
 		return usageError(cmd, errors.New("the answer of the admin API broke off"))
 	}
+}
+
+// noAnswer ends a command whose request was not answered as it was meant.
+func noAnswer(cmd *cobra.Command, address string, err error) error {
+	said, ok := errors.AsType[*adminError](err)
+	switch {
+	case !ok || said.text == errNoEdge.Error():
+		return usageError(cmd, fmt.Errorf("admin API on %s: %w; if it is elsewhere, say so with --config FILE, that of the Caddy that runs, or --address", address, err))
+	case said.status == http.StatusBadRequest:
+		return usageError(cmd, said)
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s\n", cmd.CommandPath(), printable(said.text))
+	if said.status == http.StatusNotFound {
+		return errFindings
+	}
+	return exit(cmd, exitUsage)
 }
 
 // isTrouble reports whether a line is about something that went wrong, and says it.
@@ -182,111 +199,6 @@ func (q *quarantineFlags) entries(cmd *cobra.Command, path string, query url.Val
 	}))
 }
 
-func quarantineList() *cobra.Command {
-	q := new(quarantineFlags)
-	var limit int
-	var after string
-	cmd := &cobra.Command{
-		Use:   "list",
-		Short: "Lists what is kept, without bodies",
-		Long: `Lists what is kept, without bodies: time of receipt, id, reason, type, instance, size and the first
-fault. With --format json it prints an entry a line.`,
-		Example: `  caddy green-api quarantine list --since 24h
-  caddy green-api quarantine list --reason schema --instance 1101000001 --format json`,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			query, err := q.query(cmd)
-			if err != nil {
-				return err
-			}
-			if limit > 0 {
-				query.Set("limit", strconv.Itoa(limit))
-			}
-			if after != "" {
-				query.Set("after", after)
-			}
-			count := 0
-			err = q.entries(cmd, "quarantine", query, func(line []byte, e shownEntry) error {
-				count++
-				if q.format == formatJSON {
-					_, err := cmd.OutOrStdout().Write(line)
-					return err
-				}
-				_, err := fmt.Fprintln(cmd.OutOrStdout(), entryLine(e))
-				return err
-			})
-			if err == nil && count == 0 && q.format == formatText {
-				fmt.Fprintln(cmd.ErrOrStderr(), "nothing is kept that fits")
-			}
-			return err
-		},
-	}
-	cmd.Flags().IntVar(&limit, "limit", 0, "most entries to list; 0 is all")
-	cmd.Flags().StringVar(&after, "after", "", "list what comes after this id")
-	return q.with(cmd, true)
-}
-
-// entryLine is an entry in one line.
-func entryLine(e shownEntry) string {
-	words := []string{e.Received.Local().Format("2006-01-02 15:04:05"), e.ID, e.Reason}
-	for _, word := range []string{e.Type, e.Message} {
-		if word != "" {
-			words = append(words, clip(word))
-		}
-	}
-	if e.Instance != "" {
-		words = append(words, "instance "+e.Instance)
-	}
-	words = append(words, fmt.Sprintf("%d bytes", e.Size))
-	switch {
-	case e.Cause != "":
-		words = append(words, fmt.Sprintf("byte %d: %s", e.Offset, e.Cause))
-	case len(e.Faults) > 0:
-		words = append(words, clip(e.Faults[0].Pointer)+": "+e.Faults[0].Keyword)
-	case len(e.Answers) > 0:
-		last := e.Answers[len(e.Answers)-1]
-		words = append(words, strings.TrimSpace(fmt.Sprintf("%s: %d %s", last.Handler, last.Status, last.Error)))
-	}
-	return printable(strings.Join(words, "  "))
-}
-
-func quarantineShow() *cobra.Command {
-	q := new(quarantineFlags)
-	cmd := &cobra.Command{
-		Use:   "show <id>",
-		Short: "Shows an entry with its body",
-		Example: `  caddy green-api quarantine show 20261121T034150123-0000002a
-  caddy green-api quarantine show 20261121T034150123-0000002a --format json`,
-		Args: wantID,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return q.entries(cmd, "quarantine/"+url.PathEscape(args[0]), nil, func(line []byte, e shownEntry) error {
-				out := cmd.OutOrStdout()
-				if q.format == formatJSON {
-					_, err := out.Write(line)
-					return err
-				}
-				fmt.Fprintln(out, entryLine(e))
-				fmt.Fprintf(out, "    from %s, for block %s\n", printable(e.Client), printable(e.Name))
-				for _, fault := range e.Faults {
-					fmt.Fprintf(out, "    %s: %s\n", printable(fault.Pointer), printable(fault.Keyword))
-				}
-				for _, answer := range e.Answers {
-					fmt.Fprintf(out, "    %s answered %d %s\n", printable(answer.Handler), answer.Status, printable(answer.Text+answer.Error))
-				}
-				_, err := fmt.Fprintln(out, printable(string(e.body())))
-				return err
-			})
-		},
-	}
-	return q.with(cmd, false)
-}
-
-func wantID(_ *cobra.Command, args []string) error {
-	if len(args) != 1 {
-		return errors.New("want the id of one entry, as list prints it")
-	}
-	return nil
-}
-
 func quarantineDelete() *cobra.Command {
 	q := new(quarantineFlags)
 	var all bool
@@ -294,7 +206,8 @@ func quarantineDelete() *cobra.Command {
 		Use:   "delete [<id>...]",
 		Short: "Deletes what is kept, for good",
 		Long: `Deletes entries, and wipes what the file has left of them: no byte of their bodies stays in it. The
-file keeps its size. Wants ids, a filter, or --all.
+file keeps its size. Wants ids, a filter, or --all. Of ids beside a filter, only those are deleted that
+the filter means.
 
 Exit status: 0 if it is done, 1 if no entry has one of the ids, 2 if the server could not be asked.`,
 		Example: `  caddy green-api quarantine delete 20261121T034150123-0000002a
@@ -351,28 +264,4 @@ func (d *deletion) print(cmd *cobra.Command, format string) error {
 		return errFindings
 	}
 	return err
-}
-
-func quarantineExport() *cobra.Command {
-	q := new(quarantineFlags)
-	cmd := &cobra.Command{
-		Use:   "export",
-		Short: "Writes what is kept to the standard output, with bodies",
-		Long: `Writes what is kept to the standard output, an object of JSON a line, with the body as the string
-body, or body_base64 if it is not UTF-8. 'caddy green-api check' reads it again.`,
-		Example: `  caddy green-api quarantine export --since 24h >kept.jsonl
-  caddy green-api check --schemas /etc/green-api/schemas kept.jsonl`,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			query, err := q.query(cmd)
-			if err != nil {
-				return err
-			}
-			query.Set("body", "true")
-			return q.entries(cmd, "quarantine", query, func(line []byte, _ shownEntry) error {
-				_, err := cmd.OutOrStdout().Write(line)
-				return err
-			})
-		},
-	}
-	return q.with(cmd, true)
 }

@@ -26,8 +26,9 @@ takes out what a handler took. Handlers see the header X-Green-Api-Replay with t
 token of the config. With --recheck, what would still be kept if it came now stays where it is. With
 --to it goes to the handlers of another block, for example because its own is no longer there.
 
-Wants ids, a filter, or --all. What is kept as malformed, encoding or too_large is replayed only when
-its id or its reason is named: not every handler reads such a body, or reads the same in it.
+Wants ids, a filter, or --all. Of ids beside a filter, only those are replayed that the filter means. What
+is kept as malformed, encoding or too_large is replayed only when its id or its reason is named: not every
+handler reads such a body, or reads the same in it.
 
 Exit status: 0 if all were delivered, 1 if some were not, 2 if the server could not be asked or an
 entry could not be read.`,

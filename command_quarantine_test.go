@@ -120,11 +120,14 @@ func TestQuarantineCommands(t *testing.T) {
 		t.Errorf("delete: %s", said)
 	}
 	for args, want := range map[string]string{
-		"list --since yesterday": `since: invalid time`, "show nothing": "no such entry", "list --format xml": "invalid --format", "show": "want the id of one entry",
+		"list --since yesterday": `since: invalid time`, "list --format xml": "invalid --format", "show": "want the id of one entry",
 	} {
 		if _, said := run(2, strings.Fields(args)...); !strings.Contains(said, want) {
 			t.Errorf("%s: %s", args, said)
 		}
+	}
+	if _, said := run(1, "show", "nothing"); said != "caddy green-api quarantine show: entry \"nothing\": no such entry in quarantine\n" {
+		t.Errorf("show: %s", said)
 	}
 	if text, _ = run(0, "delete", "--chat", "79001234568@c.us"); text != "1 deleted\n" {
 		t.Errorf("delete: %s", text)

@@ -96,7 +96,7 @@ func (w *endWatch) counts() (edgeCounts, error) {
 }
 
 func askCounts(address string) (counts edgeCounts, err error) {
-	response, err := caddycmd.AdminAPIRequest(address, http.MethodGet, "/green_api/status", make(http.Header), nil)
+	response, err := askAdmin(address, http.MethodGet, "status", nil)
 	if err != nil {
 		return counts, err
 	}

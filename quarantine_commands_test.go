@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
+
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
@@ -290,16 +292,23 @@ func TestFilterRefuses(t *testing.T) {
 		{[]string{"replay", "", "--all"}, 2, "an id is empty"},
 		{[]string{"replay", "--until", "", "--all"}, 2, "--until: empty"},
 		{[]string{"replay", "--all", "--to", ""}, 2, "--to: empty"},
-		{[]string{"replay", "--all", "--to", "gone"}, 2, `no green_api block named \"gone\"; want one of default`},
+		{[]string{"replay", "--all", "--to", "gone"}, 2, `no green_api block named "gone"; want one of default`},
 		{[]string{"list", "--name", ""}, 2, "--name: empty"},
 		{[]string{"export", "--message", ""}, 2, "--message: empty"},
-		{[]string{"list", "--reason", "shcema"}, 2, `unknown reason \"shcema\"; want one of too_large, encoding, malformed, unknown_type, unknown_message, schema, undeliverable, retention, expired`},
+		{[]string{"list", "--reason", "shcema"}, 2, `unknown reason "shcema"; want one of too_large, encoding, malformed, unknown_type, unknown_message, schema, undeliverable, retention, expired`},
+		{[]string{"list", "--limit", "-1"}, 2, "invalid --limit -1; want 1 or more, or 0 for all"},
+		{[]string{"list", "--after", ""}, 2, "--after: empty"},
+		{[]string{"list", none}, 2, "want filters such as --reason or --instance, and no id"},
+		{[]string{"export", none}, 2, "want filters such as --reason or --instance, and no id"},
+		{[]string{"show", ""}, 2, "an id is empty"},
 		{[]string{"replay", none}, 1, "0 delivered, 1 failed"},
 		{[]string{"delete", none}, 1, "no entry has the id " + none},
 		{[]string{"delete", none, "--format", "json"}, 1, "no entry has the id " + none},
 	} {
 		if _, stderr, code := operate(t, admin, test.args...); code != test.code || !strings.Contains(stderr, test.want) {
 			t.Errorf("%q: exit code %d, want %d; stderr %q, want %q", test.args, code, test.code, stderr, test.want)
+		} else if strings.Contains(stderr, "elsewhere") || strings.Contains(stderr, `{"error"`) || strings.Contains(stderr, "HTTP 4") {
+			t.Errorf("%q: the server has answered, and it reads as if it had not: %q", test.args, stderr)
 		}
 	}
 	at := "http://" + admin + "/green_api/quarantine"
@@ -387,5 +396,28 @@ func TestReplayTo(t *testing.T) {
 	}
 	if kept := e.Kept(); len(kept) != 0 {
 		t.Errorf("%d kept", len(kept))
+	}
+}
+
+// TestAdminElsewhere: what is no admin API of an edge says so, and where it may be.
+func TestAdminElsewhere(t *testing.T) {
+	_, bare := edgetest.WithAdmin(t, "")
+	if err := caddy.Load([]byte(`{"admin": {"listen": "`+bare+`", "config": {"persist": false}}}`), true); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = caddy.Stop() })
+	other := edgetest.NewUpstream(t, 404, nil)
+	for _, test := range []struct{ name, address, want string }{
+		{"nobody listens", "127.0.0.1:" + edgetest.FreePort(t), "connection refused"},
+		{"not Caddy", other.Address, "it answers with status 404, and is no admin API of a Caddy with green_api"},
+		{"a Caddy without an edge", bare, errNoEdge.Error()},
+	} {
+		for _, args := range [][]string{{"list"}, {"show", "x"}, {"delete", "--all"}, {"replay", "--all"}, {"export"}} {
+			_, stderr, code := operate(t, test.address, args...)
+			if code != 2 || !strings.Contains(stderr, test.want) || !strings.Contains(stderr, test.address) ||
+				!strings.Contains(stderr, "if it is elsewhere, say so with --config FILE") || strings.Contains(stderr, `{"error"`) {
+				t.Errorf("%s, %v: exit code %d, %q", test.name, args, code, stderr)
+			}
+		}
 	}
 }

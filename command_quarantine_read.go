@@ -1,0 +1,186 @@
+package greenapi
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/greenapi-community/caddy-green-api/internal/reason"
+	"github.com/greenapi-community/caddy-green-api/quarantine"
+)
+
+func quarantineList() *cobra.Command {
+	q := new(quarantineFlags)
+	var limit int
+	var after string
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "Lists what is kept, without bodies",
+		Long: `Lists what is kept, without bodies: time of receipt, id, reason, type, instance, size and the first
+fault. With --format json it prints an entry a line.
+
+Exit status: 0 if all that fits was listed, 2 if the command was not understood, the server could not be
+asked, or an entry could not be read.`,
+		Args: wantFilters,
+		Example: `  caddy green-api quarantine list --since 24h
+  caddy green-api quarantine list --reason schema --instance 1101000001 --format json`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			query, err := q.query(cmd)
+			if err != nil {
+				return err
+			}
+			switch {
+			case limit < 0:
+				return usageError(cmd, fmt.Errorf("invalid --limit %d; want 1 or more, or 0 for all", limit))
+			case limit > 0:
+				query.Set("limit", strconv.Itoa(limit))
+			}
+			if after != "" {
+				query.Set("after", after)
+			} else if cmd.Flags().Changed("after") {
+				return usageError(cmd, fmt.Errorf("--after: %w", errEmptyValue))
+			}
+			count := 0
+			err = q.entries(cmd, "quarantine", query, func(line []byte, e shownEntry) error {
+				count++
+				if q.format == formatJSON {
+					_, err := cmd.OutOrStdout().Write(line)
+					return err
+				}
+				_, err := fmt.Fprintln(cmd.OutOrStdout(), entryLine(e))
+				return err
+			})
+			if err == nil && count == 0 && q.format == formatText {
+				fmt.Fprintln(cmd.ErrOrStderr(), "nothing is kept that fits")
+			}
+			return err
+		},
+	}
+	cmd.Flags().IntVar(&limit, "limit", 0, "most entries to list; 0 is all")
+	cmd.Flags().StringVar(&after, "after", "", "list what comes after this id")
+	return q.with(cmd, true)
+}
+
+// entryLine is an entry in one line.
+func entryLine(e shownEntry) string {
+	words := []string{e.Received.Local().Format("2006-01-02 15:04:05"), e.ID, e.Reason}
+	for _, word := range []string{e.Type, e.Message} {
+		if word != "" {
+			words = append(words, clip(word))
+		}
+	}
+	if e.Instance != "" {
+		words = append(words, "instance "+e.Instance)
+	}
+	words = append(words, fmt.Sprintf("%d bytes", e.Size))
+	switch {
+	case e.Cause != "":
+		words = append(words, fmt.Sprintf("byte %d: %s", e.Offset, e.Cause))
+	case len(e.Faults) > 0:
+		words = append(words, clip(e.Faults[0].Pointer)+": "+e.Faults[0].Keyword)
+	case len(e.Answers) > 0:
+		last := e.Answers[len(e.Answers)-1]
+		words = append(words, last.Handler+": "+answerOf(last, ""))
+	case e.Reason == reason.Encoding: // its fault is in there
+		for _, name := range slices.Sorted(maps.Keys(e.Header)) {
+			words = append(words, name+": "+clip(strings.Join(e.Header[name], " and ")))
+		}
+	}
+	return printable(strings.Join(words, "  "))
+}
+
+// answerOf is what a handler said, as far as it did: the status, a text, or why there is none.
+func answerOf(a quarantine.Answer, text string) string {
+	words := []string{text, a.Error}
+	if a.Status != 0 {
+		words = append([]string{strconv.Itoa(a.Status)}, words...)
+	}
+	return strings.Join(slices.DeleteFunc(words, func(word string) bool { return word == "" }), " ")
+}
+
+func quarantineShow() *cobra.Command {
+	q := new(quarantineFlags)
+	cmd := &cobra.Command{
+		Use:   "show <id>",
+		Short: "Shows an entry with its body",
+		Long: `Shows an entry with its body, and all that is kept with it.
+
+Exit status: 0 if it is shown, 1 if no entry has the id, 2 if the command was not understood, the server
+could not be asked, or the entry cannot be read.`,
+		Example: `  caddy green-api quarantine show 20261121T034150123-0000002a
+  caddy green-api quarantine show 20261121T034150123-0000002a --format json`,
+		Args: wantID,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return q.entries(cmd, "quarantine/"+url.PathEscape(args[0]), nil, func(line []byte, e shownEntry) error {
+				out := cmd.OutOrStdout()
+				if q.format == formatJSON {
+					_, err := out.Write(line)
+					return err
+				}
+				fmt.Fprintln(out, entryLine(e))
+				fmt.Fprintf(out, "    from %s, for block %s\n", printable(e.Client), printable(e.Name))
+				for _, fault := range e.Faults {
+					fmt.Fprintf(out, "    %s: %s\n", printable(fault.Pointer), printable(fault.Keyword))
+				}
+				for _, answer := range e.Answers {
+					fmt.Fprintf(out, "    %s: %s\n", printable(answer.Handler), printable(answerOf(answer, answer.Text)))
+				}
+				_, err := fmt.Fprintln(out, printable(string(e.body())))
+				return err
+			})
+		},
+	}
+	return q.with(cmd, false)
+}
+
+func wantID(_ *cobra.Command, args []string) error {
+	if len(args) != 1 {
+		return errors.New("want the id of one entry, as list prints it")
+	}
+	if args[0] == "" {
+		return errEmptyID
+	}
+	return nil
+}
+
+// wantFilters refuses arguments, which would be taken for ids that are asked for.
+func wantFilters(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return errors.New("want filters such as --reason or --instance, and no id; 'caddy green-api quarantine show ID' shows one entry")
+	}
+	return nil
+}
+
+func quarantineExport() *cobra.Command {
+	q := new(quarantineFlags)
+	cmd := &cobra.Command{
+		Use:   "export",
+		Short: "Writes what is kept to the standard output, with bodies",
+		Long: `Writes what is kept to the standard output, an object of JSON a line, with the body as the string
+body, or body_base64 if it is not UTF-8. 'caddy green-api check' reads it again.
+
+Exit status: 0 if all that fits was written, 2 if the command was not understood, the server could not be
+asked, or an entry could not be read.`,
+		Args: wantFilters,
+		Example: `  caddy green-api quarantine export --since 24h >kept.jsonl
+  caddy green-api check --schemas /etc/green-api/schemas kept.jsonl`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			query, err := q.query(cmd)
+			if err != nil {
+				return err
+			}
+			query.Set("body", "true")
+			return q.entries(cmd, "quarantine", query, func(line []byte, _ shownEntry) error {
+				_, err := cmd.OutOrStdout().Write(line)
+				return err
+			})
+		},
+	}
+	return q.with(cmd, true)
+}
