@@ -13,8 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
-
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
@@ -385,7 +383,7 @@ func TestReplayTo(t *testing.T) {
 	if err := e.Load(strings.Replace(config, "name sales\n"+edgetest.Loopback, "name support\nip_filter {\nallow 127.0.0.1\n}\nauth {\ntoken other-token\n}\n", 1)); err != nil {
 		t.Fatal(err)
 	}
-	if stdout, _, code := operate(t, admin, "replay", "--name", "sales"); code != 1 || !strings.Contains(stdout, `no green_api block named "sales"; replay it to another one, of support`) {
+	if stdout, _, code := operate(t, admin, "replay", "--name", "sales"); code != 1 || !strings.Contains(stdout, `no green_api block named "sales"; add --to NAME, one of: support`) {
 		t.Errorf("without: exit code %d, %q", code, stdout)
 	}
 	if stdout, stderr, code := operate(t, admin, "replay", "--name", "sales", "--to", "support"); code != 0 {
@@ -396,28 +394,5 @@ func TestReplayTo(t *testing.T) {
 	}
 	if kept := e.Kept(); len(kept) != 0 {
 		t.Errorf("%d kept", len(kept))
-	}
-}
-
-// TestAdminElsewhere: what is no admin API of an edge says so, and where it may be.
-func TestAdminElsewhere(t *testing.T) {
-	_, bare := edgetest.WithAdmin(t, "")
-	if err := caddy.Load([]byte(`{"admin": {"listen": "`+bare+`", "config": {"persist": false}}}`), true); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = caddy.Stop() })
-	other := edgetest.NewUpstream(t, 404, nil)
-	for _, test := range []struct{ name, address, want string }{
-		{"nobody listens", "127.0.0.1:" + edgetest.FreePort(t), "connection refused"},
-		{"not Caddy", other.Address, "it answers with status 404, and is no admin API of a Caddy with green_api"},
-		{"a Caddy without an edge", bare, errNoEdge.Error()},
-	} {
-		for _, args := range [][]string{{"list"}, {"show", "x"}, {"delete", "--all"}, {"replay", "--all"}, {"export"}} {
-			_, stderr, code := operate(t, test.address, args...)
-			if code != 2 || !strings.Contains(stderr, test.want) || !strings.Contains(stderr, test.address) ||
-				!strings.Contains(stderr, "if it is elsewhere, say so with --config FILE") || strings.Contains(stderr, `{"error"`) {
-				t.Errorf("%s, %v: exit code %d, %q", test.name, args, code, stderr)
-			}
-		}
 	}
 }

@@ -165,18 +165,18 @@ func (a *App) replay(store *quarantine.Store, id string, how replaying) (line an
 	b, known := a.blocks[cmp.Or(how.to, entry.Name)]
 	if !known {
 		result.Reason = reason.NoHandler
-		result.Error = fmt.Sprintf("the config that runs has no green_api block named %q; replay it to another one, of %s", entry.Name, a.blockNames())
+		result.Error = fmt.Sprintf("the config that runs has no green_api block named %q; add --to NAME, one of: %s", entry.Name, a.blockNames())
 		return result, false
 	}
 	if how.to == "" && !b.handler.isFor(entry.Instance) { // another block has the name now
 		result.Reason = reason.NoHandler
-		result.Error = fmt.Sprintf("the green_api block named %q has no token for this instance and does not receive it; replay it to a block by its name", entry.Name)
+		result.Error = fmt.Sprintf("the green_api block named %q has no token for this instance and does not receive it; to replay it all the same, add --to NAME, one of: %s", entry.Name, a.blockNames())
 		return result, false
 	}
-	end := b.handler.replay(entry, how.recheck)
+	end, tried := b.handler.replay(entry, how.recheck)
 	result.Outcome, result.Reason = string(end.outcome), string(end.reason)
-	if end.err != nil {
-		result.Error = end.err.Error()
+	if end.outcome != delivered {
+		result.Error = whyFailed(end.err, tried)
 	}
 	if end.outcome == quarantined || end.outcome == dropped { // by --recheck: no handler got it
 		result.Outcome = outcomeKept
@@ -190,22 +190,36 @@ func (a *App) replay(store *quarantine.Store, id string, how replaying) (line an
 	return result, true
 }
 
+// whyFailed names the handlers that did not take an entry, with what each said, once.
+func whyFailed(err error, tried []string) string {
+	slices.Sort(tried)
+	why := strings.Join(slices.Compact(tried), ", ")
+	switch {
+	case err == nil || strings.Contains(why, err.Error()):
+		return why
+	case why == "":
+		return err.Error()
+	}
+	return err.Error() + "; " + why
+}
+
 var errNoProxyToReplay = errors.New("the block has no reverse_proxy in it, so there is no way to its handlers but a request's")
 
-// replay takes an entry through the gate validate again, if that is asked for, and to the handlers.
-func (h *Handler) replay(entry quarantine.Entry, recheck bool) *verdict {
+// replay takes an entry through the gate validate again, if that is asked for, and to the handlers. tried
+// are those that did not take it.
+func (h *Handler) replay(entry quarantine.Entry, recheck bool) (end *verdict, tried []string) {
 	v := h.replayVisit(entry)
 	if n, err := notification.Parse(entry.Body); err == nil {
 		v.n = n
 		v.placeholders()
 	}
-	end := h.replayEnd(v, entry, recheck)
+	end = h.replayEnd(v, entry, recheck)
 	said := *end
 	said.fields = append([]zap.Field{zap.String("quarantine_id", entry.ID)}, end.fields...)
 	if check := h.logger.Check(said.level, "quarantine entry replayed"); check != nil {
 		check.Write(recordFields(v, &said)...)
 	}
-	return end
+	return end, v.tried()
 }
 
 func (h *Handler) replayEnd(v *visit, entry quarantine.Entry, recheck bool) *verdict {

@@ -123,7 +123,7 @@ func TestReplayByName(t *testing.T) {
 	if err := e.Load(edgetest.Site("ip_filter off\nauth {\ninstance 1101000002 other\n}\nreverse_proxy " + up.Address)); err != nil {
 		t.Fatal(err)
 	}
-	if got := replay(""); got.Outcome != "failed" || got.Reason != reason.NoHandler || len(up.Requests()) > 0 {
+	if got := replay(""); got.Outcome != "failed" || got.Reason != reason.NoHandler || len(up.Requests()) > 0 || !strings.HasSuffix(got.Error, "add --to NAME, one of: default") {
 		t.Errorf("%+v, asked %d times", got, len(up.Requests()))
 	}
 	if err := e.Load(edgetest.Site("ip_filter off\nauth {\ninstance 1101000001 other\n}\nreverse_proxy " + up.Address)); err != nil {
