@@ -31,11 +31,13 @@ type edgeCounts struct {
 type ends struct {
 	known                           bool
 	delivered, quarantined, dropped int
-	why                             error // of what is not known
+	why                             error  // of what is not known
+	admin                           string // where the edge's admin API is, if that was said
 }
 
 // endWatch asks the admin API before and after.
 type endWatch struct {
+	said    string // as the command line has it; may be ""
 	address string
 	before  edgeCounts
 	err     error // why there is nothing to compare with
@@ -52,7 +54,7 @@ func watchEnds(target, address string) *endWatch {
 	if address == "" && !onLoopback(target) {
 		return &endWatch{err: errNobodyAsked}
 	}
-	w := new(endWatch)
+	w := &endWatch{said: address}
 	if w.address, w.err = caddycmd.DetermineAdminAPIAddress(address, nil, "", ""); w.err == nil {
 		w.before, w.err = w.counts()
 	}
@@ -121,7 +123,7 @@ func (w *endWatch) end(acknowledged int, instances map[string]bool) ends {
 	// among those of instances.
 	for _, e := range []ends{endsBetween(w.before.of(instances), after.of(instances)), endsBetween(w.before.Outcomes, after.Outcomes)} {
 		if e.delivered+e.quarantined+e.dropped == acknowledged {
-			e.known = true
+			e.known, e.admin = true, w.said
 			return e
 		}
 	}
@@ -157,7 +159,11 @@ func (e ends) print(out io.Writer) error {
 		line += fmt.Sprintf(", %d dropped", e.dropped)
 	}
 	if e.quarantined > 0 {
-		line += "; see 'caddy green-api quarantine list'"
+		line += "; see 'caddy green-api quarantine list"
+		if e.admin != "" {
+			line += " --address " + e.admin
+		}
+		line += "'"
 	}
 	_, err := fmt.Fprintln(out, line)
 	return err

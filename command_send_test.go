@@ -188,7 +188,7 @@ func TestSendEnds(t *testing.T) {
 	}{
 		{"--type incomingCall --count 3", 3, 0, "of those, 3 delivered, 0 quarantined\n"},
 		{"--type deviceInfo --count 2", 0, 0, "of those, 0 delivered, 0 quarantined, 2 dropped\n"},
-		{"--body good.json --body bad.json", 1, 1, "of those, 1 delivered, 1 quarantined; see 'caddy green-api quarantine list'\n"},
+		{"--body good.json --body bad.json", 1, 1, "of those, 1 delivered, 1 quarantined; see 'caddy green-api quarantine list --address " + admin + "'\n"},
 		{"--body .", 1, 3, "of those, 1 delivered, 3 quarantined; see"}, // the edge knows no instance of two
 		{"--body big.json", 0, 1, "of those, 0 delivered, 1 quarantined; see"},
 	} {
