@@ -1,6 +1,7 @@
 package greenapi
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -16,6 +17,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
+	"github.com/greenapi-community/caddy-green-api/sender"
 )
 
 // TestExample has what Caddyfile.example promises to who runs it without reading it.
@@ -240,6 +242,26 @@ func TestTryFence(t *testing.T) {
 		if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
 			t.Errorf("%s: got %v, want %q", test.name, err, test.want)
 		}
+	}
+}
+
+// TestReadmeSends: the README's line of what send prints is what it prints: .ci/run compares them.
+func TestReadmeSends(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan := sendPlan{instances: 1}
+	if _, err := plan.queues(); err != nil {
+		t.Fatal(err)
+	}
+	n := plan.total()
+	var line bytes.Buffer
+	if err := printReport(&line, &sender.Report{Sent: n, Acknowledged: n}, ends{}, n, formatText); err != nil {
+		t.Fatal(err)
+	}
+	if want, _, _ := strings.Cut(line.String(), " in "); !strings.Contains(string(readme), "```text\n"+want+"\n```") {
+		t.Errorf("README.md lacks %q", want)
 	}
 }
 
