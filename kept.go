@@ -172,7 +172,7 @@ func newEntry(name string, v *visit, end *verdict) quarantine.Entry {
 // way to handlers or in a queue.
 var keptReasons = []reason.Reason{
 	reason.TooLarge, reason.Encoding, reason.Malformed, reason.UnknownType, reason.UnknownMessage, reason.Schema,
-	reason.Undeliverable, reason.Retention, reason.Expired,
+	reason.Undeliverable, reason.Retention,
 }
 
 // Most bytes of what is kept beside a body.

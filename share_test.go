@@ -64,7 +64,7 @@ func TestShares(t *testing.T) {
 // took it does not.
 func TestShareOf(t *testing.T) {
 	for _, why := range keptReasons {
-		want := !slices.Contains([]reason.Reason{"undeliverable", "retention", "expired"}, why)
+		want := !slices.Contains([]reason.Reason{reason.Undeliverable, reason.Retention}, why)
 		share, counted := shareOf(quarantine.Entry{Reason: string(why), Instance: "1101000001"})
 		if counted != want || counted && share != "1101000001" {
 			t.Errorf("%s: share %q, counted %v", why, share, counted)

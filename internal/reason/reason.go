@@ -50,12 +50,11 @@ const (
 	Duplicate      = "duplicate"
 )
 
-// About the quarantine. Expired is kept for entries of the queue.
+// About the quarantine.
 const (
 	Quarantine = "quarantine_unavailable"
 	NotFound   = "not_found"
 	Expiring   = "expiring"
-	Expired    = "expired"
 )
 
 // About receiving from the HTTP API.
