@@ -1,0 +1,128 @@
+package greenapi
+
+import (
+	"cmp"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const modulePath = "github.com/greenapi-community/caddy-green-api"
+
+// A room is a folder of Go code.
+type room struct {
+	imports []string // rooms that it may import
+	caddy   bool     // it may import Caddy
+}
+
+// house says what each room may import. A row that grows is a warning: hand in a value or a function
+// instead.
+var house = map[string]room{
+	".": {caddy: true, imports: []string{
+		"internal/drain", "internal/reason", "internal/token", "notification", "quarantine", "sender", "vendorapi",
+	}},
+
+	// Worlds of their own: they know neither Caddy nor each other.
+	"notification": {}, "quarantine": {}, "sender": {}, "vendorapi": {},
+
+	"internal/drain":  {},
+	"internal/reason": {},
+	"internal/token":  {imports: []string{"notification"}},
+
+	// For tests.
+	"internal/standin":  {imports: []string{"sender"}},
+	"internal/edgetest": {caddy: true, imports: []string{"internal/standin", "notification", "quarantine", "sender"}},
+	"test/chaos":        {caddy: true, imports: []string{".", "internal/edgetest", "quarantine", "sender", "notification"}},
+	"test/traps":        {caddy: true, imports: []string{".", "internal/edgetest", "internal/reason"}},
+
+	"cmd/caddy":        {caddy: true, imports: []string{"."}},
+	"bench/edge":       {},
+	"bench/edge/stock": {caddy: true},
+	"bench/stall":      {imports: []string{"notification", "sender"}},
+}
+
+// TestHouse holds the table: imports go one way, and only the rooms that are meant to know Caddy do.
+func TestHouse(t *testing.T) {
+	found := importsOfRooms(t)
+	for name, imports := range found {
+		allowed, known := house[name]
+		if !known {
+			t.Errorf("%s: the table has no row for it; add one that says what it may import, and a line to the map in CONTRIBUTING.md", name)
+			continue
+		}
+		for _, imported := range imports {
+			rest, ours := strings.CutPrefix(imported, modulePath)
+			rest = cmp.Or(strings.TrimPrefix(rest, "/"), ".")
+			switch {
+			case ours && !slices.Contains(allowed.imports, rest):
+				t.Errorf("%s imports %s; hand in a value or a function instead, or move the code to a room that may", name, rest)
+			case strings.HasPrefix(imported, "github.com/caddyserver/") && !allowed.caddy:
+				t.Errorf("%s imports %s; keep Caddy in the rooms that may know it, and hand in what this one needs", name, imported)
+			}
+		}
+	}
+	for name := range house {
+		if len(found[name]) == 0 {
+			t.Errorf("the table has a row for %s, where there is no code", name)
+		}
+		if circle := wayBack(name, name, nil); circle != nil {
+			t.Errorf("the table allows a circle: %s", strings.Join(circle, " → "))
+		}
+	}
+}
+
+// importsOfRooms returns what the files of each folder import; of test/ the tests, else only what is built.
+func importsOfRooms(t *testing.T) map[string][]string {
+	t.Helper()
+	found := make(map[string][]string)
+	err := filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if name := entry.Name(); entry.IsDir() && (name == "testdata" || strings.HasPrefix(name, ".") && name != ".") {
+			return filepath.SkipDir
+		}
+		dir := filepath.ToSlash(filepath.Dir(path))
+		if filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go") && !strings.HasPrefix(dir, "test/") {
+			return nil
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		for _, spec := range file.Imports {
+			imported, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				return err
+			}
+			found[dir] = append(found[dir], imported)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+// wayBack returns a way from one room to another along the table, nil if there is none.
+func wayBack(from, to string, way []string) []string {
+	if slices.Contains(way, from) {
+		return nil
+	}
+	way = append(slices.Clone(way), from)
+	for _, next := range house[from].imports {
+		if next == to {
+			return append(way, to)
+		}
+		if found := wayBack(next, to, way); found != nil {
+			return found
+		}
+	}
+	return nil
+}
