@@ -15,6 +15,8 @@ var ErrShare = errors.New("share of the quarantine is full")
 type shares struct {
 	of   func(Entry) (share string, counted bool)
 	used map[string]int64 // nil until somebody asks, and after a failed write
+
+	wanted bool // somebody has asked
 }
 
 // ShareBy says which share each entry counts against, if any: the same one at each call. It is asked for entries without
@@ -94,7 +96,7 @@ func (s *Store) countShares() error {
 
 // refuseShare ends p if its share is full, and otherwise notes in pending what p adds to it. The caller is the writer.
 func (s *Store) refuseShare(p *put, pending map[string]int64) (refused bool) {
-	if s.shares.of == nil || p.maxShare == 0 && s.shares.used == nil {
+	if s.shares.of == nil || !s.shares.wanted && s.shares.used == nil {
 		return false
 	}
 	if err := s.countShares(); err != nil {

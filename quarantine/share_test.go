@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -127,6 +128,39 @@ func TestShareTogether(t *testing.T) {
 	if st := s.Stats(); st.Bytes > 2*maxShare*21/20+64<<10 {
 		t.Errorf("%d bytes in use, %d are allowed", st.Bytes, 2*maxShare)
 	}
+	counted := s.shares.used
+	s.shares.used = nil
+	if err := s.countShares(); err != nil || fmt.Sprint(s.shares.used) != fmt.Sprint(counted) {
+		t.Errorf("kept count %v, counted anew %v, error %v", counted, s.shares.used, err)
+	}
+}
+
+// TestShareFirst: one that is written together with the first that has a share counts, too.
+func TestShareFirst(t *testing.T) {
+	s := openShared(t, t.TempDir())
+	var puts sync.WaitGroup
+	queued := func(n int) {
+		for {
+			s.queueMu.Lock()
+			have := len(s.queue)
+			s.queueMu.Unlock()
+			if have == n {
+				return
+			}
+			runtime.Gosched()
+		}
+	}
+	s.writer <- struct{}{} // so that both are in one batch
+	for i, maxShare := range []int64{0, 1 << 20} {
+		puts.Go(func() {
+			if _, err := s.PutShare(testEntry(testBody(20_000)), 0, maxShare); err != nil {
+				t.Error(err)
+			}
+		})
+		queued(i + 1)
+	}
+	<-s.writer
+	puts.Wait()
 	counted := s.shares.used
 	s.shares.used = nil
 	if err := s.countShares(); err != nil || fmt.Sprint(s.shares.used) != fmt.Sprint(counted) {

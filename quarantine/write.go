@@ -77,6 +77,8 @@ func (s *Store) refuseFull(batch []*put) []*put {
 	pageSize := int64(s.db.Info().PageSize)
 	fitting := batch[:0:0]
 	pending := make(map[string]int64)
+	// The first in a batch with a share wants all of the batch counted.
+	s.shares.wanted = s.shares.wanted || slices.ContainsFunc(batch, func(p *put) bool { return p.maxShare > 0 })
 	for _, p := range batch {
 		need := (p.size()/pageSize + 1) * pageSize
 		if p.maxSize > 0 && used+need+overheadPages*pageSize > p.maxSize {
