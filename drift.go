@@ -54,7 +54,7 @@ func (h *Handler) watchRules(v *visit, said *verdict) {
 // watchType does not name the type: anything may stand there.
 func (h *Handler) watchType(v *visit, _ *verdict) {
 	drift := h.Validate.drift
-	drift.recall.Do(func() { h.recallTypes(drift, v.started) })
+	drift.recallOnce(func() bool { return h.recallTypes(drift, v.started) })
 	if !drift.addType(v.n.Type, v.n.Instance, v.started, h.namedInstances()) {
 		return
 	}
@@ -71,12 +71,12 @@ func (h *Handler) watchType(v *visit, _ *verdict) {
 const maxRecalled = 100_000
 
 // recallTypes counts what the quarantine keeps of unknown types: those that come seldom may have
-// come before Caddy was started.
-func (h *Handler) recallTypes(drift *driftDesk, now time.Time) {
-	// An error is told by whoever keeps this notification, too.
+// come before Caddy was started. It reports whether the quarantine could be opened.
+func (h *Handler) recallTypes(drift *driftDesk, now time.Time) bool {
+	// An error is told when this notification is kept, too.
 	store, release, err := h.app.openQuarantine()
 	if err != nil {
-		return
+		return false
 	}
 	defer release()
 	_ = store.EachSince(now.Add(-rareWindow), reason.UnknownType, maxRecalled, func(e quarantine.Entry) {
@@ -84,6 +84,7 @@ func (h *Handler) recallTypes(drift *driftDesk, now time.Time) {
 			drift.countType(e.Type, e.Instance, e.Received)
 		}
 	})
+	return true
 }
 
 // namedInstances are instances that the config names, driftInstances of them if there are more.

@@ -56,7 +56,9 @@ type driftDesk struct {
 	*blockDrift
 	schemas [sha256.Size]byte
 	holders int
-	recall  sync.Once // of the quarantine
+
+	recalling sync.Mutex
+	recalled  bool // what the quarantine keeps of types is counted
 
 	rules tallies[driftRule]
 	types tallies[string] // that no schema knows
@@ -83,6 +85,15 @@ func (d *driftDesk) release() {
 	defer d.mu.Unlock()
 	if d.holders--; d.holders == 0 {
 		delete(d.desks, d.schemas)
+	}
+}
+
+// recallOnce has what the quarantine keeps counted, unless that was done. recall reports whether it could.
+func (d *driftDesk) recallOnce(recall func() bool) {
+	d.recalling.Lock()
+	defer d.recalling.Unlock()
+	if !d.recalled {
+		d.recalled = recall()
 	}
 }
 

@@ -109,3 +109,15 @@ func TestDriftMadeUp(t *testing.T) {
 		t.Errorf("%d rules, want textMessage's and other's", len(d.rules.of))
 	}
 }
+
+// TestRecallOnce: what the quarantine keeps is counted once, at the first time that it can be opened.
+func TestRecallOnce(t *testing.T) {
+	var desk driftDesk
+	calls := 0
+	for _, opens := range []bool{false, false, true, true} {
+		desk.recallOnce(func() bool { calls++; return opens })
+	}
+	if calls != 3 {
+		t.Errorf("asked %d times, want 3: twice in vain", calls)
+	}
+}
