@@ -14,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 
+	"github.com/greenapi-community/caddy-green-api/internal/address"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
 )
 
@@ -127,8 +128,8 @@ func (a *App) adminStatus(w http.ResponseWriter, _ *http.Request) error {
 	var s status
 	s.Version = moduleVersion()
 	s.Caddy, _ = caddy.Version()
-	s.Addresses.Date = vendorListDate
-	for _, prefix := range vendorAddresses() {
+	s.Addresses.Date = address.VendorDate
+	for _, prefix := range address.Vendor() {
 		s.Addresses.List = append(s.Addresses.List, prefix.Addr().String())
 	}
 	stats := quarantineStats()

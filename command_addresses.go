@@ -6,41 +6,43 @@ import (
 	"io"
 
 	"github.com/spf13/cobra"
+
+	"github.com/greenapi-community/caddy-green-api/internal/address"
 )
 
 func addressesCommand() *cobra.Command {
 	var format string
 	formats := map[string]func(io.Writer, []string){
 		formatText: func(w io.Writer, list []string) {
-			fmt.Fprintf(w, "# GREEN-API's addresses for WhatsApp, as published on %s. Those for MAX and Telegram are not known.\n", vendorListDate)
-			for _, address := range list {
-				fmt.Fprintln(w, address)
+			fmt.Fprintf(w, "# GREEN-API's addresses for WhatsApp, as published on %s. Those for MAX and Telegram are not known.\n", address.VendorDate)
+			for _, one := range list {
+				fmt.Fprintln(w, one)
 			}
 		},
 		formatJSON: func(w io.Writer, list []string) {
-			_ = json.NewEncoder(w).Encode(map[string]any{"date": vendorListDate, "addresses": list}) // a write error is the shell's
+			_ = json.NewEncoder(w).Encode(map[string]any{"date": address.VendorDate, "addresses": list}) // a write error is the shell's
 		},
 		"nft": func(w io.Writer, list []string) {
-			fmt.Fprintf(w, "# GREEN-API's addresses for WhatsApp, as published on %s; use: tcp dport 443 ip saddr @green_api accept\n", vendorListDate)
+			fmt.Fprintf(w, "# GREEN-API's addresses for WhatsApp, as published on %s; use: tcp dport 443 ip saddr @green_api accept\n", address.VendorDate)
 			fmt.Fprintln(w, "set green_api {\n\ttype ipv4_addr\n\telements = {")
-			for i, address := range list {
+			for i, one := range list {
 				comma := ","
 				if i == len(list)-1 {
 					comma = ""
 				}
-				fmt.Fprintf(w, "\t\t%s%s\n", address, comma)
+				fmt.Fprintf(w, "\t\t%s%s\n", one, comma)
 			}
 			fmt.Fprintln(w, "\t}\n}")
 		},
 		"ufw": func(w io.Writer, list []string) {
-			for _, address := range list {
-				fmt.Fprintf(w, "ufw allow proto tcp from %s to any port 443 comment 'GREEN-API, %s'\n", address, vendorListDate)
+			for _, one := range list {
+				fmt.Fprintf(w, "ufw allow proto tcp from %s to any port 443 comment 'GREEN-API, %s'\n", one, address.VendorDate)
 			}
 		},
 		"nginx": func(w io.Writer, list []string) {
-			fmt.Fprintf(w, "# GREEN-API's addresses for WhatsApp, as published on %s\n", vendorListDate)
-			for _, address := range list {
-				fmt.Fprintf(w, "allow %s;\n", address)
+			fmt.Fprintf(w, "# GREEN-API's addresses for WhatsApp, as published on %s\n", address.VendorDate)
+			for _, one := range list {
+				fmt.Fprintf(w, "allow %s;\n", one)
 			}
 			fmt.Fprintln(w, "deny all;")
 		},
@@ -59,7 +61,7 @@ func addressesCommand() *cobra.Command {
 				return usageError(cmd, fmt.Errorf("invalid --format %q; want text, json, nft, ufw or nginx", format))
 			}
 			var list []string
-			for _, prefix := range vendorAddresses() {
+			for _, prefix := range address.Vendor() {
 				list = append(list, prefix.Addr().String())
 			}
 			write(cmd.OutOrStdout(), list)

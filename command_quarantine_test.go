@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/greenapi-community/caddy-green-api/internal/address"
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
 )
@@ -251,7 +252,7 @@ func TestStatus(t *testing.T) {
 	if err := json.Unmarshal([]byte(edgetest.ReadAllOf(t, "http://"+admin+"/green_api/status")), &s); err != nil {
 		t.Fatal(err)
 	}
-	if s.Version == "" || !strings.HasPrefix(s.Caddy, "v2.") && s.Caddy == "" || s.Addresses.Date != vendorListDate || len(s.Addresses.List) != 12 ||
+	if s.Version == "" || !strings.HasPrefix(s.Caddy, "v2.") && s.Caddy == "" || s.Addresses.Date != address.VendorDate || len(s.Addresses.List) != 12 ||
 		s.Quarantine.Entries != 1 || s.Quarantine.MaxBytes != defaultMaxQuarantine || s.Quarantine.Path != e.Dir {
 		t.Errorf("%+v", s)
 	}
@@ -334,7 +335,7 @@ func TestAddressesCommand(t *testing.T) {
 		"text": "\n51.250.84.44\n", "json": `"date":"2026-07-15"`, "nft": "\t\t51.250.84.44,\n", "ufw": "ufw allow proto tcp from 51.250.84.44 to any port 443 ", "nginx": "allow 51.250.84.44;\n",
 	} {
 		stdout, stderr, code := runCommand(t, "", "", "green-api", "addresses", "--format", format)
-		if code != 0 || stderr != "" || !strings.Contains(stdout, want) || !strings.Contains(stdout, vendorListDate) {
+		if code != 0 || stderr != "" || !strings.Contains(stdout, want) || !strings.Contains(stdout, address.VendorDate) {
 			t.Errorf("%s: exit code %d, %q, %q", format, code, stdout, stderr)
 		}
 	}

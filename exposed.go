@@ -13,6 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
+	"github.com/greenapi-community/caddy-green-api/internal/address"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
 )
 
@@ -63,10 +64,10 @@ var globalUnicast = netip.MustParsePrefix("2000::/3")
 func mostOfInternet(list []netip.Prefix) bool {
 	folded := make([]netip.Prefix, len(list))
 	for i, prefix := range list {
-		folded[i] = foldPrefix(prefix)
+		folded[i] = address.FoldPrefix(prefix)
 	}
 	var v4, v6 float64 // the shares of all
-	for _, prefix := range newPrefixes(folded) {
+	for _, prefix := range address.NewSet(folded) {
 		switch {
 		case prefix.Addr().Is4():
 			v4 += math.Ldexp(1, -prefix.Bits())
@@ -80,12 +81,12 @@ func mostOfInternet(list []netip.Prefix) bool {
 // isPublic tells whether another machine can reach the block's server, or whether nobody knows.
 func (h *Handler) isPublic() bool {
 	return h.server == nil || slices.ContainsFunc(h.server.Listen, func(listen string) bool {
-		address, err := caddy.ParseNetworkAddress(listen)
-		if err != nil || address.IsUnixNetwork() || address.Host == "localhost" {
+		one, err := caddy.ParseNetworkAddress(listen)
+		if err != nil || one.IsUnixNetwork() || one.Host == "localhost" {
 			return err != nil
 		}
-		ip, err := netip.ParseAddr(address.Host)
-		return err != nil || !foldAddr(ip).IsLoopback()
+		ip, err := netip.ParseAddr(one.Host)
+		return err != nil || !address.Fold(ip).IsLoopback()
 	})
 }
 

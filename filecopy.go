@@ -4,7 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"net/netip"
+
+	"github.com/greenapi-community/caddy-green-api/internal/address"
 )
 
 // entries are what a copy of a followed file lists.
@@ -72,26 +73,11 @@ func (l instanceList) missingFrom(newer entries) (n int) {
 	return n
 }
 
-func (set prefixes) count() int { return len(set) }
+// addressList is the addresses that a file lists.
+type addressList struct{ address.Set }
 
-// missingFrom counts a prefix as there if its first and its last address are: it may have been
-// divided, or be a part of a wider one.
-func (set prefixes) missingFrom(newer entries) (n int) {
-	other := newer.(prefixes)
-	for _, p := range set {
-		if !other.contains(p.Addr()) || !other.contains(lastAddr(p)) {
-			n++
-		}
-	}
-	return n
-}
+func (l addressList) count() int { return len(l.Set) }
 
-// lastAddr is the last address of a masked prefix.
-func lastAddr(p netip.Prefix) netip.Addr {
-	bytes := p.Addr().AsSlice()
-	for bit := p.Bits(); bit < len(bytes)*8; bit++ {
-		bytes[bit/8] |= 0x80 >> (bit % 8)
-	}
-	last, _ := netip.AddrFromSlice(bytes)
-	return last
+func (l addressList) missingFrom(newer entries) int {
+	return l.Missing(newer.(addressList).Set)
 }

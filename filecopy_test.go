@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/greenapi-community/caddy-green-api/internal/address"
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/internal/token"
@@ -284,7 +285,7 @@ func TestFollowUnended(t *testing.T) {
 
 // TestAddressesLost: an address is lost only if the newer list has it in no prefix.
 func TestAddressesLost(t *testing.T) {
-	parse := func(text string) prefixes {
+	parse := func(text string) address.Set {
 		list, err := parseAddresses([]byte(text))
 		if err != nil {
 			t.Fatal(err)
@@ -303,16 +304,16 @@ func TestAddressesLost(t *testing.T) {
 		{"2001:db8::/33 ::1", "2001:db8::/32", 1},
 		{"0.0.0.0/0", "::/0", 1},
 	} {
-		if got := parse(test.before).missingFrom(parse(test.after)); got != test.want {
+		if got := parse(test.before).Missing(parse(test.after)); got != test.want {
 			t.Errorf("%q to %q: %d lost, want %d", test.before, test.after, got, test.want)
 		}
 	}
-	if last := lastAddr(netip.MustParsePrefix("2001:db8::/31")); last.String() != "2001:db9:ffff:ffff:ffff:ffff:ffff:ffff" {
+	if last := address.Last(netip.MustParsePrefix("2001:db8::/31")); last.String() != "2001:db9:ffff:ffff:ffff:ffff:ffff:ffff" {
 		t.Error(last)
 	}
 	long := parse(addressesOf(100))
 	for after, doubtful := range map[string]bool{addressesOf(90): false, addressesOf(89): true} {
-		if err := (fileCopy{listed: long}).doubtLoss(parse(after)); (err != nil) != doubtful {
+		if err := (fileCopy{listed: addressList{long}}).doubtLoss(addressList{parse(after)}); (err != nil) != doubtful {
 			t.Errorf("%d of them: %v", strings.Count(after, "\n"), err)
 		}
 	}

@@ -24,15 +24,14 @@ type room struct {
 // instead.
 var house = map[string]room{
 	".": {caddy: true, imports: []string{
-		"internal/drain", "internal/reason", "internal/token", "notification", "quarantine", "sender", "vendorapi",
+		"internal/address", "internal/drain", "internal/reason", "internal/token", "notification", "quarantine", "sender", "vendorapi",
 	}},
 
 	// Worlds of their own: they know neither Caddy nor each other.
 	"notification": {}, "quarantine": {}, "sender": {}, "vendorapi": {},
 
-	"internal/drain":  {},
-	"internal/reason": {},
-	"internal/token":  {imports: []string{"notification"}},
+	"internal/address": {}, "internal/drain": {}, "internal/reason": {},
+	"internal/token": {imports: []string{"notification"}},
 
 	// For tests.
 	"internal/standin":  {imports: []string{"sender"}},

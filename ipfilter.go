@@ -18,6 +18,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/greenapi-community/caddy-green-api/internal/address"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 )
 
@@ -51,7 +52,7 @@ type IPFilter struct {
 	// Refuses nothing: what would have been is logged and counted.
 	ReportOnly bool `json:"report_only,omitempty"`
 
-	allowed  prefixes
+	allowed  address.Set
 	sources  []caddyhttp.IPRangeSource
 	logger   *zap.Logger
 	sayOnce  sync.Once // proxy_not_strict
@@ -85,7 +86,7 @@ func (f *IPFilter) provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	f.allowed = newPrefixes(list)
+	f.allowed = address.NewSet(list)
 	if f.SourceRaw != nil {
 		loaded, err := ctx.LoadModule(f, "SourceRaw")
 		if err != nil {
@@ -159,13 +160,13 @@ func (f *IPFilter) refuse(v *visit, why reason.Reason, level zapcore.Level) *ver
 }
 
 // allows tells whether the address, as Caddy writes it, is in one of the lists.
-func (f *IPFilter) allows(address string, r *http.Request) bool {
-	addr, err := netip.ParseAddr(address)
+func (f *IPFilter) allows(one string, r *http.Request) bool {
+	addr, err := netip.ParseAddr(one)
 	if err != nil {
 		return false // no address, no entry
 	}
-	addr = foldAddr(addr)
-	if f.allowed.contains(addr) {
+	addr = address.Fold(addr)
+	if f.allowed.Contains(addr) {
 		return true
 	}
 	for _, source := range f.sources {
@@ -176,7 +177,7 @@ func (f *IPFilter) allows(address string, r *http.Request) bool {
 			continue
 		}
 		for _, prefix := range source.GetIPRanges(r) {
-			if foldPrefix(prefix).Contains(addr) {
+			if address.FoldPrefix(prefix).Contains(addr) {
 				return true
 			}
 		}
@@ -209,7 +210,7 @@ func parseAllow(allow []string) ([]netip.Prefix, error) {
 func parseItem(item string) ([]netip.Prefix, error) {
 	switch item {
 	case vendorList:
-		return vendorAddresses(), nil
+		return address.Vendor(), nil
 	case "private_ranges":
 		return parsePrefixes(caddyhttp.PrivateRangesCIDR()) // one of them is an address
 	}
@@ -220,25 +221,11 @@ func parsePrefixes(texts []string) ([]netip.Prefix, error) {
 	list := make([]netip.Prefix, len(texts))
 	for i, text := range texts {
 		var err error
-		if list[i], err = parsePrefix(text); err != nil {
+		if list[i], err = address.Parse(text); err != nil {
 			return nil, err
 		}
 	}
 	return list, nil
-}
-
-var errNoAddress = errors.New("want an address such as 203.0.113.7, a CIDR such as 203.0.113.0/24 or 2001:db8::/32, private_ranges or green_api")
-
-func parsePrefix(text string) (netip.Prefix, error) {
-	prefix, err := netip.ParsePrefix(text)
-	if err != nil {
-		addr, err := netip.ParseAddr(text)
-		if err != nil || addr.Zone() != "" {
-			return netip.Prefix{}, errNoAddress
-		}
-		prefix = netip.PrefixFrom(addr, addr.BitLen())
-	}
-	return foldPrefix(prefix), nil
 }
 
 // unmarshalCaddyfile sets up the gate from Caddyfile tokens. Syntax:

@@ -11,6 +11,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
+	"github.com/greenapi-community/caddy-green-api/internal/address"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 )
 
@@ -82,7 +83,7 @@ func (f *IPFilter) lineToPaste(client string) string {
 	if len(allow) == 0 && len(f.SourceRaw) == 0 { // the default, which any allow replaces
 		allow = []string{vendorList}
 	}
-	allow = append(allow, foldAddr(addr).String())
+	allow = append(allow, address.Fold(addr).String())
 	return "To let it in, say in ip_filter: allow " + strings.Join(allow, " ") + "."
 }
 
