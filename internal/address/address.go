@@ -13,8 +13,8 @@ import (
 const VendorDate = "2026-07-15"
 
 // Vendor returns the addresses that GREEN-API publishes for WhatsApp (GREEN-API docs: "Webhook
-// Endpoint technology", section "Our public IP addresses", read on VendorDate). They belong to clouds that others use too, so that an address alone proves nothing. The addresses for MAX and
-// Telegram are not known.
+// Endpoint technology", section "Our public IP addresses", read on VendorDate). They belong to clouds that
+// others use too, so an address alone proves nothing. The addresses for MAX and Telegram are not known.
 var Vendor = sync.OnceValue(func() []netip.Prefix {
 	var list []netip.Prefix
 	for _, address := range []string{
