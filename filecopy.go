@@ -16,12 +16,13 @@ type entries interface {
 
 // A fileCopy is one copy of a followed file, as far as a loss can be seen in it.
 type fileCopy struct {
+	text   []byte
 	listed entries
 	ended  bool // the last line has a line end
 }
 
 func newCopy(text []byte, listed entries) fileCopy {
-	return fileCopy{listed, bytes.HasSuffix(text, []byte("\n"))}
+	return fileCopy{text, listed, bytes.HasSuffix(text, []byte("\n"))}
 }
 
 // fewLost is how many entries a file may lose at once, however short it is. Above it, a loss of more
@@ -37,6 +38,14 @@ func (c fileCopy) doubtEnd(text []byte) error {
 		return errCutShort
 	}
 	return nil
+}
+
+// doubt is an error if a newer copy seems to have been cut short.
+func (c fileCopy) doubt(newer fileCopy) error {
+	if err := c.doubtEnd(newer.text); err != nil {
+		return err
+	}
+	return c.doubtLoss(newer.listed)
 }
 
 // doubtLoss is an error if a newer copy has lost so much that it seems to have been cut short.

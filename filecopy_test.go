@@ -235,6 +235,16 @@ func TestFollowForced(t *testing.T) {
 	if got := last(); got != 200 {
 		t.Errorf("half of it: status %d", got)
 	}
+	config = strings.Replace(config, "ip_filter {", "log_body\nip_filter {", 1)
+	if err := e.Load(config); err != nil {
+		t.Fatal(err)
+	}
+	if got := last(); got != 200 {
+		t.Errorf("half of it, and another config: status %d", got)
+	}
+	if n := strings.Count(e.Logs.All(), "20 of 40 entries are missing"); n != 2 {
+		t.Errorf("%d complaints, want one of each config", n)
+	}
 	if err := e.Load(config); err != nil { // as with --force
 		t.Fatal(err)
 	}

@@ -33,6 +33,7 @@ type followed struct {
 
 	good   fileCopy    // the copy in force
 	memory *copyMemory // of it, for the next config; may be nil
+	meant  bool        // the block is loaded as it was, which takes --force: the file is taken as it stands
 
 	seed   maphash.Seed
 	judged fileSum // the content that was last read, good or bad
@@ -54,8 +55,8 @@ type fileSum struct {
 // maxFollowed is the longest file that is read.
 const maxFollowed = 16 << 20
 
-// load reads the file for the first time. A file that cannot be used is an error. A copy that lists
-// less than the config before is taken all the same: whoever loads a config means it.
+// load reads the file for the first time. A file that cannot be used is an error. If it seems to have
+// been cut short since the config before, that one's copy stays in force, unless it is meant.
 func (f *followed) load() error {
 	f.seed = maphash.MakeSeed()
 	text, sum, err := f.read()
@@ -67,8 +68,12 @@ func (f *followed) load() error {
 	if err != nil {
 		return err
 	}
+	now := newCopy(text, listed)
+	if f.keepBefore(now) {
+		return nil
+	}
 	use()
-	f.good = newCopy(text, listed)
+	f.good = now
 	if !f.good.ended {
 		f.logger.Warn("the last line of the file has no line end, so that a copy that was cut short looks like a whole one", zap.String("file", f.said))
 	}
@@ -76,6 +81,27 @@ func (f *followed) load() error {
 		f.warnOfLoss(before)
 	}
 	return nil
+}
+
+// keepBefore takes the copy of the config before into force if the one that is there now seems to have been cut
+// short. It reports whether it did.
+func (f *followed) keepBefore(now fileCopy) bool {
+	before := f.memory.get()
+	if f.meant || before.listed == nil {
+		return false
+	}
+	doubt := before.doubt(now)
+	if doubt == nil {
+		return false
+	}
+	listed, use, err := f.parse(before.text)
+	if err != nil { // it does not go with the new config
+		return false
+	}
+	use()
+	f.good = newCopy(before.text, listed)
+	f.complain(doubt)
+	return true
 }
 
 // follow looks at the file until the config that names it is replaced.
@@ -257,8 +283,22 @@ func (m *copyMemory) swap(newer fileCopy) fileCopy {
 	return before
 }
 
+// get returns the copy, which lists nil if there is none.
+func (m *copyMemory) get() fileCopy {
+	if m == nil {
+		return fileCopy{}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.copy
+}
+
 // Destruct has nothing to do.
 func (*copyMemory) Destruct() error { return nil }
+
+// loadedAgainKey is where the context of a block's provisioning says whether the block is as it was in the config
+// before. Caddy loads the same config again only with `caddy reload --force`.
+type loadedAgainKey struct{}
 
 // followFile loads a file of things of a kind, and follows it as long as the config runs.
 func followFile(ctx caddy.Context, said, kind string, tell func(note), parse parseList) error {
@@ -269,7 +309,11 @@ func followFile(ctx caddy.Context, said, kind string, tell func(note), parse par
 	key := kind + " " + path
 	memory, _, _ := copyMemories.LoadOrNew(key, func() (caddy.Destructor, error) { return new(copyMemory), nil }) // never fails
 	context.AfterFunc(ctx, func() { _, _ = copyMemories.Delete(key) })
-	f := &followed{said: said, path: path, kind: kind, parse: parse, logger: ctx.Logger(), tell: tell, memory: memory.(*copyMemory)}
+	meant, inBlock := ctx.Value(loadedAgainKey{}).(bool)
+	f := &followed{
+		said: said, path: path, kind: kind, parse: parse, logger: ctx.Logger(), tell: tell, memory: memory.(*copyMemory),
+		meant: meant || !inBlock,
+	}
 	if err := f.load(); err != nil {
 		return pathError(said, err)
 	}

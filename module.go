@@ -10,6 +10,7 @@
 package greenapi
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -107,6 +108,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err := h.join(ctx); err != nil {
 		return err
 	}
+	ctx = ctx.WithValue(loadedAgainKey{}, h.isAsBefore())
 	if h.Auth == nil && len(h.Receive) > 0 {
 		h.Auth = &Auth{nobody: true}
 	}
@@ -182,6 +184,12 @@ func (h *Handler) join(ctx caddy.Context) error {
 		h.app.drain.Watch(h.server)
 	}
 	return nil
+}
+
+// isAsBefore reports whether the block of the same name in the config before has the same settings.
+func (h *Handler) isAsBefore() bool {
+	before := h.fleet.newest.Load()
+	return before != nil && bytes.Equal(before.app.blocks[h.Name].config, h.app.blocks[h.Name].config)
 }
 
 // Cleanup writes what is left to say of refused scanners, and leaves the name to the next config.
