@@ -23,7 +23,7 @@ func parseObject(body []byte) (map[string]any, error) {
 }
 
 // parseEnvelope reads a body as parseObject does, but keeps only what is decisive. It does not look for
-// names that are there twice: the first such begins at the place, which may be none.
+// names that are there twice if the place is known where the first such begins; 0 is no place.
 func parseEnvelope(body []byte, twice int) (map[string]any, error) {
 	p := newParser(body, vendorNames())
 	p.envelope, p.twice = true, twice
@@ -72,7 +72,7 @@ type parser struct {
 	decoder  *jsontext.Decoder
 	members  members
 	envelope bool // to keep only what is decisive; the rest is read, and may be wrong, all the same
-	twice    int  // where a name then begins that is there twice; 0 for none
+	twice    int  // where the first name begins that is there twice; 0 if that is not known
 	twins    bool // one is kept
 	room     []byte
 }
@@ -215,6 +215,14 @@ func (p *parser) close() error {
 	return nil
 }
 
+// isFirst reports whether the name from start to end is not there twice.
+func (p *parser) isFirst(start, end int) bool {
+	if p.twice != 0 {
+		return start != p.twice
+	}
+	return p.members.add(p.body, member{start: start + 1, end: end - 1})
+}
+
 // name reads a member's name, strictly: two broken names would be one after their repair, and
 // what a schema looks up by name must not depend on how a parser repairs. The next reading overwrites it.
 func (p *parser) name() ([]byte, error) {
@@ -231,7 +239,7 @@ func (p *parser) name() ([]byte, error) {
 		}
 		name = p.room
 	}
-	if p.envelope && start == p.twice || !p.envelope && !p.members.add(p.body, member{start: start + 1, end: end - 1}) {
+	if !p.isFirst(start, end) {
 		return nil, p.fail(causeTwice, start)
 	}
 	return name, nil

@@ -56,7 +56,7 @@ func (e *SyntaxError) Error() string {
 
 // refusal says why a body is not a notification: what a scan refuses, it reads again, with a parser
 // that keeps track of where it is, but of what it has read only what is decisive.
-// twice is where the scan has found a name for the second time, 0 if it has not.
+// twice is where the scan has found a name for the second time; 0 if it has not, or ended before.
 func refusal(body []byte, twice int) error {
 	root, err := parseEnvelope(body, twice)
 	if err != nil {
