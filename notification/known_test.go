@@ -39,3 +39,12 @@ func TestHiddenNames(t *testing.T) {
 		}
 	}
 }
+
+// TestIsIndex: longer digits than an array can have elements may be a phone number.
+func TestIsIndex(t *testing.T) {
+	for token, want := range map[string]bool{"0": true, "12345": true, "123456": false, "": false, "1a": false, "-1": false} {
+		if got := isIndex(token); got != want {
+			t.Errorf("%q: %t", token, got)
+		}
+	}
+}
