@@ -61,6 +61,28 @@ func TestPromiseHandedOn(t *testing.T) {
 	}
 }
 
+// TestGivenUpInLine: what has given up is in line no longer, and no place is kept for it.
+func TestGivenUpInLine(t *testing.T) {
+	f, p := newFleet(), pool(1)
+	p[0].MaxRequests = 1
+	x, a, b := &asking{fleet: f, started: time.Unix(1, 0)}, &asking{fleet: f, started: time.Unix(2, 0)}, &asking{fleet: f, started: time.Unix(3, 0)}
+	if x.choose(p, only(p[0])) == nil || a.choose(p, only(p[0])) != nil || b.choose(p, only(p[0])) != nil {
+		t.Fatal("the places are not as they should be")
+	}
+	a.close()
+	if len(f.line) != 1 {
+		t.Errorf("%d in line, want 1", len(f.line))
+	}
+	x.done(taken)
+	if !b.wait(time.Hour, time.Now().Add(time.Second)) || b.choose(p, only(p[0])) == nil {
+		t.Error("the next in line has not got the place")
+	}
+	b.close()
+	if len(f.busy) != 0 || len(f.line) != 0 {
+		t.Errorf("left: %v busy, %d in line", f.busy, len(f.line))
+	}
+}
+
 // TestLoadOfOthers: the requests that another block has with a handler count, too.
 func TestLoadOfOthers(t *testing.T) {
 	began, goOn := make(chan struct{}), make(chan struct{})
