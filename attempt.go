@@ -92,9 +92,6 @@ func (h *Handler) toHandlers(v *visit, next caddyhttp.Handler) caddyhttp.Handler
 func classify(ctx context.Context, status int, err error, asked, unsent bool) answer {
 	if err == nil && status == statusCanceled { // reverse_proxy's, as when a transport is closed
 		err = errCanceled
-		if ctx.Err() != nil {
-			err = ctx.Err()
-		}
 	}
 	if err == nil {
 		if status == 0 {

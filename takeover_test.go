@@ -95,6 +95,30 @@ func TestTakeOverByInstance(t *testing.T) {
 	}
 }
 
+// TestTakeOverWithoutProxy: a newest block that leaves delivery to its route has no way to offer, so what
+// waits stays with the proxy that it came to.
+func TestTakeOverWithoutProxy(t *testing.T) {
+	var ready atomic.Bool
+	asked := make(chan struct{}, 1000)
+	up := edgetest.NewUpstream(t, 0, func(w http.ResponseWriter, _ *http.Request) {
+		asked <- struct{}{}
+		if !ready.Load() {
+			w.WriteHeader(503)
+		}
+	})
+	e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"reverse_proxy "+up.Address))
+	answer := make(chan int)
+	go func() { answer <- e.Post(edgetest.TextMessage) }()
+	<-asked
+	if err := e.Load(edgetest.Site(edgetest.Loopback)); err != nil {
+		t.Fatal(err)
+	}
+	ready.Store(true)
+	if status := <-answer; status != 200 {
+		t.Errorf("status %d", status)
+	}
+}
+
 // TestReplayByName: an entry is not replayed through a block that has only its name.
 func TestReplayByName(t *testing.T) {
 	up := edgetest.NewUpstream(t, 200, nil)
