@@ -34,10 +34,8 @@ func (s *Schemas) judge(n *Notification) (faults []Fault, more bool) {
 	defer func() { <-judging }()
 	messenger := s.messengerOf(n.body)
 	add := func(schema *jsonschema.Schema, text []byte, prefix string) {
-		for _, demanded := range s.demands(schema, messenger) {
-			found, cut := s.faults(demanded, text, prefix)
-			faults, more = append(faults, found...), more || cut
-		}
+		found, cut := s.faults(s.demands(schema, messenger), text, prefix)
+		faults, more = append(faults, found...), more || cut
 	}
 	add(s.types[n.Type], n.body, "")
 	if message := s.messages[n.Message]; message != nil {
@@ -48,36 +46,46 @@ func (s *Schemas) judge(n *Notification) (faults []Fault, more bool) {
 	return faults, more || cut
 }
 
-// faults judges of a text, which is a whole body or part of one, by one schema. prefix is the text's
+// faults judges of a text, which is a whole body or part of one, by schemas, in one go. prefix is the text's
 // pointer.
-func (s *Schemas) faults(schema *jsonschema.Schema, text []byte, prefix string) (faults []Fault, more bool) {
+func (s *Schemas) faults(schemas []*jsonschema.Schema, text []byte, prefix string) (faults []Fault, more bool) {
 	if len(text) == 0 {
 		return []Fault{{Pointer: prefix, Keyword: "schema", Message: "cannot be checked"}}, true // nothing that Parse made
 	}
-	n := s.nodes[schema]
-	j := &judge{cursor: cursor{text: text, known: s.names}, checks: checks{{node: n}}}
-	j.value(0)
-	switch {
-	case j.tooMuch:
-		return []Fault{{Pointer: prefix, Keyword: "schema", Message: causeTooMuch}}, true
-	case !j.checks[0].bad:
-		return nil, false
+	j := &judge{cursor: cursor{text: text, known: s.names}}
+	for _, schema := range schemas {
+		j.checks = append(j.checks, check{node: s.nodes[schema]})
 	}
-	p := newPart(j, n)
+	j.value(0)
+	if j.tooMuch {
+		return []Fault{{Pointer: prefix, Keyword: "schema", Message: causeTooMuch}}, true
+	}
+	for i, schema := range schemas {
+		if !j.checks[i].bad {
+			continue
+		}
+		found, known := s.faultsOfPart(newPart(j, s.nodes[schema]), schema)
+		for _, fault := range found {
+			fault.Pointer = prefix + fault.Pointer
+			faults = append(faults, fault)
+		}
+		more = more || j.more || !known
+	}
+	return faults, more
+}
+
+// faultsOfPart asks the library what is wrong with a part. known is false if it does not say.
+func (s *Schemas) faultsOfPart(p *part, schema *jsonschema.Schema) (faults []Fault, known bool) {
 	value := p.make()
 	err := schema.Validate(value)
 	var wrong *jsonschema.ValidationError
 	if !errors.As(err, &wrong) {
 		// The judge and the library agree, see FuzzMeets, and the library gives no other error, whose
 		// text may quote the body.
-		return []Fault{{Pointer: prefix, Keyword: "schema", Message: "cannot be checked"}}, true
+		return []Fault{{Keyword: "schema", Message: "cannot be checked"}}, false
 	}
 	p.restore(wrong, value, s.known, 0)
-	faults = s.leaves(wrong)
-	for i := range faults {
-		faults[i].Pointer = prefix + faults[i].Pointer
-	}
-	return faults, j.more
+	return s.leaves(wrong), true
 }
 
 // causeTooMuch is what is said of a body that the library must not be asked about.
