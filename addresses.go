@@ -13,6 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/greenapi-community/caddy-green-api/internal/address"
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 )
 
 func init() {
@@ -96,7 +97,7 @@ func parseAddresses(text []byte) (address.Set, error) {
 }
 
 // tellOperator tells who runs the process, if there is a green_api in its config.
-func tellOperator(n note) {
+func tellOperator(n outcome.Note) {
 	operators.Range(func(_, value any) bool {
 		value.(*operator).alerts.tell(n)
 		return true

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/greenapi-community/caddy-green-api/internal/address"
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
 )
 
@@ -107,7 +108,7 @@ type status struct {
 		MaxBytes int64  `json:"max_bytes"`
 		File     int64  `json:"file_bytes"`
 	} `json:"quarantine"`
-	Outcomes map[outcome]int64 `json:"outcomes"` // how many requests have ended so, over reloads
+	Outcomes map[outcome.Outcome]int64 `json:"outcomes"` // how many requests have ended so, over reloads
 
 	Waiting       int             `json:"waiting"`
 	AlertsPending int             `json:"alerts_pending"`
@@ -154,7 +155,7 @@ func (a *App) adminStatus(w http.ResponseWriter, _ *http.Request) error {
 		}
 	}
 	w.Header().Set("Content-Type", "application/json")
-	return json.NewEncoder(jsonWriter{w}).Encode(s)
+	return json.NewEncoder(outcome.JSONWriter{To: w}).Encode(s)
 }
 
 // moduleVersion is the version of this module in the binary.
@@ -237,7 +238,7 @@ type lineError struct {
 
 func lines(w http.ResponseWriter) *answerLines {
 	w.Header().Set("Content-Type", "application/x-ndjson")
-	encoder := json.NewEncoder(jsonWriter{w})
+	encoder := json.NewEncoder(outcome.JSONWriter{To: w})
 	encoder.SetEscapeHTML(false)
 	return &answerLines{to: w, encode: encoder.Encode}
 }

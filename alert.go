@@ -14,6 +14,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 )
 
 const (
@@ -148,7 +150,7 @@ func (a *Alert) fillIn(placeholder string) (string, error) {
 // escape makes a value a part of a JSON string; of another body it takes the control characters.
 func (a *Alert) escape(value string) string {
 	if !a.json {
-		return printable(value)
+		return outcome.Printable(value)
 	}
 	quoted, err := json.Marshal(value)
 	if err != nil {
@@ -164,7 +166,7 @@ func (a *Alert) render(g *alertGroup) []byte {
 		if !known {
 			return placeholder // it came out of a variable
 		}
-		return a.escape(printableLines(value))
+		return a.escape(outcome.PrintableLines(value))
 	}))
 }
 

@@ -18,20 +18,10 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
+	"github.com/greenapi-community/caddy-green-api/notification"
 )
-
-// A note is one thing to tell.
-type note struct {
-	reason   reason.Reason
-	typ      string // of a closed list
-	level    zapcore.Level
-	instance string
-	example  string // id in the quarantine
-	more     string // what only this one has to say
-	at       time.Time
-	silence  time.Duration // only for alerts that ask for one of this length; 0 for all
-}
 
 type alertKey struct {
 	reason reason.Reason
@@ -52,25 +42,25 @@ type alertGroup struct {
 
 const maxAlertInstances = 20
 
-func (g *alertGroup) add(n note) {
+func (g *alertGroup) add(n outcome.Note) {
 	if g.count == 0 {
-		g.first = n.at
+		g.first = n.At
 	}
 	g.count++
-	g.last = n.at
-	g.level = max(g.level, n.level)
-	if n.instance != "" && !slices.Contains(g.instances, n.instance) {
+	g.last = n.At
+	g.level = max(g.level, n.Level)
+	if n.Instance != "" && !slices.Contains(g.instances, n.Instance) {
 		if len(g.instances) < maxAlertInstances {
-			g.instances = append(g.instances, n.instance)
+			g.instances = append(g.instances, n.Instance)
 		} else {
 			g.others = true
 		}
 	}
 	if g.example == "" {
-		g.example = n.example
+		g.example = n.Example
 	}
-	if n.more != "" {
-		g.more = n.more
+	if n.More != "" {
+		g.more = n.More
 	}
 }
 
@@ -114,7 +104,7 @@ func (g *alertGroup) values() map[string]string {
 func (g *alertGroup) text(host, instances string) string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "GREEN-API edge %s: %s (%s", host, g.reason.Sentence(), g.reason)
-	if g.typ != typeNone && g.typ != "" {
+	if g.typ != notification.KindNone && g.typ != "" {
 		text.WriteString(", " + g.typ)
 	}
 	fmt.Fprintf(&text, "), %d times since %s", g.count, g.first.UTC().Format("2006-01-02 15:04:05 MST"))
@@ -162,11 +152,11 @@ func (d *alertDesk) configure(alerts []*Alert, logger *zap.Logger) {
 	}
 }
 
-func (d *alertDesk) tell(n note) {
+func (d *alertDesk) tell(n outcome.Note) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, e := range d.endpoints {
-		if n.silence == 0 || n.silence == time.Duration(e.alert.Silence) {
+		if n.Silence == 0 || n.Silence == time.Duration(e.alert.Silence) {
 			e.add(n)
 		}
 	}
@@ -242,10 +232,10 @@ func (e *alertEndpoint) stop() {
 	<-e.ended
 }
 
-func (e *alertEndpoint) add(n note) {
+func (e *alertEndpoint) add(n outcome.Note) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	key := alertKey{n.reason, n.typ}
+	key := alertKey{n.Reason, n.Kind}
 	g := e.groups[key]
 	if g == nil {
 		g = &alertGroup{alertKey: key}

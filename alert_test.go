@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 )
 
@@ -294,7 +295,7 @@ func TestAlertEvery(t *testing.T) {
 	e := newAlertEndpoint(alert, nil)
 	now := time.Now()
 	tell := func(why reason.Reason, typ string, at time.Time) {
-		e.add(note{reason: why, typ: typ, level: zapcore.ErrorLevel, at: at})
+		e.add(outcome.Note{Reason: why, Kind: typ, Level: zapcore.ErrorLevel, At: at})
 	}
 	due := func(at time.Time) (keys []alertKey) {
 		for {
@@ -325,7 +326,7 @@ func TestAlertEvery(t *testing.T) {
 	}
 	for i := range 1000 {
 		tell(reason.Schema, "a", now)
-		e.add(note{reason: reason.Schema, typ: "a", instance: fmt.Sprint(i), at: now})
+		e.add(outcome.Note{Reason: reason.Schema, Kind: "a", Instance: fmt.Sprint(i), At: now})
 	}
 	if g := e.groups[alertKey{reason.Schema, "a"}]; g.count != 2000 || len(g.instances) != maxAlertInstances || !g.others {
 		t.Errorf("%d, %d instances", g.count, len(g.instances))

@@ -14,19 +14,10 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"go.uber.org/zap"
 
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/internal/token"
 	"github.com/greenapi-community/caddy-green-api/notification"
-)
-
-// tokenState is what the token of a request is worth.
-type tokenState string
-
-const (
-	tokenOff   tokenState = "off" // not asked for
-	tokenNone  tokenState = "none"
-	tokenWrong tokenState = "wrong"
-	tokenRight tokenState = "right" // of some instance; checkInstance says whether of this one
 )
 
 // Auth is the gate that says which tokens a request must have.
@@ -59,7 +50,7 @@ type Auth struct {
 	nobody bool                       // none is: the block only receives
 }
 
-func (a *Auth) provision(ctx caddy.Context, tell func(note)) error {
+func (a *Auth) provision(ctx caddy.Context, tell func(outcome.Note)) error {
 	a.set = new(atomic.Pointer[token.Set])
 	if a.Off {
 		if len(a.Token)+len(a.Instance) > 0 || a.Instances != "" || a.ReportOnly {
@@ -89,42 +80,42 @@ func (a *Auth) provision(ctx caddy.Context, tell func(note)) error {
 }
 
 // judge says what the header's token is worth.
-func (a *Auth) judge(header http.Header) tokenState {
+func (a *Auth) judge(header http.Header) outcome.TokenState {
 	if a.Off {
-		return tokenOff
+		return outcome.TokenOff
 	}
 	values := header["Authorization"]
 	if len(values) == 0 || len(values) == 1 && values[0] == "" {
-		return tokenNone
+		return outcome.TokenNone
 	}
 	if a.set.Load().Find(header) == nil {
-		return tokenWrong
+		return outcome.TokenWrong
 	}
-	return tokenRight
+	return outcome.TokenRight
 }
 
 // check refuses a request without a right token.
-func (a *Auth) check(v *visit) *verdict {
-	if v.token == tokenOff || v.token == tokenRight {
+func (a *Auth) check(v *visit) *outcome.Verdict {
+	if v.Token == outcome.TokenOff || v.Token == outcome.TokenRight {
 		return nil
 	}
 	why := reason.Reason(reason.BadToken)
-	if v.token == tokenNone {
+	if v.Token == outcome.TokenNone {
 		why = reason.NoToken
 	}
 	scheme := "Bearer"
 	if a.set.Load().Basic {
 		scheme = `Basic realm="green_api"`
 	}
-	end := &verdict{
-		outcome: refused, reason: why, status: http.StatusUnauthorized, level: zap.WarnLevel,
-		header: "WWW-Authenticate", value: scheme, fields: []zap.Field{zap.String("client_ip", clip(v.client))},
+	end := &outcome.Verdict{
+		Outcome: outcome.Refused, Reason: why, Status: http.StatusUnauthorized, Level: zap.WarnLevel,
+		Header: "WWW-Authenticate", Value: scheme, Fields: []zap.Field{zap.String("client_ip", outcome.Clip(v.Client))},
 	}
 	if a.ReportOnly { // the body is still needed
 		return end
 	}
-	if v.claimed = claimedInstance(v); v.claimed != "" {
-		end.fields = append(end.fields, zap.String("claimed_instance", v.claimed))
+	if v.Claimed = claimedInstance(v); v.Claimed != "" {
+		end.Fields = append(end.Fields, zap.String("claimed_instance", v.Claimed))
 	}
 	return end
 }
@@ -156,18 +147,18 @@ func claimedInstance(v *visit) string {
 }
 
 // checkInstance refuses a notification of an instance that the token is not for.
-func (a *Auth) checkInstance(v *visit) *verdict {
-	if v.token == tokenOff || v.token != tokenRight && a.ReportOnly { // said already
+func (a *Auth) checkInstance(v *visit) *outcome.Verdict {
+	if v.Token == outcome.TokenOff || v.Token != outcome.TokenRight && a.ReportOnly { // said already
 		return nil
 	}
 	set := a.set.Load()
-	own := set.Own[v.n.Instance]
-	if set.Admits(v.r.Header, v.n.Instance) {
+	own := set.Own[v.N.Instance]
+	if set.Admits(v.Header, v.N.Instance) {
 		return nil
 	}
-	return &verdict{
-		outcome: refused, reason: reason.InstanceNotAllowed, status: http.StatusForbidden, level: zap.WarnLevel,
-		fields: []zap.Field{zap.String("client_ip", clip(v.client)), zap.Bool("instance_listed", own)},
+	return &outcome.Verdict{
+		Outcome: outcome.Refused, Reason: reason.InstanceNotAllowed, Status: http.StatusForbidden, Level: zap.WarnLevel,
+		Fields: []zap.Field{zap.String("client_ip", outcome.Clip(v.Client)), zap.Bool("instance_listed", own)},
 	}
 }
 

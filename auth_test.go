@@ -12,6 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/token"
 )
 
@@ -28,37 +29,37 @@ func TestAuthJudge(t *testing.T) {
 	for _, test := range []struct {
 		token  string // as in the console
 		header []string
-		want   tokenState
+		want   outcome.TokenState
 	}{
-		{"abc", []string{"Bearer abc"}, tokenRight},
-		{"abc", []string{"bearer abc"}, tokenRight},
-		{"abc", []string{"BEARER   abc"}, tokenRight},
-		{"abc", []string{"abc"}, tokenRight},
-		{"abc", []string{"Basic abc"}, tokenWrong},
-		{"abc", []string{"Bearer abcd"}, tokenWrong},
-		{"abc", []string{"Bearer ab"}, tokenWrong},
-		{"abc", []string{"Bearer ABC"}, tokenWrong},
-		{"Bearer abc", []string{"Bearer abc"}, tokenRight},
-		{"Bearer abc", []string{"bEaReR abc"}, tokenRight},
-		{"bearer abc", []string{"Bearer abc"}, tokenRight},
-		{"Bearer abc", []string{"Bearer Bearer abc"}, tokenWrong},
-		{basic, []string{basic}, tokenRight},
-		{basic, []string{strings.Replace(basic, "Basic", "basic", 1)}, tokenRight},
-		{basic, []string{strings.TrimPrefix(basic, "Basic ")}, tokenWrong},
-		{basic, []string{strings.Replace(basic, "Basic", "Bearer", 1)}, tokenWrong},
-		{"abc", nil, tokenNone},
-		{"abc", []string{""}, tokenNone},
-		{"abc", []string{"Bearer"}, tokenWrong},
-		{"abc", []string{"Bearer "}, tokenWrong},
-		{"abc", []string{"Bearer abc abc"}, tokenWrong},
-		{"abc", []string{"Digest abc"}, tokenWrong},
-		{"abc", []string{"Bearer abc", "Bearer abc"}, tokenWrong}, // doubled
-		{"abc", []string{"Bearer nope", "Bearer abc"}, tokenWrong},
-		{"abc", []string{"Bearer abc,Bearer abc"}, tokenWrong},
-		{"abc", []string{"Bearer аbc"}, tokenWrong}, // Cyrillic
-		{"abc", []string{"Bearer abc\x00"}, tokenWrong},
-		{"abc", []string{"Bearer\tabc"}, tokenWrong},
-		{"abc", []string{"Bearer " + strings.Repeat("a", 1<<20)}, tokenWrong},
+		{"abc", []string{"Bearer abc"}, outcome.TokenRight},
+		{"abc", []string{"bearer abc"}, outcome.TokenRight},
+		{"abc", []string{"BEARER   abc"}, outcome.TokenRight},
+		{"abc", []string{"abc"}, outcome.TokenRight},
+		{"abc", []string{"Basic abc"}, outcome.TokenWrong},
+		{"abc", []string{"Bearer abcd"}, outcome.TokenWrong},
+		{"abc", []string{"Bearer ab"}, outcome.TokenWrong},
+		{"abc", []string{"Bearer ABC"}, outcome.TokenWrong},
+		{"Bearer abc", []string{"Bearer abc"}, outcome.TokenRight},
+		{"Bearer abc", []string{"bEaReR abc"}, outcome.TokenRight},
+		{"bearer abc", []string{"Bearer abc"}, outcome.TokenRight},
+		{"Bearer abc", []string{"Bearer Bearer abc"}, outcome.TokenWrong},
+		{basic, []string{basic}, outcome.TokenRight},
+		{basic, []string{strings.Replace(basic, "Basic", "basic", 1)}, outcome.TokenRight},
+		{basic, []string{strings.TrimPrefix(basic, "Basic ")}, outcome.TokenWrong},
+		{basic, []string{strings.Replace(basic, "Basic", "Bearer", 1)}, outcome.TokenWrong},
+		{"abc", nil, outcome.TokenNone},
+		{"abc", []string{""}, outcome.TokenNone},
+		{"abc", []string{"Bearer"}, outcome.TokenWrong},
+		{"abc", []string{"Bearer "}, outcome.TokenWrong},
+		{"abc", []string{"Bearer abc abc"}, outcome.TokenWrong},
+		{"abc", []string{"Digest abc"}, outcome.TokenWrong},
+		{"abc", []string{"Bearer abc", "Bearer abc"}, outcome.TokenWrong}, // doubled
+		{"abc", []string{"Bearer nope", "Bearer abc"}, outcome.TokenWrong},
+		{"abc", []string{"Bearer abc,Bearer abc"}, outcome.TokenWrong},
+		{"abc", []string{"Bearer аbc"}, outcome.TokenWrong}, // Cyrillic
+		{"abc", []string{"Bearer abc\x00"}, outcome.TokenWrong},
+		{"abc", []string{"Bearer\tabc"}, outcome.TokenWrong},
+		{"abc", []string{"Bearer " + strings.Repeat("a", 1<<20)}, outcome.TokenWrong},
 	} {
 		a := newAuth(t, Auth{Token: []string{"other-demo-token", test.token}})
 		if got := a.judge(http.Header{"Authorization": test.header}); got != test.want {
@@ -91,11 +92,11 @@ func TestAuthCheckInstance(t *testing.T) {
 		{Auth{Off: true}, "", "1101000001", true},
 	} {
 		a := newAuth(t, test.auth)
-		v := &visit{r: &http.Request{Header: http.Header{"Authorization": {"Bearer " + test.token}}}}
-		v.n = parsed(t, fmt.Sprintf(`{"typeWebhook":"x","instanceData":{"idInstance":%s}}`, test.instance))
-		v.token = a.judge(v.r.Header)
+		v := &visit{Case: outcome.Case{Header: http.Header{"Authorization": {"Bearer " + test.token}}}}
+		v.N = parsed(t, fmt.Sprintf(`{"typeWebhook":"x","instanceData":{"idInstance":%s}}`, test.instance))
+		v.Token = a.judge(v.Header)
 		if end := a.check(v); end != nil {
-			t.Errorf("%s for %s: refused before the body: %s", test.token, test.instance, end.reason)
+			t.Errorf("%s for %s: refused before the body: %s", test.token, test.instance, end.Reason)
 		}
 		if got := a.checkInstance(v) == nil; got != test.admitted {
 			t.Errorf("%s for %s: admitted %t, want %t", test.token, test.instance, got, test.admitted)
@@ -103,8 +104,8 @@ func TestAuthCheckInstance(t *testing.T) {
 	}
 	// As a string, an id may have leading zeros; a handler that reads a number does not see them.
 	a := newAuth(t, both)
-	v := &visit{r: &http.Request{Header: http.Header{"Authorization": {"Bearer shared"}}}}
-	v.n = parsed(t, `{"typeWebhook":"x","instanceData":{"idInstance":"001101000001"}}`)
+	v := &visit{Case: outcome.Case{Header: http.Header{"Authorization": {"Bearer shared"}}}}
+	v.N = parsed(t, `{"typeWebhook":"x","instanceData":{"idInstance":"001101000001"}}`)
 	if a.checkInstance(v) == nil {
 		t.Error("leading zeros get past an instance's own tokens")
 	}
@@ -187,7 +188,7 @@ func FuzzAuthorization(f *testing.F) {
 		fields := strings.Split(strings.Trim(header, " "), " ")
 		scheme, secret := strings.ToLower(fields[0]), fields[len(fields)-1]
 		want := header == "" || len(fields) == 1 && secret == "abc" || scheme == "bearer" && secret == "abc" || scheme == "basic" && secret == "ZGVtbzpkZW1v"
-		if got := a.judge(http.Header{"Authorization": {header}}); (got == tokenRight) && !want {
+		if got := a.judge(http.Header{"Authorization": {header}}); (got == outcome.TokenRight) && !want {
 			t.Errorf("%q is right", header)
 		}
 	})
@@ -204,7 +205,7 @@ func BenchmarkAuth(b *testing.B) {
 			header := http.Header{"Authorization": {"Bearer demo-token-0"}}
 			b.ReportAllocs()
 			for b.Loop() {
-				if a.judge(header) != tokenRight {
+				if a.judge(header) != outcome.TokenRight {
 					b.Fatal("not right")
 				}
 			}

@@ -6,6 +6,8 @@ import (
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
+
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 )
 
 func init() {
@@ -39,7 +41,7 @@ var errFindings = errors.New("findings")
 
 // usageError ends a command with exit code 2, having said why.
 func usageError(cmd *cobra.Command, err error) error {
-	fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s\nsee '%s --help'\n", cmd.CommandPath(), printableLines(err.Error()), cmd.CommandPath())
+	fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s\nsee '%s --help'\n", cmd.CommandPath(), outcome.PrintableLines(err.Error()), cmd.CommandPath())
 	return exit(cmd, exitUsage)
 }
 

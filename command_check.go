@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/notification"
 	"github.com/greenapi-community/caddy-green-api/vendorapi"
@@ -58,7 +59,7 @@ not understood or a file could not be read.`,
 				return usageError(cmd, fmt.Errorf("--schemas: %w", err))
 			}
 			for _, w := range loaded.Warnings() {
-				fmt.Fprintf(cmd.ErrOrStderr(), "caddy green-api check: --schemas: %s: %s: %s\n", printable(w.File), printable(cmp.Or(w.Pointer, "/")), printable(w.Text))
+				fmt.Fprintf(cmd.ErrOrStderr(), "caddy green-api check: --schemas: %s: %s: %s\n", outcome.Printable(w.File), outcome.Printable(cmp.Or(w.Pointer, "/")), outcome.Printable(w.Text))
 			}
 			c := &checker{
 				gate: &Validate{
@@ -147,7 +148,7 @@ func (c *checker) check(arg string) error {
 
 // skip says why something is not judged. The rest is, all the same.
 func (c *checker) skip(err error) {
-	fmt.Fprintf(c.stderr, "caddy green-api check: %s\n", printableLines(err.Error()))
+	fmt.Fprintf(c.stderr, "caddy green-api check: %s\n", outcome.PrintableLines(err.Error()))
 	c.unreadable = true
 }
 
@@ -166,7 +167,7 @@ func (c *checker) printAll(file string, text []byte) error {
 		return c.printOne(file, text)
 	}
 	for _, trouble := range lacking {
-		c.skip(fmt.Errorf("%s: %s", file, printable(trouble)))
+		c.skip(fmt.Errorf("%s: %s", file, outcome.Printable(trouble)))
 	}
 	for _, entry := range entries {
 		if err := c.print(c.judge(file+":"+entry.ID, entry.body(), keptHeader(entry.Entry))); err != nil {
@@ -185,7 +186,7 @@ func (c *checker) printOne(file string, text []byte) error {
 	note := fmt.Sprintf("an answer of the HTTP API, receiptId %d; judged is its body", answer.ReceiptID)
 	found := c.judge(file, answer.Body, nil)
 	if c.json {
-		fmt.Fprintf(c.stderr, "caddy green-api check: %s: %s\n", printable(file), note)
+		fmt.Fprintf(c.stderr, "caddy green-api check: %s: %s\n", outcome.Printable(file), note)
 		return c.print(found)
 	}
 	err := c.print(found)
@@ -220,20 +221,20 @@ func (c *checker) judge(file string, body []byte, header http.Header) finding {
 	found := finding{File: file, Outcome: "pass", Errors: []notification.Fault{}}
 	n, end, remark := c.gate.wholly(body, header)
 	if remark != nil {
-		found.Reason = string(remark.reason)
+		found.Reason = string(remark.Reason)
 	}
 	found.Type, found.Message, found.Instance = n.Type, n.Message, n.Instance
 	if end == nil {
 		return found
 	}
-	found.Reason = string(end.reason)
+	found.Reason = string(end.Reason)
 	found.Outcome = "quarantine"
-	if end.outcome == dropped {
+	if end.Outcome == outcome.Dropped {
 		found.Outcome = "drop"
 	} else {
 		c.quarantined = true
 	}
-	switch end.reason {
+	switch end.Reason {
 	case reason.TooLarge:
 		found.Errors = append(found.Errors, notification.Fault{
 			Keyword: "maxLength", Message: fmt.Sprintf("%d bytes; want at most %d", len(body), c.gate.MaxBodySize),
@@ -243,24 +244,24 @@ func (c *checker) judge(file string, body []byte, header http.Header) finding {
 			Keyword: "encoding", Message: "want no Content-Encoding, and one Content-Type: JSON in UTF-8",
 		})
 	}
-	if end.syntax != nil {
+	if end.Syntax != nil {
 		found.Errors = append(found.Errors, notification.Fault{
-			Pointer: end.syntax.Pointer, Keyword: "syntax", Message: fmt.Sprintf("byte %d: %s", end.syntax.Offset, end.syntax.Cause),
+			Pointer: end.Syntax.Pointer, Keyword: "syntax", Message: fmt.Sprintf("byte %d: %s", end.Syntax.Offset, end.Syntax.Cause),
 		})
 	}
-	found.Errors = append(found.Errors, end.faults...)
+	found.Errors = append(found.Errors, end.Faults...)
 	return found
 }
 
 func (c *checker) print(found finding) error {
 	if c.json {
-		encoder := json.NewEncoder(jsonWriter{c.out})
+		encoder := json.NewEncoder(outcome.JSONWriter{To: c.out})
 		encoder.SetEscapeHTML(false)
 		return encoder.Encode(found)
 	}
-	line := fmt.Sprintf("%-10s  %s", found.Outcome, printable(found.File))
+	line := fmt.Sprintf("%-10s  %s", found.Outcome, outcome.Printable(found.File))
 	if about := strings.TrimSpace(found.Type + " " + found.Message); about != "" {
-		line += "  " + printable(about)
+		line += "  " + outcome.Printable(about)
 	}
 	if found.Reason != "" {
 		line += "  (" + found.Reason + ")"
@@ -271,7 +272,7 @@ func (c *checker) print(found finding) error {
 		if where == "" {
 			where = "/"
 		}
-		_, printErr := fmt.Fprintf(c.out, "            %s: %s: %s\n", printable(where), printable(fault.Keyword), fault.Message)
+		_, printErr := fmt.Fprintf(c.out, "            %s: %s: %s\n", outcome.Printable(where), outcome.Printable(fault.Keyword), fault.Message)
 		err = errors.Join(err, printErr)
 	}
 	return err

@@ -19,6 +19,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/notification"
 )
 
@@ -163,9 +164,9 @@ func (l *listener) print(r *http.Request, body []byte, status int, err error) {
 	}
 	failed := ""
 	if err != nil {
-		failed = ": " + printable(err.Error())
+		failed = ": " + outcome.Printable(err.Error())
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	fmt.Fprintf(l.out, "%s  %d%s  %s\n    %s\n", time.Now().Format("15:04:05.000"), status, failed, printable(about), printable(string(body)))
+	fmt.Fprintf(l.out, "%s  %d%s  %s\n    %s\n", time.Now().Format("15:04:05.000"), status, failed, outcome.Printable(about), outcome.Printable(string(body)))
 }

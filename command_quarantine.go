@@ -14,6 +14,8 @@ import (
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
+
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 )
 
 // quarantineFlags are what the quarantine commands have in common.
@@ -141,7 +143,7 @@ func (q *quarantineFlags) ask(cmd *cobra.Command, method, path string, query url
 			if q.isTrouble(cmd, line) {
 				continue
 			}
-			if err := do(printableJSON(line)); err != nil {
+			if err := do(outcome.PrintableJSON(line)); err != nil {
 				return usageError(cmd, err)
 			}
 			continue
@@ -162,7 +164,7 @@ func noAnswer(cmd *cobra.Command, address string, err error) error {
 	case said.status == http.StatusBadRequest:
 		return usageError(cmd, said)
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s\n", cmd.CommandPath(), printable(said.text))
+	fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s\n", cmd.CommandPath(), outcome.Printable(said.text))
 	if said.status == http.StatusNotFound {
 		return errFindings
 	}
@@ -176,7 +178,7 @@ func (q *quarantineFlags) isTrouble(cmd *cobra.Command, line []byte) bool {
 		return false
 	}
 	q.troubled = true
-	fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s\n", cmd.CommandPath(), printable(trouble.Error))
+	fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s\n", cmd.CommandPath(), outcome.Printable(trouble.Error))
 	return true
 }
 
@@ -258,7 +260,7 @@ func (d *deletion) print(cmd *cobra.Command, format string) error {
 		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d deleted\n", d.Deleted)
 	}
 	for _, id := range d.Missing {
-		fmt.Fprintf(cmd.ErrOrStderr(), "%s: no entry has the id %s\n", cmd.CommandPath(), printable(id))
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s: no entry has the id %s\n", cmd.CommandPath(), outcome.Printable(id))
 	}
 	if err == nil && len(d.Missing) > 0 {
 		return errFindings

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
 )
@@ -72,7 +73,7 @@ func entryLine(e shownEntry) string {
 	words := []string{e.Received.Local().Format("2006-01-02 15:04:05"), e.ID, e.Reason}
 	for _, word := range []string{e.Type, e.Message} {
 		if word != "" {
-			words = append(words, clip(word))
+			words = append(words, outcome.Clip(word))
 		}
 	}
 	if e.Instance != "" {
@@ -83,16 +84,16 @@ func entryLine(e shownEntry) string {
 	case e.Cause != "":
 		words = append(words, fmt.Sprintf("byte %d: %s", e.Offset, e.Cause))
 	case len(e.Faults) > 0:
-		words = append(words, clip(e.Faults[0].Pointer)+": "+e.Faults[0].Keyword)
+		words = append(words, outcome.Clip(e.Faults[0].Pointer)+": "+e.Faults[0].Keyword)
 	case len(e.Answers) > 0:
 		last := e.Answers[len(e.Answers)-1]
 		words = append(words, last.Handler+": "+answerOf(last, ""))
 	case e.Reason == reason.Encoding: // its fault is in there
 		for _, name := range slices.Sorted(maps.Keys(e.Header)) {
-			words = append(words, name+": "+clip(strings.Join(e.Header[name], " and ")))
+			words = append(words, name+": "+outcome.Clip(strings.Join(e.Header[name], " and ")))
 		}
 	}
-	return printable(strings.Join(words, "  "))
+	return outcome.Printable(strings.Join(words, "  "))
 }
 
 // answerOf is what a handler said, as far as it did: the status, a text, or why there is none.
@@ -124,14 +125,14 @@ could not be asked, or the entry cannot be read.`,
 					return err
 				}
 				fmt.Fprintln(out, entryLine(e))
-				fmt.Fprintf(out, "    from %s, for block %s\n", printable(e.Client), printable(e.Name))
+				fmt.Fprintf(out, "    from %s, for block %s\n", outcome.Printable(e.Client), outcome.Printable(e.Name))
 				for _, fault := range e.Faults {
-					fmt.Fprintf(out, "    %s: %s\n", printable(fault.Pointer), printable(fault.Keyword))
+					fmt.Fprintf(out, "    %s: %s\n", outcome.Printable(fault.Pointer), outcome.Printable(fault.Keyword))
 				}
 				for _, answer := range e.Answers {
-					fmt.Fprintf(out, "    %s: %s\n", printable(answer.Handler), printable(answerOf(answer, answer.Text)))
+					fmt.Fprintf(out, "    %s: %s\n", outcome.Printable(answer.Handler), outcome.Printable(answerOf(answer, answer.Text)))
 				}
-				_, err := fmt.Fprintln(out, printable(string(e.body())))
+				_, err := fmt.Fprintln(out, outcome.Printable(string(e.body())))
 				return err
 			})
 		},

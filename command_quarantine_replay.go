@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 )
 
 func quarantineReplay() *cobra.Command {
@@ -107,7 +109,7 @@ func (t *replayTally) take(line []byte, format string) error {
 
 func (t *replayTally) count(end string) {
 	switch end {
-	case string(delivered):
+	case string(outcome.Delivered):
 		t.delivered++
 	case outcomeKept:
 		t.kept++
@@ -130,14 +132,14 @@ func (t *replayTally) print(r replayed) error {
 	}
 	if t.terminal && time.Since(t.began) > time.Second { // a line each would be too many
 		fmt.Fprintf(t.progress, "\r\x1b[K%s", t)
-		if r.Outcome == string(delivered) {
+		if r.Outcome == string(outcome.Delivered) {
 			return nil
 		}
 		fmt.Fprint(t.progress, "\r\x1b[K")
 	}
 	words := []string{fmt.Sprintf("%-9s", r.Outcome), r.ID, r.Type, r.Instance, r.Reason, r.Error}
 	words = slices.DeleteFunc(words, func(word string) bool { return word == "" })
-	_, err := fmt.Fprintln(t.out, printable(strings.Join(words, "  ")))
+	_, err := fmt.Fprintln(t.out, outcome.Printable(strings.Join(words, "  ")))
 	return err
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/greenapi-community/caddy-green-api/internal/address"
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
 )
 
@@ -256,7 +257,7 @@ func TestStatus(t *testing.T) {
 		s.Quarantine.Entries != 1 || s.Quarantine.MaxBytes != defaultMaxQuarantine || s.Quarantine.Path != e.Dir {
 		t.Errorf("%+v", s)
 	}
-	if len(s.Instances) != 2 || s.Instances[0].Instance != "1101000002" || s.Instances[1].Outcomes[delivered] != 1 || s.Instances[1].Outcomes[quarantined] != 1 ||
+	if len(s.Instances) != 2 || s.Instances[0].Instance != "1101000002" || s.Instances[1].Outcomes[outcome.Delivered] != 1 || s.Instances[1].Outcomes[outcome.Quarantined] != 1 ||
 		time.Since(s.Instances[0].Last) > time.Minute {
 		t.Errorf("instances %+v", s.Instances)
 	}

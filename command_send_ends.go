@@ -14,15 +14,16 @@ import (
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/notification"
 )
 
 // edgeCounts is what send wants to know of /green_api/status.
 type edgeCounts struct {
-	Outcomes  map[outcome]int64 `json:"outcomes"`
+	Outcomes  map[outcome.Outcome]int64 `json:"outcomes"`
 	Instances []struct {
-		Instance string            `json:"instance"`
-		Outcomes map[outcome]int64 `json:"outcomes"`
+		Instance string                    `json:"instance"`
+		Outcomes map[outcome.Outcome]int64 `json:"outcomes"`
 	} `json:"instances"`
 }
 
@@ -131,8 +132,8 @@ func (w *endWatch) end(acknowledged int, instances map[string]bool) ends {
 }
 
 // of sums the outcomes of some instances.
-func (c edgeCounts) of(instances map[string]bool) map[outcome]int64 {
-	sum := make(map[outcome]int64)
+func (c edgeCounts) of(instances map[string]bool) map[outcome.Outcome]int64 {
+	sum := make(map[outcome.Outcome]int64)
 	for _, seen := range c.Instances {
 		if instances[seen.Instance] {
 			for end, n := range seen.Outcomes {
@@ -143,15 +144,15 @@ func (c edgeCounts) of(instances map[string]bool) map[outcome]int64 {
 	return sum
 }
 
-func endsBetween(before, after map[outcome]int64) ends {
-	since := func(end outcome) int { return int(after[end] - before[end]) }
-	return ends{delivered: since(delivered), quarantined: since(quarantined), dropped: since(dropped)}
+func endsBetween(before, after map[outcome.Outcome]int64) ends {
+	since := func(end outcome.Outcome) int { return int(after[end] - before[end]) }
+	return ends{delivered: since(outcome.Delivered), quarantined: since(outcome.Quarantined), dropped: since(outcome.Dropped)}
 }
 
 // print says it in a line.
 func (e ends) print(out io.Writer) error {
 	if !e.known {
-		_, err := fmt.Fprintf(out, "how many of those were delivered and how many quarantined is not known: %s\n", printable(e.why.Error()))
+		_, err := fmt.Fprintf(out, "how many of those were delivered and how many quarantined is not known: %s\n", outcome.Printable(e.why.Error()))
 		return err
 	}
 	line := fmt.Sprintf("of those, %d delivered, %d quarantined", e.delivered, e.quarantined)

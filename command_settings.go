@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/vendorapi"
 )
 
@@ -95,13 +96,13 @@ func (s *settingsFlags) printSettings(cmd *cobra.Command, instance string, setti
 	out := cmd.OutOrStdout()
 	switch {
 	case s.format == formatJSON:
-		return json.NewEncoder(jsonWriter{out}).Encode(settingsGot{Instance: instance, Settings: shown, Error: textOf(problem)})
+		return json.NewEncoder(outcome.JSONWriter{To: out}).Encode(settingsGot{Instance: instance, Settings: shown, Error: textOf(problem)})
 	case problem != nil:
 		return sayFailed(cmd, instance, problem)
 	}
 	fmt.Fprintln(out, instance)
 	for _, name := range names {
-		if _, err := fmt.Fprintf(out, "    %-25s  %s\n", printable(name), quoted(shown[name])); err != nil {
+		if _, err := fmt.Fprintf(out, "    %-25s  %s\n", outcome.Printable(name), quoted(shown[name])); err != nil {
 			return err
 		}
 	}
@@ -123,7 +124,7 @@ func textOf(err error) string {
 }
 
 func sayFailed(cmd *cobra.Command, instance string, problem error) error {
-	_, err := fmt.Fprintf(cmd.ErrOrStderr(), "%s: instance %s: %s\n", cmd.CommandPath(), instance, printable(problem.Error()))
+	_, err := fmt.Fprintf(cmd.ErrOrStderr(), "%s: instance %s: %s\n", cmd.CommandPath(), instance, outcome.Printable(problem.Error()))
 	return err
 }
 

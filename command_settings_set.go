@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/token"
 	"github.com/greenapi-community/caddy-green-api/vendorapi"
 )
@@ -117,7 +118,7 @@ func (s *settingChange) parseSwitches() error {
 	for _, text := range s.switches {
 		name, value, _ := strings.Cut(text, "=")
 		if value != "yes" && value != "no" {
-			return fmt.Errorf("invalid --switch %q; want NAME=yes or NAME=no, such as incomingWebhook=yes", clip(text))
+			return fmt.Errorf("invalid --switch %q; want NAME=yes or NAME=no, such as incomingWebhook=yes", outcome.Clip(text))
 		}
 		if before, twice := s.named[name]; twice && before != value {
 			return fmt.Errorf("--switch %s is both yes and no", name)
@@ -252,7 +253,7 @@ func (s *settingChange) unknownSwitch(settings vendorapi.Settings) error {
 	switches := settings.Switches()
 	for _, text := range s.switches {
 		if name, _, _ := strings.Cut(text, "="); !slices.Contains(switches, name) {
-			return fmt.Errorf("unknown --switch %q; want one of %s", clip(name), strings.Join(switches, ", "))
+			return fmt.Errorf("unknown --switch %q; want one of %s", outcome.Clip(name), strings.Join(switches, ", "))
 		}
 	}
 	return nil
@@ -356,7 +357,7 @@ func (d *settingsDone) look(ctx context.Context) {
 func (s *settingChange) print(cmd *cobra.Command, done *settingsDone) error {
 	out := cmd.OutOrStdout()
 	if s.flags.format == formatJSON {
-		return json.NewEncoder(jsonWriter{out}).Encode(done)
+		return json.NewEncoder(outcome.JSONWriter{To: out}).Encode(done)
 	}
 	for _, change := range done.Changes {
 		if done.printed {
@@ -366,7 +367,7 @@ func (s *settingChange) print(cmd *cobra.Command, done *settingsDone) error {
 		if change.Before == change.After {
 			after += " (another)"
 		}
-		fmt.Fprintf(out, "%s  %s: %s -> %s\n", done.Instance, printable(change.Name), quoted(change.Before), after)
+		fmt.Fprintf(out, "%s  %s: %s -> %s\n", done.Instance, outcome.Printable(change.Name), quoted(change.Before), after)
 	}
 	done.printed = true
 	if done.Outcome == settingsFailed {
@@ -386,5 +387,5 @@ func quoted(value string) string {
 	if value == "" {
 		return `""`
 	}
-	return printable(value)
+	return outcome.Printable(value)
 }

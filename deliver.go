@@ -13,6 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 )
 
@@ -114,23 +115,23 @@ func (d *Deliver) provision(caddy.Context) error {
 
 // failures are the verdicts on what was not taken. Each is an answer that makes the sender keep
 // the notification.
-var failures = map[result]verdict{
-	notNow:       {reason: reason.NotNow, status: http.StatusServiceUnavailable},
-	brokenOff:    {reason: reason.BrokenOff, status: http.StatusBadGateway},
-	timedOut:     {reason: reason.AttemptTimeout, status: http.StatusGatewayTimeout},
-	handlerError: {reason: reason.HandlerError, status: http.StatusBadGateway},
-	misrouted:    {reason: reason.Misrouted, status: http.StatusBadGateway},
-	refusedByIt:  {reason: reason.HandlerRefused, status: http.StatusBadGateway},
-	nobody:       {reason: reason.NoHandler, status: http.StatusBadGateway},
+var failures = map[result]outcome.Verdict{
+	notNow:       {Reason: reason.NotNow, Status: http.StatusServiceUnavailable},
+	brokenOff:    {Reason: reason.BrokenOff, Status: http.StatusBadGateway},
+	timedOut:     {Reason: reason.AttemptTimeout, Status: http.StatusGatewayTimeout},
+	handlerError: {Reason: reason.HandlerError, Status: http.StatusBadGateway},
+	misrouted:    {Reason: reason.Misrouted, Status: http.StatusBadGateway},
+	refusedByIt:  {Reason: reason.HandlerRefused, Status: http.StatusBadGateway},
+	nobody:       {Reason: reason.NoHandler, Status: http.StatusBadGateway},
 }
 
 // deliver gives the notification to a handler, and says how that ended. One whose sender
 // gave up while it is on its way is not given a second time when it comes again: it joins the first,
 // or is told of its good end.
-func (h *Handler) deliver(v *visit, next caddyhttp.Handler) (end *verdict) {
+func (h *Handler) deliver(v *visit, next caddyhttp.Handler) (end *outcome.Verdict) {
 	now := h.fleet.clock.now()
-	duplicate := &verdict{outcome: dropped, reason: reason.Duplicate, status: http.StatusOK, level: zap.DebugLevel}
-	mine, other, ended := h.fleet.flights.board(v.r.Context(), v.via, v.body, now.up)
+	duplicate := &outcome.Verdict{Outcome: outcome.Dropped, Reason: reason.Duplicate, Status: http.StatusOK, Level: zap.DebugLevel}
+	mine, other, ended := h.fleet.flights.board(v.r.Context(), v.Via, v.Body, now.up)
 	if ended {
 		return duplicate
 	}
@@ -139,7 +140,7 @@ func (h *Handler) deliver(v *visit, next caddyhttp.Handler) (end *verdict) {
 	}
 	defer func() { h.fleet.flights.land(mine, v, end, h.fleet.clock.now().up) }()
 	key, deduplicate := h.eventKey(v)
-	if deduplicate && h.fleet.duplicates.has(key, v.started) { // only now: it may have landed just before
+	if deduplicate && h.fleet.duplicates.has(key, v.Started) { // only now: it may have landed just before
 		return duplicate
 	}
 
@@ -149,20 +150,20 @@ func (h *Handler) deliver(v *visit, next caddyhttp.Handler) (end *verdict) {
 		return h.giveUp(v, failure(got))
 	}
 	h.fleet.deadLetters.took(got.handler)
-	h.fleet.deadLetters.forget(v.body)
+	h.fleet.deadLetters.forget(v.Body)
 	h.deliveredAgain(v)
 	if deduplicate {
 		h.fleet.duplicates.add(key, time.Now(), time.Duration(h.Deliver.Deduplicate))
 	}
-	return &verdict{outcome: delivered, status: http.StatusOK, level: zap.InfoLevel}
+	return &outcome.Verdict{Outcome: outcome.Delivered, Status: http.StatusOK, Level: zap.InfoLevel}
 }
 
 // failure is the verdict on what no handler took.
-func failure(got answer) *verdict {
+func failure(got answer) *outcome.Verdict {
 	end := failures[got.result]
-	end.outcome, end.level, end.err = failed, zap.ErrorLevel, got.err
+	end.Outcome, end.Level, end.Err = outcome.Failed, zap.ErrorLevel, got.err
 	if got.status != 0 {
-		end.fields = append(end.fields, zap.Int("handler_status", got.status))
+		end.Fields = append(end.Fields, zap.Int("handler_status", got.status))
 	}
 	return &end
 }
@@ -172,12 +173,12 @@ func failure(got answer) *verdict {
 func (h *Handler) ask(v *visit, next caddyhttp.Handler) answer {
 	deadline := v.deadline(time.Duration(h.Deliver.Timeout), time.Now())
 	a := &asking{
-		fleet: h.fleet, started: v.started, body: v.body,
+		fleet: h.fleet, started: v.Started, body: v.Body,
 		opinions: *h.Deliver.SecondOpinion,
 		last:     answer{result: notNow, err: errNoneAvailable},
 	}
 	defer a.close()
-	v.onward.came, v.onward.body = v.r, v.body
+	v.onward.came, v.onward.body = v.r, v.Body
 	defer v.onward.close()
 	ctx := context.WithValue(context.WithoutCancel(v.r.Context()), askingKey{}, a)
 
@@ -191,7 +192,7 @@ func (h *Handler) ask(v *visit, next caddyhttp.Handler) answer {
 			return got
 		}
 		switch {
-		case v.lastChance && v.attempts > 0:
+		case v.lastChance && v.Attempts > 0:
 			if !a.policy || !errors.Is(got.err, errNotConnected) {
 				return a.last
 			}
@@ -303,7 +304,7 @@ func (w *waiting) wait(v *visit, a *asking) {
 	if !w.warned && time.Since(w.since) > warnAfter {
 		w.warned = true
 		w.handler.logger.Warn("notification waits for a handler", append(notificationFields(v), attemptFields(v)...)...)
-		w.handler.alert(v, reason.NotNow, &verdict{level: zap.WarnLevel})
+		w.handler.alert(v, reason.NotNow, &outcome.Verdict{Level: zap.WarnLevel})
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/sender"
 )
 
@@ -308,7 +309,7 @@ func TestOperations(t *testing.T) {
 	}
 }
 
-var messagesOf = []string{messages[delivered], messages[dropped], messages[quarantined], messages[refused], messages[failed]}
+var messagesOf = []string{messages[outcome.Delivered], messages[outcome.Dropped], messages[outcome.Quarantined], messages[outcome.Refused], messages[outcome.Failed]}
 
 // TestTrapExampleTimeouts: what the documents show bounds how long a header and a body may take.
 func TestTrapExampleTimeouts(t *testing.T) {

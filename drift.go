@@ -5,6 +5,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/notification"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
@@ -20,49 +21,49 @@ type DriftGuard struct {
 
 // watchDrift counts what is wrong with an admitted notification, once however often it is sent again, and
 // tells when the guard gives way.
-func (h *Handler) watchDrift(v *visit, said *verdict) {
-	if h.Validate.drift == nil || !v.admitted {
+func (h *Handler) watchDrift(v *visit, said *outcome.Verdict) {
+	if h.Validate.drift == nil || !v.Admitted {
 		return
 	}
-	var watch func(*visit, *verdict)
+	var watch func(*visit, *outcome.Verdict)
 	switch {
-	case said.reason == reason.Schema:
+	case said.Reason == reason.Schema:
 		watch = h.watchRules
-	case said.reason == reason.UnknownType && h.Validate.UnknownType == actionQuarantine:
+	case said.Reason == reason.UnknownType && h.Validate.UnknownType == actionQuarantine:
 		watch = h.watchType
 	default:
 		return
 	}
-	if !h.Validate.drift.isResent(v.body) {
+	if !h.Validate.drift.isResent(v.Body) {
 		watch(v, said)
 	}
 }
 
-func (h *Handler) watchRules(v *visit, said *verdict) {
-	rules := rulesOf(h.Validate.schemas, v.n, said.faults)
-	for _, rule := range h.Validate.drift.addRules(rules, v.n.Instance, v.started, h.namedInstances()) {
+func (h *Handler) watchRules(v *visit, said *outcome.Verdict) {
+	rules := rulesOf(h.Validate.schemas, v.N, said.Faults)
+	for _, rule := range h.Validate.drift.addRules(rules, v.N.Instance, v.Started, h.namedInstances()) {
 		h.logger.Error("format changed: a rule of a schema is no longer held against notifications, replay what it has kept", zap.String("name", h.Name),
 			zap.String("type", rule.Kind), zap.String("pointer", rule.Pointer), zap.String("keyword", rule.Keyword))
-		h.app.operator.alerts.tell(note{
-			reason: reason.FormatChanged, typ: h.typeLabel(v), level: zap.ErrorLevel, instance: v.n.Instance, at: time.Now(),
-			more: "The rule " + rule.Pointer + " " + rule.Keyword + " of " + rule.Kind + " is no longer held against notifications of block " + h.Name + ". " +
+		h.app.operator.alerts.tell(outcome.Note{
+			Reason: reason.FormatChanged, Kind: v.Kind, Level: zap.ErrorLevel, Instance: v.N.Instance, At: time.Now(),
+			More: "The rule " + rule.Pointer + " " + rule.Keyword + " of " + rule.Kind + " is no longer held against notifications of block " + h.Name + ". " +
 				"Replay what it has kept: caddy green-api quarantine replay --reason schema --recheck.",
 		})
 	}
 }
 
 // watchType does not name the type: anything may stand there.
-func (h *Handler) watchType(v *visit, _ *verdict) {
+func (h *Handler) watchType(v *visit, _ *outcome.Verdict) {
 	drift := h.Validate.drift
-	drift.recallOnce(func() bool { return h.recallTypes(drift, v.started) })
-	if !drift.addType(v.n.Type, v.n.Instance, v.started, h.namedInstances()) {
+	drift.recallOnce(func() bool { return h.recallTypes(drift, v.Started) })
+	if !drift.addType(v.N.Type, v.N.Instance, v.Started, h.namedInstances()) {
 		return
 	}
 	h.logger.Warn("new type: a type of notification that no schema knows is passed on from now on, replay what was kept",
-		zap.String("name", h.Name), zap.String("type", h.typeLabel(v)), zap.String("instance", v.n.Instance))
-	h.app.operator.alerts.tell(note{
-		reason: reason.NewType, typ: h.typeLabel(v), level: zap.WarnLevel, instance: v.n.Instance, at: time.Now(),
-		more: "It is passed on to the handlers of block " + h.Name + " from now on. GET /green_api/status names it. " +
+		zap.String("name", h.Name), zap.String("type", v.Kind), zap.String("instance", v.N.Instance))
+	h.app.operator.alerts.tell(outcome.Note{
+		Reason: reason.NewType, Kind: v.Kind, Level: zap.WarnLevel, Instance: v.N.Instance, At: time.Now(),
+		More: "It is passed on to the handlers of block " + h.Name + " from now on. GET /green_api/status names it. " +
 			"Replay what was kept: caddy green-api quarantine replay --reason unknown_type --recheck.",
 	})
 }

@@ -20,7 +20,7 @@ type driftRule struct {
 
 // rulesOf are the rules that a notification breaks, each once.
 func rulesOf(schemas *notification.Schemas, n *notification.Notification, faults []notification.Fault) []driftRule {
-	kind := typeOther
+	kind := notification.KindOther
 	if schemas.KnownType(n.Type) {
 		kind = n.Type
 	}
@@ -29,7 +29,7 @@ func rulesOf(schemas *notification.Schemas, n *notification.Notification, faults
 	case schemas.KnownMessage(n.Message):
 		kind += "." + n.Message
 	default:
-		kind += "." + typeOther
+		kind += "." + notification.KindOther
 	}
 	var rules []driftRule
 	known := make(map[driftRule]bool)

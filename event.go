@@ -9,6 +9,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 	"go.uber.org/zap"
+
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 )
 
 // Events of Caddy's events app. Their data: type, message, instance, id, outcome, reason, status,
@@ -19,7 +21,7 @@ const (
 	eventFailed      = "green_api.failed"
 )
 
-var eventOf = map[outcome]string{quarantined: eventQuarantined, refused: eventRefused, failed: eventFailed}
+var eventOf = map[outcome.Outcome]string{outcome.Quarantined: eventQuarantined, outcome.Refused: eventRefused, outcome.Failed: eventFailed}
 
 // eventDesk emits events one after the other, off the request's path: who subscribes may take its
 // time.

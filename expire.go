@@ -10,7 +10,9 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
+	"github.com/greenapi-community/caddy-green-api/notification"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
 )
 
@@ -135,9 +137,9 @@ func (a *App) expireNow(maxAge time.Duration, now time.Time, doubtful bool) erro
 		return err
 	}
 	if soon > 0 && a.operator.daily.first(reason.Expiring, now) {
-		a.operator.alerts.tell(note{
-			reason: reason.Expiring, typ: typeNone, level: zapcore.WarnLevel, instance: first.Instance, example: first.ID, at: now,
-			more: strconv.Itoa(soon) + " will be deleted within 48 hours. Replay or export them: caddy green-api quarantine list.",
+		a.operator.alerts.tell(outcome.Note{
+			Reason: reason.Expiring, Kind: notification.KindNone, Level: zapcore.WarnLevel, Instance: first.Instance, Example: first.ID, At: now,
+			More: strconv.Itoa(soon) + " will be deleted within 48 hours. Replay or export them: caddy green-api quarantine list.",
 		})
 	}
 	if len(old) == 0 {

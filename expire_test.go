@@ -12,6 +12,7 @@ import (
 
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
+	"github.com/greenapi-community/caddy-green-api/notification"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
 )
 
@@ -69,7 +70,7 @@ func TestMaxAgeNotice(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		return endpoint.groups[alertKey{reason.Expiring, typeNone}]
+		return endpoint.groups[alertKey{reason.Expiring, notification.KindNone}]
 	}
 	if g := expire(true); g == nil || g.count != 1 || !strings.Contains(g.more, "2 will be deleted within 48 hours") {
 		t.Errorf("when the clock is in doubt, told %+v", g)

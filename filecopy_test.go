@@ -15,6 +15,7 @@ import (
 
 	"github.com/greenapi-community/caddy-green-api/internal/address"
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/internal/token"
 )
@@ -34,7 +35,7 @@ type follower struct {
 	t     *testing.T
 	auth  *Auth
 	logs  *observer.ObservedLogs
-	notes []note
+	notes []outcome.Note
 }
 
 func newFollower(t *testing.T, text string) *follower {
@@ -44,7 +45,7 @@ func newFollower(t *testing.T, text string) *follower {
 	path := filepath.Join(t.TempDir(), "instances")
 	f.followed = &followed{
 		said: path, path: path, kind: "instances", parse: f.auth.parseFile, logger: zap.New(core),
-		tell: func(n note) { f.notes = append(f.notes, n) },
+		tell: func(n outcome.Note) { f.notes = append(f.notes, n) },
 	}
 	f.write(text)
 	if err := f.load(); err != nil {
@@ -112,8 +113,8 @@ func TestFollowDoubt(t *testing.T) {
 			if test.says == "" && (len(errs) != 0 || len(f.notes) != 0) {
 				t.Errorf("complains: %v %v", errs, f.notes)
 			}
-			if test.says != "" && (len(errs) != 1 || len(f.notes) != 1 || f.notes[0].reason != reason.BadFile ||
-				!strings.Contains(errs[0].ContextMap()["error"].(string), test.says) || !strings.Contains(f.notes[0].more, test.says)) {
+			if test.says != "" && (len(errs) != 1 || len(f.notes) != 1 || f.notes[0].Reason != reason.BadFile ||
+				!strings.Contains(errs[0].ContextMap()["error"].(string), test.says) || !strings.Contains(f.notes[0].More, test.says)) {
 				t.Errorf("complains %v %v, want %q", errs, f.notes, test.says)
 			}
 			for _, warning := range f.logs.FilterLevelExact(zap.WarnLevel).All() {

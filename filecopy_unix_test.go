@@ -38,7 +38,7 @@ func TestFollowNotRegular(t *testing.T) {
 	}
 	f.look()
 	f.look()
-	if len(f.notes) != 1 || !strings.Contains(f.notes[0].more, "not a regular file") || f.inForce() != 1 {
+	if len(f.notes) != 1 || !strings.Contains(f.notes[0].More, "not a regular file") || f.inForce() != 1 {
 		t.Errorf("%v", f.notes)
 	}
 }

@@ -13,7 +13,9 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
+	"github.com/greenapi-community/caddy-green-api/notification"
 )
 
 // followEvery is how often a file is looked at. It is not watched by the kernel: that misses files
@@ -29,7 +31,7 @@ type followed struct {
 	parse parseList
 
 	logger *zap.Logger
-	tell   func(note) // may be nil
+	tell   func(outcome.Note) // may be nil
 
 	good   fileCopy    // the copy in force
 	memory *copyMemory // of it, for the next config; may be nil
@@ -182,7 +184,7 @@ func (f *followed) complain(err error) {
 	f.bad = err.Error()
 	f.logger.Error("file cannot be used, its last good copy stays in force", zap.String("file", f.said), zap.Error(err))
 	if f.tell != nil {
-		f.tell(note{reason: reason.BadFile, typ: typeNone, level: zap.ErrorLevel, more: f.said + ": " + err.Error() + ".", at: time.Now()})
+		f.tell(outcome.Note{Reason: reason.BadFile, Kind: notification.KindNone, Level: zap.ErrorLevel, More: f.said + ": " + err.Error() + ".", At: time.Now()})
 	}
 }
 
@@ -301,7 +303,7 @@ func (*copyMemory) Destruct() error { return nil }
 type loadedAgainKey struct{}
 
 // followFile loads a file of things of a kind, and follows it as long as the config runs.
-func followFile(ctx caddy.Context, said, kind string, tell func(note), parse parseList) error {
+func followFile(ctx caddy.Context, said, kind string, tell func(outcome.Note), parse parseList) error {
 	path, err := resolve(said)
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 )
 
@@ -81,29 +82,29 @@ func (f *failedRound) add(got answer) {
 // giveUp says what becomes of a notification that no handler took: it stays with the sender, unless it
 // is a dead letter, or the sender is about to delete it. Then it is kept, and the sender goes on to the
 // next.
-func (h *Handler) giveUp(v *visit, failure *verdict) *verdict {
+func (h *Handler) giveUp(v *visit, failure *outcome.Verdict) *outcome.Verdict {
 	now := h.fleet.clock.now()
 	found := h.findDeadLetter(v, now.up)
 	if found.failures > 0 {
-		failure.fields = append(failure.fields, zap.Int("failures", found.failures))
+		failure.Fields = append(failure.Fields, zap.Int("failures", found.failures))
 	}
 	expires := h.failedAgain(v, now) || v.lastChance
-	var kept *verdict
+	var kept *outcome.Verdict
 	switch {
 	case found.dead:
-		kept = toQuarantine(reason.Undeliverable)
+		kept = outcome.ToQuarantine(reason.Undeliverable)
 	case expires:
-		kept = toQuarantine(reason.Retention)
+		kept = outcome.ToQuarantine(reason.Retention)
 	default:
 		return failure
 	}
-	kept.fields = append(slices.Clone(failure.fields), zap.String("found", string(failure.reason)))
-	if kept = h.keep(v, kept); kept.outcome != quarantined { // the failure stands
+	kept.Fields = append(slices.Clone(failure.Fields), zap.String("found", string(failure.Reason)))
+	if kept = h.keep(v, kept); kept.Outcome != outcome.Quarantined { // the failure stands
 		h.fleet.deadLetters.takeBack(found)
-		failure.fields = append(failure.fields, zap.NamedError("quarantine_error", kept.err))
+		failure.Fields = append(failure.Fields, zap.NamedError("quarantine_error", kept.Err))
 		return failure
 	}
-	h.fleet.deadLetters.forget(v.body)
+	h.fleet.deadLetters.forget(v.Body)
 	h.failuresOver(v)
 	return kept
 }
@@ -121,7 +122,7 @@ func (h *Handler) findDeadLetter(v *visit, now time.Duration) (found ruling) {
 	if h.Deliver.DeadLetterAfter != deadLetterAfterOff {
 		limits.after = time.Duration(h.Deliver.DeadLetterAfter)
 	}
-	return h.fleet.deadLetters.fail(v.body, round, limits, now)
+	return h.fleet.deadLetters.fail(v.Body, round, limits, now)
 }
 
 // The methods below take the notification to what is remembered beside the quarantine.
@@ -129,19 +130,19 @@ func (h *Handler) findDeadLetter(v *visit, now time.Duration) (found ruling) {
 // behind reports whether a notification stands behind one that its instance is about to lose, and
 // is about to be lost itself.
 func (h *Handler) behind(v *visit, now instant) bool {
-	return h.app.shared.times.behind(v.body, v.n.Instance, v.sent(), now)
+	return h.app.shared.times.behind(v.Body, v.N.Instance, v.Sent(), now)
 }
 
 // failedAgain notes a failure, and reports whether GREEN-API is about to delete the notification.
 func (h *Handler) failedAgain(v *visit, now instant) bool {
-	return h.app.shared.times.fail(bodyKey(v.body), instanceKey(v.n.Instance), v.sent(), now)
+	return h.app.shared.times.fail(bodyKey(v.Body), instanceKey(v.N.Instance), v.Sent(), now)
 }
 
 // failuresOver is for a notification that was kept.
 func (h *Handler) failuresOver(v *visit) {
 	times := h.app.shared.times
 	if !times.empty() {
-		times.forget(bodyKey(v.body))
+		times.forget(bodyKey(v.Body))
 	}
 }
 
@@ -149,24 +150,16 @@ func (h *Handler) failuresOver(v *visit) {
 func (h *Handler) deliveredAgain(v *visit) {
 	times := h.app.shared.times
 	if !times.empty() {
-		times.forget(bodyKey(v.body), instanceKey(v.n.Instance))
+		times.forget(bodyKey(v.Body), instanceKey(v.N.Instance))
 	}
 }
 
 // deadline is when the sender must have its answer. A last attempt has its time however long the body was
 // in coming.
 func (v *visit) deadline(timeout time.Duration, now time.Time) time.Time {
-	end := v.started.Add(timeout)
+	end := v.Started.Add(timeout)
 	if last := now.Add(lastAttempt); v.lastChance && last.Before(end) {
 		return last
 	}
 	return end
-}
-
-// sent is when the notification says it was made; zero if it does not.
-func (v *visit) sent() time.Time {
-	if v.n.Timestamp <= 0 {
-		return time.Time{}
-	}
-	return time.Unix(v.n.Timestamp, 0)
 }

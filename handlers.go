@@ -8,7 +8,9 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
+	"github.com/greenapi-community/caddy-green-api/notification"
 )
 
 // failingHandlers tells of a handler that fails while others take its notifications: nothing else
@@ -80,7 +82,7 @@ func (h *Handler) watchHandler(got answer, now time.Time) {
 		if !h.fleet.failing.failed(got.handler, now) {
 			return
 		}
-		fields := []zap.Field{zap.String("handler", got.handler), zap.String("reason", string(failures[got.result].reason))}
+		fields := []zap.Field{zap.String("handler", got.handler), zap.String("reason", string(failures[got.result].Reason))}
 		if got.status != 0 {
 			fields = append(fields, zap.Int("handler_status", got.status))
 		}
@@ -88,9 +90,9 @@ func (h *Handler) watchHandler(got answer, now time.Time) {
 			fields = append(fields, zap.Error(got.err))
 		}
 		h.app.logger.Warn("handler fails, others are asked if there are any", fields...)
-		h.app.operator.alerts.tell(note{
-			reason: reason.HandlerFails, typ: typeNone, level: zapcore.WarnLevel, at: now,
-			more: "Handler " + got.handler + ": " + string(failures[got.result].reason) + ".",
+		h.app.operator.alerts.tell(outcome.Note{
+			Reason: reason.HandlerFails, Kind: notification.KindNone, Level: zapcore.WarnLevel, At: now,
+			More: "Handler " + got.handler + ": " + string(failures[got.result].Reason) + ".",
 		})
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/notification"
 )
 
@@ -29,7 +30,7 @@ func TestSlowHandler(t *testing.T) {
 
 	h := holdFleet(defaultName).newest.Load()
 	defer releaseFleet(defaultName)
-	v := &visit{n: new(notification.Notification)}
+	v := &visit{Case: outcome.Case{N: new(notification.Notification)}}
 	for _, test := range []struct {
 		handler string
 		after   time.Duration

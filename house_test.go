@@ -24,14 +24,15 @@ type room struct {
 // instead.
 var house = map[string]room{
 	".": {caddy: true, imports: []string{
-		"internal/address", "internal/drain", "internal/reason", "internal/token", "notification", "quarantine", "sender", "vendorapi",
+		"internal/address", "internal/drain", "internal/outcome", "internal/reason", "internal/token", "notification", "quarantine", "sender", "vendorapi",
 	}},
 
 	// Worlds of their own: they know neither Caddy nor each other.
 	"notification": {}, "quarantine": {}, "sender": {}, "vendorapi": {},
 
 	"internal/address": {}, "internal/drain": {}, "internal/reason": {},
-	"internal/token": {imports: []string{"notification"}},
+	"internal/outcome": {imports: []string{"internal/reason", "notification"}},
+	"internal/token":   {imports: []string{"notification"}},
 
 	// For tests.
 	"internal/standin":  {imports: []string{"sender"}},

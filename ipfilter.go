@@ -19,7 +19,9 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/greenapi-community/caddy-green-api/internal/address"
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
+	"github.com/greenapi-community/caddy-green-api/notification"
 )
 
 var errProxyNotStrict = errors.New("the server trusts proxies but not trusted_proxies_strict, so that anyone could put " +
@@ -116,7 +118,7 @@ func trustsLoosely(server *caddyhttp.Server) bool {
 }
 
 // check refuses an address that is not allowed.
-func (f *IPFilter) check(v *visit) *verdict {
+func (f *IPFilter) check(v *visit) *outcome.Verdict {
 	if f.Off {
 		return nil
 	}
@@ -125,20 +127,20 @@ func (f *IPFilter) check(v *visit) *verdict {
 	if viaProxy && (server == nil || server.TrustedProxiesStrict == 0) {
 		f.sayOnce.Do(func() {
 			f.logger.Error("trusted proxies are not strict", zap.Error(errProxyNotStrict))
-			tellOperator(note{reason: reason.ProxyNotStrict, typ: typeNone, level: zap.ErrorLevel, at: v.started})
+			tellOperator(outcome.Note{Reason: reason.ProxyNotStrict, Kind: notification.KindNone, Level: zap.ErrorLevel, At: v.Started})
 		})
 		return f.refuse(v, reason.ProxyNotStrict, zap.DebugLevel)
 	}
-	if f.allows(v.client, v.r) {
+	if f.allows(v.Client, v.r) {
 		return nil
 	}
-	if v.token != tokenRight {
-		f.scanners.add(v.client)
+	if v.Token != outcome.TokenRight {
+		f.scanners.add(v.Client)
 		return f.refuse(v, reason.IPNotAllowed, zap.DebugLevel)
 	}
 	end := f.refuse(v, reason.UnlistedSender, zap.WarnLevel)
 	if f.Unlisted == actionPass {
-		v.passOn(end)
+		v.PassOn(end)
 		return nil
 	}
 	return end
@@ -146,15 +148,15 @@ func (f *IPFilter) check(v *visit) *verdict {
 
 // refuse names the address that was judged, the socket's peer, which differs behind a proxy, and
 // how the token was: all that is needed to tell a scanner from a new address of the vendor's.
-func (f *IPFilter) refuse(v *visit, why reason.Reason, level zapcore.Level) *verdict {
+func (f *IPFilter) refuse(v *visit, why reason.Reason, level zapcore.Level) *outcome.Verdict {
 	peer, _, err := net.SplitHostPort(v.r.RemoteAddr)
 	if err != nil {
 		peer = v.r.RemoteAddr
 	}
-	return &verdict{
-		outcome: refused, reason: why, status: http.StatusForbidden, level: level,
-		fields: []zap.Field{
-			zap.String("client_ip", clip(v.client)), zap.String("remote_ip", peer), zap.String("token", string(v.token)),
+	return &outcome.Verdict{
+		Outcome: outcome.Refused, Reason: why, Status: http.StatusForbidden, Level: level,
+		Fields: []zap.Field{
+			zap.String("client_ip", outcome.Clip(v.Client)), zap.String("remote_ip", peer), zap.String("token", string(v.Token)),
 		},
 	}
 }

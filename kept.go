@@ -13,6 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
 )
@@ -93,11 +94,11 @@ func (s *sharedQuarantine) Destruct() error {
 // keep puts the notification into the quarantine, where it is durable when keep returns. If that
 // cannot be done, a notification that a handler might take goes on (nil), and any other stays with
 // the sender.
-func (h *Handler) keep(v *visit, end *verdict) *verdict {
+func (h *Handler) keep(v *visit, end *outcome.Verdict) *outcome.Verdict {
 	id, err := h.app.put(h.Name, v, end)
 	if err == nil {
-		v.quarantineID = id
-		end.fields = append(end.fields, zap.String("quarantine_id", id))
+		v.QuarantineID = id
+		end.Fields = append(end.Fields, zap.String("quarantine_id", id))
 		return end
 	}
 	switch {
@@ -106,27 +107,27 @@ func (h *Handler) keep(v *visit, end *verdict) *verdict {
 	case errors.Is(err, quarantine.ErrShare):
 		err = fmt.Errorf("%w: a quarter of max_size is for what the bodies of one instance cause, or those that name none: raise max_size, or clear it of those", err)
 	}
-	unavailable := &verdict{
-		outcome: failed, reason: reason.Quarantine, status: http.StatusServiceUnavailable, level: zap.ErrorLevel,
-		faults: end.faults, syntax: end.syntax, err: err,
-		fields: []zap.Field{zap.String("found", string(end.reason))},
+	unavailable := &outcome.Verdict{
+		Outcome: outcome.Failed, Reason: reason.Quarantine, Status: http.StatusServiceUnavailable, Level: zap.ErrorLevel,
+		Faults: end.Faults, Syntax: end.Syntax, Err: err,
+		Fields: []zap.Field{zap.String("found", string(end.Reason))},
 	}
-	switch end.reason {
+	switch end.Reason {
 	case reason.Schema, reason.UnknownType, reason.UnknownMessage:
-		v.passOn(unavailable)
+		v.PassOn(unavailable)
 		return nil
 	}
 	return unavailable
 }
 
-func (a *App) put(name string, v *visit, end *verdict) (id string, err error) {
+func (a *App) put(name string, v *visit, end *outcome.Verdict) (id string, err error) {
 	shared := holdQuarantine(a.Quarantine.Path)
 	defer releaseQuarantine(a.Quarantine.Path) //nolint:errcheck // closing does not undo what is durable
 	store, err := shared.open()
 	if err != nil {
 		return "", a.Quarantine.hide(err)
 	}
-	id, err = store.PutShare(newEntry(name, v, end), a.Quarantine.MaxSize, a.maxShare(v.n.Instance, time.Now()))
+	id, err = store.PutShare(newEntry(name, v, end), a.Quarantine.MaxSize, a.maxShare(v.N.Instance, time.Now()))
 	return id, a.Quarantine.hide(err)
 }
 
@@ -144,26 +145,28 @@ func (q *Quarantine) hide(err error) error {
 
 // newEntry is what is kept of a notification. All of it but the body is clipped: lists hold many of
 // these in memory, and the sender chooses how long they are.
-func newEntry(name string, v *visit, end *verdict) quarantine.Entry {
+func newEntry(name string, v *visit, end *outcome.Verdict) quarantine.Entry {
 	entry := quarantine.Entry{
-		Received: v.started, Name: name, Reason: string(end.reason), Unadmitted: !v.admitted,
-		Type: clipTo(v.n.Type, maxKeptHead), Message: clipTo(v.n.Message, maxKeptHead), Instance: v.n.Instance, Chat: clipTo(v.n.Chat, maxKeptHead), NotificationID: clipTo(v.n.ID, maxKeptHead),
-		Client: clipTo(v.client, maxKeptHead), Host: v.r.Host[:min(len(v.r.Host), maxKeptHost)], URI: clipURI(v.r.RequestURI), Header: make(map[string][]string), Body: v.body,
+		Received: v.Started, Name: name, Reason: string(end.Reason), Unadmitted: !v.Admitted,
+		Type: outcome.ClipTo(v.N.Type, outcome.MaxHead), Message: outcome.ClipTo(v.N.Message, outcome.MaxHead), Instance: v.N.Instance, Chat: outcome.ClipTo(v.N.Chat, outcome.MaxHead), NotificationID: outcome.ClipTo(v.N.ID, outcome.MaxHead),
+		Client: outcome.ClipTo(v.Client, outcome.MaxHead), Host: v.Host[:min(len(v.Host), maxKeptHost)], URI: clipURI(v.URI), Header: make(map[string][]string), Body: v.Body,
 	}
 	for _, name := range []string{"Content-Type", "Content-Encoding"} {
-		for _, value := range v.r.Header.Values(name) {
+		for _, value := range v.Header.Values(name) {
 			// Two say as much as more. One that is clipped is no JSON type any longer, to whoever reads it.
 			if len(entry.Header[name]) < 2 {
-				entry.Header[name] = append(entry.Header[name], clipTo(value, maxKeptText))
+				entry.Header[name] = append(entry.Header[name], outcome.ClipTo(value, maxKeptText))
 			}
 		}
 	}
-	if end.syntax != nil {
-		entry.Offset, entry.Cause = end.syntax.Offset, end.syntax.Cause
+	if end.Syntax != nil {
+		entry.Offset, entry.Cause = end.Syntax.Offset, end.Syntax.Cause
 	}
-	entry.Answers = v.answers
-	for _, f := range end.faults {
-		entry.Faults = append(entry.Faults, quarantine.Fault{Pointer: clipTo(f.Pointer, maxKeptText), Keyword: f.Keyword})
+	for _, said := range v.Answers {
+		entry.Answers = append(entry.Answers, quarantine.Answer(said))
+	}
+	for _, f := range end.Faults {
+		entry.Faults = append(entry.Faults, quarantine.Fault{Pointer: outcome.ClipTo(f.Pointer, maxKeptText), Keyword: f.Keyword})
 	}
 	return entry
 }
@@ -179,7 +182,6 @@ var keptReasons = []reason.Reason{
 const (
 	maxKeptHost = 255 // a name of the DNS has no more
 	maxKeptText = 1 << 10
-	maxKeptHead = 128 // of what a body says it is
 )
 
 // clipURI bounds a URI. What is left of a longer one is a URI, too: a replay asks for it.

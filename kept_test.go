@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/notification"
 )
@@ -18,10 +19,10 @@ func TestEntryClipped(t *testing.T) {
 	for range 1000 {
 		r.Header.Add("Content-Type", "application/json; charset=utf-8; x="+strings.Repeat("y", 1<<15)+"; charset=utf-16")
 	}
-	v := &visit{r: r, client: long, n: &notification.Notification{Type: long, Message: long, Instance: "1101000001", Chat: long, ID: long}, body: []byte("{}")}
-	end := toQuarantine(reason.Schema)
+	v := &visit{Case: outcome.Case{Host: r.Host, URI: r.RequestURI, Header: r.Header, Client: long, N: &notification.Notification{Type: long, Message: long, Instance: "1101000001", Chat: long, ID: long}, Body: []byte("{}")}}
+	end := outcome.ToQuarantine(reason.Schema)
 	for range 100 { // as many as there are at most
-		end.faults = append(end.faults, notification.Fault{Pointer: "/" + strings.Repeat("p", 1<<15), Keyword: "type"})
+		end.Faults = append(end.Faults, notification.Fault{Pointer: "/" + strings.Repeat("p", 1<<15), Keyword: "type"})
 	}
 	entry := newEntry("default", v, end)
 	head, err := json.Marshal(entry)
@@ -40,7 +41,7 @@ func TestEntryClipped(t *testing.T) {
 			t.Errorf("clipped, it has become JSON: %q", kind)
 		}
 	}
-	short := &visit{r: &http.Request{Host: "hooks.example.com", RequestURI: "/hook?a=b", Header: http.Header{"Content-Type": {sentType}}}, n: v.n}
+	short := &visit{Case: outcome.Case{Host: "hooks.example.com", URI: "/hook?a=b", Header: http.Header{"Content-Type": {sentType}}, N: v.N}}
 	if e := newEntry("default", short, end); e.URI != "/hook?a=b" || e.Host != "hooks.example.com" || e.Header["Content-Type"][0] != sentType {
 		t.Errorf("short ones are changed: %+v", e)
 	}

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 )
 
 // metrics are the process's: they go on counting over config reloads, for requests of an old
@@ -103,53 +105,36 @@ func (m *metricSet) register(registry *prometheus.Registry, perInstance bool) er
 	return nil
 }
 
-// typeOther and typeNone stand for types that are not on the closed list.
-const (
-	typeOther = "other"
-	typeNone  = "none"
-)
-
-// typeLabel is the type of a notification out of a closed list: the types that have a schema.
-func (h *Handler) typeLabel(v *visit) string {
-	switch {
-	case v.n.Type == "":
-		return typeNone
-	case h.Validate.schemas.KnownType(v.n.Type):
-		return v.n.Type
-	}
-	return typeOther
-}
-
 // count counts a request that has ended.
-func (h *Handler) count(v *visit, end *verdict) {
-	metrics.notifications.WithLabelValues(h.typeLabel(v), string(end.outcome), string(end.reason)).Inc()
-	if end.outcome == refused || v.n.Instance == "" {
+func (h *Handler) count(v *visit, end *outcome.Verdict) {
+	metrics.notifications.WithLabelValues(v.Kind, string(end.Outcome), string(end.Reason)).Inc()
+	if end.Outcome == outcome.Refused || v.N.Instance == "" {
 		return
 	}
-	now := float64(v.started.UnixMilli()) / 1000
+	now := float64(v.Started.UnixMilli()) / 1000
 	metrics.last.Set(now)
-	if v.n.Timestamp != 0 {
-		metrics.age.Observe(max(0, v.started.Sub(time.Unix(v.n.Timestamp, 0)).Seconds()))
+	if v.N.Timestamp != 0 {
+		metrics.age.Observe(max(0, v.Started.Sub(time.Unix(v.N.Timestamp, 0)).Seconds()))
 	}
-	if end.outcome == delivered {
-		metrics.delivery.Observe(time.Since(v.started).Seconds())
+	if end.Outcome == outcome.Delivered {
+		metrics.delivery.Observe(time.Since(v.Started).Seconds())
 	}
-	if h.app.perInstance() && h.configured(v.n.Instance) {
-		metrics.byInstance.WithLabelValues(v.n.Instance, string(end.outcome)).Inc()
-		metrics.lastOf.WithLabelValues(v.n.Instance).Set(now)
+	if h.app.perInstance() && h.configured(v.N.Instance) {
+		metrics.byInstance.WithLabelValues(v.N.Instance, string(end.Outcome)).Inc()
+		metrics.lastOf.WithLabelValues(v.N.Instance).Set(now)
 	}
 }
 
 // countReportOnly counts how a notification would have ended.
-func (h *Handler) countReportOnly(v *visit, end *verdict) {
-	metrics.reportOnly.WithLabelValues(h.typeLabel(v), string(end.outcome), string(end.reason)).Inc()
+func (h *Handler) countReportOnly(v *visit, end *outcome.Verdict) {
+	metrics.reportOnly.WithLabelValues(v.Kind, string(end.Outcome), string(end.Reason)).Inc()
 }
 
 // countAttempt counts an attempt.
 func countAttempt(got result) {
 	label := "taken"
 	if got != taken {
-		label = string(failures[got].reason)
+		label = string(failures[got].Reason)
 	}
 	metrics.attempts.WithLabelValues(label).Inc()
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
+	"github.com/greenapi-community/caddy-green-api/notification"
 )
 
 // metricsSite has a block and a page of metrics.
@@ -96,7 +97,7 @@ func TestMetricsBounded(t *testing.T) {
 	if after := testutil.CollectAndCount(metrics.notifications); after != before {
 		t.Errorf("%d series, %d before", after, before)
 	}
-	if got := testutil.ToFloat64(metrics.notifications.WithLabelValues(typeOther, "dropped", "unknown_type")); got != 10_001 {
+	if got := testutil.ToFloat64(metrics.notifications.WithLabelValues(notification.KindOther, "dropped", "unknown_type")); got != 10_001 {
 		t.Errorf("%g counted", got)
 	}
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"go.uber.org/zap"
 
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 )
 
@@ -90,7 +91,7 @@ type Handler struct {
 
 // A step is one check on a notification's way. It returns nil to let the notification go on.
 type step struct {
-	check      func(*visit) *verdict
+	check      func(*visit) *outcome.Verdict
 	reportOnly bool // let it go on all the same
 }
 
@@ -212,36 +213,36 @@ func (h *Handler) Cleanup() error {
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	r.Header.Del(replayHeader) // only a replay has it
 	v := newVisit(w, r)
-	v.token = h.Auth.judge(r.Header)
+	v.Token = h.Auth.judge(r.Header)
 	end := h.walk(v, h.posted, next)
 	h.survive(func() { h.record(v, end) }) // what was delivered stays so
-	unread := end.outcome == refused && v.body == nil && !v.readOff
+	unread := end.Outcome == outcome.Refused && v.Body == nil && !v.readOff
 	// A body is unread: without this, the answer would wait until it has come or a time-out strikes.
 	// Only of HTTP/1: a connection of HTTP/2 has the requests of others, too. Or a reload drains the
 	// connections; HTTP/3 forbids the header, and ends them by itself.
 	if unread && r.ProtoMajor == 1 || h.app.drain.Active() && r.ProtoMajor < 3 {
 		w.Header().Set("Connection", "close")
 	}
-	if end.header != "" {
-		w.Header().Set(end.header, end.value)
+	if end.Header != "" {
+		w.Header().Set(end.Header, end.Value)
 	}
-	w.WriteHeader(end.status)
+	w.WriteHeader(end.Status)
 	return nil
 }
 
 // walk is the way of a notification: step by step, until one ends it or it is delivered.
-func (h *Handler) walk(v *visit, steps []step, next caddyhttp.Handler) *verdict {
+func (h *Handler) walk(v *visit, steps []step, next caddyhttp.Handler) *outcome.Verdict {
 	for _, step := range steps {
 		end := step.check(v)
 		if end != nil && step.reportOnly {
 			h.countReportOnly(v, end)
-			v.reportOnly(end)
-			if end.reason == reason.Malformed { // nothing is known of it that could be checked
+			v.ReportOnly(end)
+			if end.Reason == reason.Malformed { // nothing is known of it that could be checked
 				break
 			}
 			continue
 		}
-		if end != nil && end.outcome == quarantined {
+		if end != nil && end.Outcome == outcome.Quarantined {
 			end = h.keep(v, end)
 		}
 		if end != nil {
@@ -266,22 +267,22 @@ func (h *Handler) survive(do func()) (panicked bool) {
 }
 
 // notEarly refuses TLS early data: it can be replayed, and its address is not verified.
-func notEarly(v *visit) *verdict {
+func notEarly(v *visit) *outcome.Verdict {
 	if v.r.TLS != nil && !v.r.TLS.HandshakeComplete {
-		return &verdict{outcome: refused, reason: reason.EarlyData, status: http.StatusTooEarly, level: zap.DebugLevel}
+		return &outcome.Verdict{Outcome: outcome.Refused, Reason: reason.EarlyData, Status: http.StatusTooEarly, Level: zap.DebugLevel}
 	}
 	return nil
 }
 
 // onlyPOST refuses other methods. GREEN-API posts (GREEN-API docs: "Working with incoming
 // webhooks", read 2026-07).
-func onlyPOST(v *visit) *verdict {
+func onlyPOST(v *visit) *outcome.Verdict {
 	if v.r.Method == http.MethodPost {
 		return nil
 	}
-	return &verdict{
-		outcome: refused, reason: reason.Method, status: http.StatusMethodNotAllowed, level: zap.DebugLevel,
-		header: "Allow", value: http.MethodPost,
+	return &outcome.Verdict{
+		Outcome: outcome.Refused, Reason: reason.Method, Status: http.StatusMethodNotAllowed, Level: zap.DebugLevel,
+		Header: "Allow", Value: http.MethodPost,
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 )
 
 // TestOutcomes takes one notification of each kind through a whole Caddy with two handlers behind
@@ -168,7 +169,7 @@ func TestEarlyData(t *testing.T) {
 		{&tls.ConnectionState{}, 425},
 	} {
 		end := notEarly(&visit{r: &http.Request{TLS: test.tls}})
-		if (end == nil) != (test.want == 0) || end != nil && (end.status != test.want || end.outcome != refused) {
+		if (end == nil) != (test.want == 0) || end != nil && (end.Status != test.want || end.Outcome != outcome.Refused) {
 			t.Errorf("%+v: %+v", test.tls, end)
 		}
 	}

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 )
 
 // operator is what the operator wants to know, and is told, over config reloads.
@@ -60,12 +62,12 @@ const maxSeen = 10_000
 
 // seenInstance is one instance that has sent something with a right token.
 type seenInstance struct {
-	Instance string          `json:"instance"`
-	Last     time.Time       `json:"last"`
-	Outcomes map[outcome]int `json:"outcomes"`
+	Instance string                  `json:"instance"`
+	Last     time.Time               `json:"last"`
+	Outcomes map[outcome.Outcome]int `json:"outcomes"`
 }
 
-func (s *seenInstances) add(instance string, end outcome, now time.Time) {
+func (s *seenInstances) add(instance string, end outcome.Outcome, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	at := s.of[instance]
@@ -76,7 +78,7 @@ func (s *seenInstances) add(instance string, end outcome, now time.Time) {
 		if s.oldest.Len() == maxSeen {
 			delete(s.of, s.oldest.Remove(s.oldest.Front()).(*seenInstance).Instance)
 		}
-		at = s.oldest.PushBack(&seenInstance{Instance: instance, Outcomes: make(map[outcome]int)})
+		at = s.oldest.PushBack(&seenInstance{Instance: instance, Outcomes: make(map[outcome.Outcome]int)})
 		s.of[instance] = at
 	} else {
 		s.oldest.MoveToBack(at)
@@ -93,7 +95,7 @@ func (s *seenInstances) list() []seenInstance {
 	all := make([]seenInstance, 0, s.oldest.Len())
 	for at := s.oldest.Front(); at != nil; at = at.Next() {
 		one := *at.Value.(*seenInstance)
-		counts := make(map[outcome]int, len(one.Outcomes))
+		counts := make(map[outcome.Outcome]int, len(one.Outcomes))
 		maps.Copy(counts, one.Outcomes)
 		one.Outcomes = counts
 		all = append(all, one)

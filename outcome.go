@@ -3,74 +3,25 @@ package greenapi
 import (
 	"context"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 
-	"github.com/greenapi-community/caddy-green-api/internal/reason"
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/notification"
-	"github.com/greenapi-community/caddy-green-api/quarantine"
 )
 
-// outcome is what became of a notification. There is no sixth.
-type outcome string
-
-const (
-	delivered   outcome = "delivered"
-	dropped     outcome = "dropped"
-	quarantined outcome = "quarantined"
-	refused     outcome = "refused"
-	failed      outcome = "failed"
-)
-
-// A verdict ends a notification's way.
-type verdict struct {
-	outcome outcome
-	reason  reason.Reason // "" if there is nothing to say
-	status  int           // the answer
-	level   zapcore.Level // of the record
-	faults  []notification.Fault
-	syntax  *notification.SyntaxError
-	err     error // of our own making, never with a piece of the body or a token in it
-	fields  []zap.Field
-
-	header, value string // to answer with, for a refusal
-}
-
-// A visit is one request on its way.
+// A visit is a notification together with the request that brought it.
 type visit struct {
+	outcome.Case
 	w       http.ResponseWriter
 	r       *http.Request
-	started time.Time
-	token   tokenState
-	client  string // the address that ip_filter judges
-	via     string // viaHTTPAPI, or "" for what is posted
+	readOff bool // the body of a refused request was read to its end
 
-	// No gate has refused its sender so far, not even one in report_only. Only what is admitted is
-	// evidence of what GREEN-API sends.
-	admitted bool
-
-	body []byte // nil until read
-	n    *notification.Notification
-
-	// Of a notification that goes on although something about it must be said: the level and
-	// reason that its record carries at the end.
-	remark verdict
-
-	claimed      string // instance that the body of a refused request names
-	readOff      bool   // that body was read to its end
-	quarantineID string // of the entry, if it is kept
-
-	onward   onward // makes the requests of the attempts
-	handler  string // upstream that was asked last
-	attempts int
-	answers  []quarantine.Answer // of the last attempts
-
+	onward     onward // makes the requests of the attempts
 	failed     failedRound
 	lastChance bool // it is asked about once, and kept if that fails
 }
@@ -82,52 +33,40 @@ func (v *visit) asked(got answer) {
 	}
 	countAttempt(got.result)
 	v.failed.add(got)
-	v.attempts++
+	v.Attempts++
 	if got.handler != "" {
-		v.handler = got.handler
+		v.Handler = got.handler
 	}
 	if got.result == taken {
 		return
 	}
 	const most = 10
-	if len(v.answers) == most {
-		v.answers = append(v.answers[:0], v.answers[1:]...)
+	if len(v.Answers) == most {
+		v.Answers = append(v.Answers[:0], v.Answers[1:]...)
 	}
-	said := quarantine.Answer{Handler: got.handler, Status: got.status, Text: got.text}
+	said := outcome.Attempt{Handler: got.handler, Status: got.status, Text: got.text}
 	if got.err != nil {
 		said.Error = got.err.Error()
 	}
-	v.answers = append(v.answers, said)
+	v.Answers = append(v.Answers, said)
 }
 
 func newVisit(w http.ResponseWriter, r *http.Request) *visit {
 	client, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
-	return &visit{w: w, r: r, started: time.Now(), client: client, admitted: true, n: new(notification.Notification)}
-}
-
-// passOn remarks what would have ended the way. The gravest remark is kept.
-func (v *visit) passOn(remark *verdict) {
-	if v.remark.reason == "" || remark.level > v.remark.level {
-		v.remark = *remark
-	}
-}
-
-// reportOnly remarks how the way would have ended, but for `report_only`.
-func (v *visit) reportOnly(end *verdict) {
-	v.admitted = v.admitted && end.outcome != refused
-	remark := *end
-	remark.fields = append(remark.fields, zap.Bool("report_only", true), zap.String("would_be", string(end.outcome)))
-	v.passOn(&remark)
+	return &visit{w: w, r: r, Case: outcome.Case{
+		Kind:   notification.KindNone,
+		Client: client, Host: r.Host, URI: r.RequestURI, Header: r.Header, Started: time.Now(), Admitted: true, N: new(notification.Notification),
+	}}
 }
 
 // placeholders sets what is known of the notification, for matchers and handlers further on.
 func (v *visit) placeholders() {
 	repl := replacer(v.r.Context())
-	repl.Set("http.green_api.type", v.n.Type)
-	repl.Set("http.green_api.message", v.n.Message)
-	repl.Set("http.green_api.instance", v.n.Instance)
-	repl.Set("http.green_api.chat", v.n.Chat)
-	repl.Set("http.green_api.id", v.n.ID)
+	repl.Set("http.green_api.type", v.N.Type)
+	repl.Set("http.green_api.message", v.N.Message)
+	repl.Set("http.green_api.instance", v.N.Instance)
+	repl.Set("http.green_api.chat", v.N.Chat)
+	repl.Set("http.green_api.id", v.N.ID)
 }
 
 func replacer(ctx context.Context) *caddy.Replacer {
@@ -135,40 +74,40 @@ func replacer(ctx context.Context) *caddy.Replacer {
 }
 
 // messages are constant: data goes into fields.
-var messages = map[outcome]string{
-	delivered:   "notification delivered",
-	dropped:     "notification dropped",
-	quarantined: "notification quarantined",
-	refused:     "request refused",
-	failed:      "notification failed",
+var messages = map[outcome.Outcome]string{
+	outcome.Delivered:   "notification delivered",
+	outcome.Dropped:     "notification dropped",
+	outcome.Quarantined: "notification quarantined",
+	outcome.Refused:     "request refused",
+	outcome.Failed:      "notification failed",
 }
 
 // record writes the one log record of a notification and sets the placeholders that say how it
 // ended.
-func (h *Handler) record(v *visit, end *verdict) {
+func (h *Handler) record(v *visit, end *outcome.Verdict) {
 	said := *end
-	if v.remark.reason != "" {
-		if said.reason == "" {
-			said.reason = v.remark.reason
+	if v.Remark.Reason != "" {
+		if said.Reason == "" {
+			said.Reason = v.Remark.Reason
 		}
-		said.level = max(said.level, v.remark.level)
-		said.faults = v.remark.faults
-		if said.syntax == nil {
-			said.syntax = v.remark.syntax
+		said.Level = max(said.Level, v.Remark.Level)
+		said.Faults = v.Remark.Faults
+		if said.Syntax == nil {
+			said.Syntax = v.Remark.Syntax
 		}
-		if said.err == nil {
-			said.err = v.remark.err
+		if said.Err == nil {
+			said.Err = v.Remark.Err
 		}
-		said.fields = append(said.fields, v.remark.fields...)
+		said.Fields = append(said.Fields, v.Remark.Fields...)
 	}
 	repl := replacer(v.r.Context())
-	repl.Set("http.green_api.outcome", string(said.outcome))
-	repl.Set("http.green_api.reason", string(said.reason))
+	repl.Set("http.green_api.outcome", string(said.Outcome))
+	repl.Set("http.green_api.reason", string(said.Reason))
 	h.tell(v, &said)
 
-	if entry := h.logger.Check(said.level, messages[said.outcome]); entry != nil {
+	if entry := h.logger.Check(said.Level, messages[said.Outcome]); entry != nil {
 		fields := recordFields(v, &said)
-		if h.LogBody && v.body != nil {
+		if h.LogBody && v.Body != nil {
 			fields = append(fields, bodyField(v))
 		}
 		entry.Write(fields...)
@@ -177,19 +116,19 @@ func (h *Handler) record(v *visit, end *verdict) {
 
 // recordFields are the fields of a record. No token, no text, no name and no phone number is ever
 // among them; with `log_body` the body stands beside them.
-func recordFields(v *visit, end *verdict) []zap.Field {
+func recordFields(v *visit, end *outcome.Verdict) []zap.Field {
 	fields := notificationFields(v)
-	fields = append(fields, zap.String("outcome", string(end.outcome)))
-	if end.reason != "" {
-		fields = append(fields, zap.String("reason", string(end.reason)))
+	fields = append(fields, zap.String("outcome", string(end.Outcome)))
+	if end.Reason != "" {
+		fields = append(fields, zap.String("reason", string(end.Reason)))
 	}
-	fields = append(fields, zap.Int("status", end.status))
+	fields = append(fields, zap.Int("status", end.Status))
 	fields = append(fields, attemptFields(v)...)
 	fields = append(fields, faultFields(end)...)
-	if end.err != nil {
-		fields = append(fields, zap.Error(end.err))
+	if end.Err != nil {
+		fields = append(fields, zap.Error(end.Err))
 	}
-	return append(fields, end.fields...)
+	return append(fields, end.Fields...)
 }
 
 // maxLoggedBody bounds what `log_body` writes of one notification.
@@ -197,7 +136,7 @@ const maxLoggedBody = 64 << 10
 
 // bodyField is the field of `log_body`.
 func bodyField(v *visit) zap.Field {
-	return zap.String("body", strings.ToValidUTF8(string(printableJSON(v.body[:min(len(v.body), maxLoggedBody)])), "\uFFFD"))
+	return zap.String("body", strings.ToValidUTF8(string(outcome.PrintableJSON(v.Body[:min(len(v.Body), maxLoggedBody)])), "\uFFFD"))
 }
 
 // notificationFields say which notification it is.
@@ -208,77 +147,53 @@ func notificationFields(v *visit) []zap.Field {
 			fields = append(fields, zap.String(key, value))
 		}
 	}
-	text("type", clip(v.n.Type))
-	text("message", clip(v.n.Message))
-	text("instance", v.n.Instance)
-	text("id", clip(v.n.ID))
-	if v.n.Timestamp != 0 {
-		sent := time.Unix(v.n.Timestamp, 0)
-		fields = append(fields, zap.Int64("timestamp", v.n.Timestamp), zap.Duration("age", v.started.Sub(sent)))
+	text("type", outcome.Clip(v.N.Type))
+	text("message", outcome.Clip(v.N.Message))
+	text("instance", v.N.Instance)
+	text("id", outcome.Clip(v.N.ID))
+	if v.N.Timestamp != 0 {
+		sent := time.Unix(v.N.Timestamp, 0)
+		fields = append(fields, zap.Int64("timestamp", v.N.Timestamp), zap.Duration("age", v.Started.Sub(sent)))
 	}
-	if v.body != nil {
-		fields = append(fields, zap.Int("size", len(v.body)))
+	if v.Body != nil {
+		fields = append(fields, zap.Int("size", len(v.Body)))
 	}
-	text("via", v.via)
+	text("via", v.Via)
 	return fields
 }
 
 // attemptFields say how far it has come.
 func attemptFields(v *visit) []zap.Field {
 	fields := make([]zap.Field, 0, 3)
-	if v.handler != "" {
-		fields = append(fields, zap.String("handler", v.handler))
+	if v.Handler != "" {
+		fields = append(fields, zap.String("handler", v.Handler))
 	}
-	if v.attempts > 0 {
-		fields = append(fields, zap.Int("attempts", v.attempts))
+	if v.Attempts > 0 {
+		fields = append(fields, zap.Int("attempts", v.Attempts))
 	}
-	if len(v.answers) > 0 {
-		fields = append(fields, zap.Strings("tried", v.tried()))
+	if len(v.Answers) > 0 {
+		fields = append(fields, zap.Strings("tried", v.Tried()))
 	}
-	return append(fields, zap.Duration("duration", time.Since(v.started)))
-}
-
-// tried says who did not take it, and why.
-func (v *visit) tried() []string {
-	tried := make([]string, 0, len(v.answers))
-	for _, said := range v.answers {
-		text := said.Handler + ": " + said.Error
-		if said.Status != 0 {
-			text = said.Handler + ": " + strconv.Itoa(said.Status)
-		}
-		tried = append(tried, text)
-	}
-	return tried
+	return append(fields, zap.Duration("duration", time.Since(v.Started)))
 }
 
 // faultFields say what is wrong with a body, without a word of the body.
-func faultFields(end *verdict) []zap.Field {
-	if end.syntax != nil {
+func faultFields(end *outcome.Verdict) []zap.Field {
+	if end.Syntax != nil {
 		return []zap.Field{
-			zap.Int64("offset", end.syntax.Offset),
+			zap.Int64("offset", end.Syntax.Offset),
 			// No pointer: the names in a broken body may be anything.
-			zap.String("cause", end.syntax.Cause),
+			zap.String("cause", end.Syntax.Cause),
 		}
 	}
-	if len(end.faults) == 0 {
+	if len(end.Faults) == 0 {
 		return nil
 	}
 	const most = 10 // a body with more is as wrong with ten
 	pointers, keywords := make([]string, 0, most), make([]string, 0, most)
-	for _, f := range end.faults[:min(most, len(end.faults))] {
-		pointers = append(pointers, clip(f.Pointer))
+	for _, f := range end.Faults[:min(most, len(end.Faults))] {
+		pointers = append(pointers, outcome.Clip(f.Pointer))
 		keywords = append(keywords, f.Keyword)
 	}
-	return []zap.Field{zap.Strings("pointer", pointers), zap.Strings("keyword", keywords), zap.Int("faults", len(end.faults))}
-}
-
-// clip bounds what a body may write into the log, which somebody reads on a terminal.
-func clip(s string) string { return printable(clipTo(s, maxKeptHead)) }
-
-// clipTo bounds a text, in bytes.
-func clipTo(s string, most int) string {
-	if len(s) <= most {
-		return s
-	}
-	return s[:most] + "…"
+	return []zap.Field{zap.Strings("pointer", pointers), zap.Strings("keyword", keywords), zap.Int("faults", len(end.Faults))}
 }

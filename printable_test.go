@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/notification"
 )
 
@@ -18,24 +19,24 @@ const steering = "\u007f\u009b\u061c\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u
 
 func TestPrintable(t *testing.T) {
 	for _, r := range steering + "\x00\x07\n\r\t\x1b" {
-		if got := printable("a" + string(r) + "z"); got != "a?z" {
+		if got := outcome.Printable("a" + string(r) + "z"); got != "a?z" {
 			t.Errorf("%U: %q", r, got)
 		}
 		var back string
 		quoted, _ := json.Marshal("a" + string(r) + "z")
-		escaped := printableJSON(quoted)
+		escaped := outcome.PrintableJSON(quoted)
 		if err := json.Unmarshal(escaped, &back); err != nil || back != "a"+string(r)+"z" || strings.ContainsAny(string(escaped), steering) {
 			t.Errorf("%U: as JSON %s, which is %q, %v", r, escaped, back, err)
 		}
 	}
 	const plain = "Ünïcode, עברית, 日本語, 👨\u200d👩\u200d👧" // with the joiners of a family
-	if printable(plain) != plain || string(printableJSON([]byte(plain))) != plain {
+	if outcome.Printable(plain) != plain || string(outcome.PrintableJSON([]byte(plain))) != plain {
 		t.Errorf("%q is changed", plain)
 	}
-	if got := printableLines("a\n\u202eb\n"); got != "a\n?b\n" {
+	if got := outcome.PrintableLines("a\n\u202eb\n"); got != "a\n?b\n" {
 		t.Errorf("lines: %q", got)
 	}
-	if got := printable("a\x9bz"); strings.Contains(got, "\x9b") { // no UTF-8
+	if got := outcome.Printable("a\x9bz"); strings.Contains(got, "\x9b") { // no UTF-8
 		t.Errorf("a byte: %q", got)
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/sender"
 )
 
@@ -91,7 +92,7 @@ func (p *progress) attempt(a sender.Attempt) {
 	if instance != "" {
 		p.trouble += " of " + instance
 	}
-	p.trouble = printable(p.trouble)
+	p.trouble = outcome.Printable(p.trouble)
 	p.troubles++
 	if p.terminal || p.troubles > mostTroubles {
 		return

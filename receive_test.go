@@ -13,6 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/internal/standin"
 )
@@ -316,10 +317,10 @@ func TestReceivePanic(t *testing.T) {
 		t.Fatal(err)
 	}
 	h := *app.(*App).blocks[defaultName].handler
-	h.received = []step{{check: func(*visit) *verdict { panic("a canary sings") }}}
+	h.received = []step{{check: func(*visit) *outcome.Verdict { panic("a canary sings") }}}
 	end := h.receive(&Receive{Instance: "1101000001", URI: "/"}, []byte(edgetest.TextMessage))
-	if end.status != http.StatusInternalServerError {
-		t.Errorf("status %d, want 500", end.status)
+	if end.Status != http.StatusInternalServerError {
+		t.Errorf("status %d, want 500", end.Status)
 	}
 	e.WantRecord("outcome", "failed", "reason", "panic", "instance", "1101000001", "via", "http_api")
 }

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/notification"
 	"github.com/greenapi-community/caddy-green-api/vendorapi"
@@ -262,7 +263,7 @@ func (r *receiver) take(c *Receive, got *vendorapi.Received) bool {
 	if !again {
 		r.works() // the API does
 		newest := r.config()
-		if end := newest.handler.receive(newest, got.Body); end.status != http.StatusOK {
+		if end := newest.handler.receive(newest, got.Body); end.Status != http.StatusOK {
 			return false
 		}
 		r.handled = this
@@ -340,16 +341,16 @@ func (b *backOff) atMost(most time.Duration) { b.last = min(b.last, most/2) }
 const maxWish = 15 * time.Minute
 
 // receive takes a notification of the HTTP API the way of one that is posted.
-func (h *Handler) receive(c *Receive, body []byte) (end *verdict) {
+func (h *Handler) receive(c *Receive, body []byte) (end *outcome.Verdict) {
 	v := h.madeVisit(c.URI, "", body)
-	v.via, v.n.Instance = viaHTTPAPI, notification.SameInstance(c.Instance) // unless the body says another
-	v.admitted = true                                                       // the instance's own token fetched it
+	v.Via, v.N.Instance = viaHTTPAPI, notification.SameInstance(c.Instance) // unless the body says another
+	v.Admitted = true                                                       // the instance's own token fetched it
 	v.r.Header.Set("Content-Type", sentType)
-	if token := h.Auth.headerFor(v.n.Instance); token != "" {
+	if token := h.Auth.headerFor(v.N.Instance); token != "" {
 		v.r.Header.Set("Authorization", token)
 	}
 	if h.survive(func() { end = h.walk(v, h.received, noNext) }) {
-		end = &verdict{outcome: failed, reason: reason.Panic, status: http.StatusInternalServerError, level: zap.ErrorLevel, err: errGatePanic}
+		end = &outcome.Verdict{Outcome: outcome.Failed, Reason: reason.Panic, Status: http.StatusInternalServerError, Level: zap.ErrorLevel, Err: errGatePanic}
 	}
 	h.survive(func() { h.record(v, end) }) // what was delivered stays so
 	return end

@@ -8,7 +8,9 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
+	"github.com/greenapi-community/caddy-green-api/notification"
 	"github.com/greenapi-community/caddy-green-api/vendorapi"
 )
 
@@ -87,7 +89,7 @@ func (r *receiver) fail(why reason.Reason, level zapcore.Level, err error) {
 		}
 	}
 	if level == zapcore.ErrorLevel {
-		c.handler.app.operator.alerts.tell(note{reason: why, typ: typeNone, level: level, instance: r.instance, more: err.Error() + ".", at: now})
+		c.handler.app.operator.alerts.tell(outcome.Note{Reason: why, Kind: notification.KindNone, Level: level, Instance: r.instance, More: err.Error() + ".", At: now})
 	}
 }
 

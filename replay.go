@@ -21,6 +21,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/notification"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
@@ -93,7 +94,7 @@ func (a *App) adminReplay(w http.ResponseWriter, r *http.Request) error {
 		return answer.end(err)
 	}
 	for _, id := range f.missing(store) {
-		_ = answer.write(replayed{ID: id, Outcome: string(failed), Reason: reason.NotFound, Error: quarantine.ErrNotFound.Error()})
+		_ = answer.write(replayed{ID: id, Outcome: string(outcome.Failed), Reason: reason.NotFound, Error: quarantine.ErrNotFound.Error()})
 	}
 	return nil
 }
@@ -161,7 +162,7 @@ func (a *App) replay(store *quarantine.Store, id string, how replaying) (line an
 	case err != nil:
 		return lineError{err.Error(), id}, false
 	}
-	result := replayed{ID: id, Instance: entry.Instance, Type: entry.Type, Outcome: string(failed)}
+	result := replayed{ID: id, Instance: entry.Instance, Type: entry.Type, Outcome: string(outcome.Failed)}
 	b, known := a.blocks[cmp.Or(how.to, entry.Name)]
 	if !known {
 		result.Reason = reason.NoHandler
@@ -174,14 +175,14 @@ func (a *App) replay(store *quarantine.Store, id string, how replaying) (line an
 		return result, false
 	}
 	end, tried := b.handler.replay(entry, how.recheck)
-	result.Outcome, result.Reason = string(end.outcome), string(end.reason)
-	if end.outcome != delivered {
-		result.Error = whyFailed(end.err, tried)
+	result.Outcome, result.Reason = string(end.Outcome), string(end.Reason)
+	if end.Outcome != outcome.Delivered {
+		result.Error = whyFailed(end.Err, tried)
 	}
-	if end.outcome == quarantined || end.outcome == dropped { // by --recheck: no handler got it
+	if end.Outcome == outcome.Quarantined || end.Outcome == outcome.Dropped { // by --recheck: no handler got it
 		result.Outcome = outcomeKept
 	}
-	if end.outcome != delivered {
+	if end.Outcome != outcome.Delivered {
 		return result, false
 	}
 	if _, err := store.Delete(id); err != nil {
@@ -207,43 +208,43 @@ var errNoProxyToReplay = errors.New("the block has no reverse_proxy in it, so th
 
 // replay takes an entry through the gate validate again, if that is asked for, and to the handlers. tried
 // are those that did not take it.
-func (h *Handler) replay(entry quarantine.Entry, recheck bool) (end *verdict, tried []string) {
+func (h *Handler) replay(entry quarantine.Entry, recheck bool) (end *outcome.Verdict, tried []string) {
 	v := h.replayVisit(entry)
 	if n, err := notification.Parse(entry.Body); err == nil {
-		v.n = n
+		v.N = n
 		v.placeholders()
 	}
 	end = h.replayEnd(v, entry, recheck)
 	said := *end
-	said.fields = append([]zap.Field{zap.String("quarantine_id", entry.ID)}, end.fields...)
-	if check := h.logger.Check(said.level, "quarantine entry replayed"); check != nil {
+	said.Fields = append([]zap.Field{zap.String("quarantine_id", entry.ID)}, end.Fields...)
+	if check := h.logger.Check(said.Level, "quarantine entry replayed"); check != nil {
 		check.Write(recordFields(v, &said)...)
 	}
-	return end, v.tried()
+	return end, v.Tried()
 }
 
-func (h *Handler) replayEnd(v *visit, entry quarantine.Entry, recheck bool) *verdict {
+func (h *Handler) replayEnd(v *visit, entry quarantine.Entry, recheck bool) *outcome.Verdict {
 	if recheck {
 		if _, end, _ := h.Validate.wholly(entry.Body, keptHeader(entry)); end != nil {
 			return end
 		}
 	}
 	if h.proxy == nil {
-		return &verdict{outcome: failed, reason: reason.NoHandler, level: zap.ErrorLevel, err: errNoProxyToReplay}
+		return &outcome.Verdict{Outcome: outcome.Failed, Reason: reason.NoHandler, Level: zap.ErrorLevel, Err: errNoProxyToReplay}
 	}
 	got := h.ask(v, noNext)
 	if got.result != taken {
 		return failure(got)
 	}
 	h.fleet.deadLetters.took(got.handler)
-	return &verdict{outcome: delivered, status: http.StatusOK, level: zap.InfoLevel}
+	return &outcome.Verdict{Outcome: outcome.Delivered, Status: http.StatusOK, Level: zap.InfoLevel}
 }
 
 // replayVisit is the request that an entry came with, as far as it is kept, and with a token of the
 // config: none is kept.
 func (h *Handler) replayVisit(entry quarantine.Entry) *visit {
 	v := h.madeVisit(entry.URI, entry.Host, entry.Body)
-	v.body = entry.Body
+	v.Body = entry.Body
 	maps.Copy(v.r.Header, keptHeader(entry))
 	if token := h.Auth.headerFor(entry.Instance); token != "" {
 		v.r.Header.Set("Authorization", token)
@@ -274,5 +275,8 @@ func (h *Handler) madeVisit(uri, host string, body []byte) *visit {
 	}
 	w := &answerWriter{header: make(http.Header)}
 	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, h.server)
-	return &visit{w: w, r: r, started: time.Now(), n: new(notification.Notification)}
+	return &visit{w: w, r: r, Case: outcome.Case{
+		Kind: notification.KindNone,
+		Host: r.Host, URI: r.RequestURI, Header: r.Header, Started: time.Now(), N: new(notification.Notification),
+	}}
 }

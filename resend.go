@@ -12,6 +12,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 	"go.uber.org/zap"
 
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 )
 
@@ -35,7 +36,7 @@ type flight struct {
 	done   chan struct{}
 
 	// When done is closed.
-	end      *verdict
+	end      *outcome.Verdict
 	handler  string
 	attempts int
 }
@@ -68,21 +69,21 @@ func (f *flights) board(sender context.Context, via string, body []byte, now tim
 }
 
 // land ends a flight, which is nil if it was not seen. end is nil if it crashed.
-func (f *flights) land(mine *flight, v *visit, end *verdict, now time.Duration) {
+func (f *flights) land(mine *flight, v *visit, end *outcome.Verdict, now time.Duration) {
 	sender := v.r.Context()
 	f.mu.Lock()
 	if mine != nil {
 		delete(f.of, mine.hash)
 		sender = mine.sender // who joined last
 	}
-	if end != nil && (end.outcome == delivered || end.outcome == quarantined) && sender.Err() != nil {
-		f.unheard.add(v.body, now)
+	if end != nil && (end.Outcome == outcome.Delivered || end.Outcome == outcome.Quarantined) && sender.Err() != nil {
+		f.unheard.add(v.Body, now)
 	}
 	f.mu.Unlock()
 	if mine == nil {
 		return
 	}
-	mine.end, mine.handler, mine.attempts = end, v.handler, v.attempts
+	mine.end, mine.handler, mine.attempts = end, v.Handler, v.Attempts
 	close(mine.done)
 }
 
@@ -133,14 +134,14 @@ func (u *unheard) tell(body []byte, now time.Duration, listens bool) bool {
 
 // join waits for the end of another's flight and takes it as its own. That one began earlier, so
 // its time is over earlier.
-func (f *flight) join(v *visit) *verdict {
+func (f *flight) join(v *visit) *outcome.Verdict {
 	<-f.done
 	if f.end == nil {
-		return &verdict{outcome: failed, reason: reason.NotNow, status: http.StatusServiceUnavailable, level: zap.ErrorLevel, err: errCrashed}
+		return &outcome.Verdict{Outcome: outcome.Failed, Reason: reason.NotNow, Status: http.StatusServiceUnavailable, Level: zap.ErrorLevel, Err: errCrashed}
 	}
-	v.handler, v.attempts = f.handler, f.attempts
+	v.Handler, v.Attempts = f.handler, f.attempts
 	end := *f.end
-	end.fields = append([]zap.Field{zap.Bool("joined", true)}, end.fields...)
+	end.Fields = append([]zap.Field{zap.Bool("joined", true)}, end.Fields...)
 	return &end
 }
 
@@ -165,11 +166,11 @@ func (h *Handler) eventKey(v *visit) (key eventKey, wanted bool) {
 	if h.Deliver.Deduplicate == 0 {
 		return key, false
 	}
-	if v.n.Type == "" { // it is no notification, but passed on all the same
-		sum := sha256.Sum256(v.body)
+	if v.N.Type == "" { // it is no notification, but passed on all the same
+		sum := sha256.Sum256(v.Body)
 		return eventKey(sum[:len(key)]), true
 	}
-	return v.n.Content()
+	return v.N.Content()
 }
 
 func (d *duplicates) has(key eventKey, now time.Time) bool {

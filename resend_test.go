@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 )
 
 // TestJoin: a notification that comes again while its first delivery still runs, after the sender
@@ -160,13 +161,13 @@ func awaitHangUp(t *testing.T) {
 // TestFlightsSenders: who joins a flight is its sender from then on. It is not left for a third, and
 // whether somebody hears of the end is up to it.
 func TestFlightsSenders(t *testing.T) {
-	body, good := []byte(edgetest.TextMessage), &verdict{outcome: delivered}
+	body, good := []byte(edgetest.TextMessage), &outcome.Verdict{Outcome: outcome.Delivered}
 	visitOf := func(sender context.Context) *visit {
 		r, err := http.NewRequestWithContext(sender, http.MethodPost, "/", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return &visit{r: r, body: body}
+		return &visit{r: r, Case: outcome.Case{Body: body}}
 	}
 	for _, secondStays := range []bool{true, false} {
 		var f flights

@@ -12,6 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
 )
 
@@ -251,7 +252,7 @@ func TestRetentionLastAttempt(t *testing.T) {
 	if n := len(other.Requests()); n != 3 { // twice about the head, once about the last one
 		t.Errorf("the other handler was asked %d times", n)
 	}
-	v := &visit{started: sent}
+	v := &visit{Case: outcome.Case{Started: sent}}
 	for _, test := range []struct {
 		last                bool
 		took, timeout, want time.Duration // took: to read the body
@@ -355,8 +356,8 @@ func TestRetentionReceived(t *testing.T) {
 	receive := &Receive{Instance: "1101000001", URI: "/"}
 	body := []byte(sentAt("HEAD", time.Now()))
 	for i, want := range []int{503, 200} {
-		if end := handler.receive(receive, body); end.status != want {
-			t.Errorf("%d: status %d, want %d", i, end.status, want)
+		if end := handler.receive(receive, body); end.Status != want {
+			t.Errorf("%d: status %d, want %d", i, end.Status, want)
 		}
 		later(24 * time.Hour)
 	}

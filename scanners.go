@@ -6,6 +6,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 )
 
@@ -42,7 +43,7 @@ func (s *scanSummary) flush() {
 	}
 	if s.count > 0 {
 		s.logger.Info("requests refused from addresses that are not allowed",
-			zap.Int("count", s.count), zap.String("last_client_ip", clip(s.last)), zap.String("reason", reason.IPNotAllowed))
+			zap.Int("count", s.count), zap.String("last_client_ip", outcome.Clip(s.last)), zap.String("reason", reason.IPNotAllowed))
 	}
 	s.count = 0
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/internal/token"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
@@ -97,7 +98,7 @@ func TestSeveralSend(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			op := new(operator)
 			for _, instance := range slices.Sorted(maps.Keys(test.seen)) { // the last to send is the last to be added
-				op.seen.add(instance, delivered, now.Add(-test.seen[instance]))
+				op.seen.add(instance, outcome.Delivered, now.Add(-test.seen[instance]))
 			}
 			auth := &Auth{set: new(atomic.Pointer[token.Set])}
 			set, err := token.NewSet(nil, tokensOf(test.configured), resolve)

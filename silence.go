@@ -8,7 +8,9 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
+	"github.com/greenapi-community/caddy-green-api/notification"
 )
 
 // silentInstances says of which configured instances nothing has come for long, across reloads. It
@@ -98,6 +100,6 @@ func (a *App) tellOfSilent(lengths []time.Duration, now time.Time) {
 	}
 	for _, one := range a.operator.silent.watch(configured, lengths, now) {
 		a.logger.Warn("nothing has come from an instance for long", zap.String("instance", one.instance), zap.Duration("silence", one.length))
-		a.operator.alerts.tell(note{reason: reason.Silence, typ: typeNone, level: zap.WarnLevel, instance: one.instance, silence: one.length, at: now})
+		a.operator.alerts.tell(outcome.Note{Reason: reason.Silence, Kind: notification.KindNone, Level: zap.WarnLevel, Instance: one.instance, Silence: one.length, At: now})
 	}
 }

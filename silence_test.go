@@ -8,6 +8,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 )
 
@@ -65,7 +66,7 @@ func TestSilenceOfMany(t *testing.T) {
 	}
 	o.silent.watch(configured, []time.Duration{time.Minute}, began)
 	saw := func(instance string, at time.Time) {
-		o.seen.add(instance, delivered, at)
+		o.seen.add(instance, outcome.Delivered, at)
 		o.silent.saw(instance, at)
 	}
 	for _, instance := range configured {
@@ -101,12 +102,12 @@ func TestSilenceReaches(t *testing.T) {
 		t.Errorf("silences %v", got)
 	}
 	for _, test := range []struct {
-		note note
+		note outcome.Note
 		want []int
 	}{
-		{note{reason: reason.Silence, silence: time.Hour}, []int{1, 3}},
-		{note{reason: reason.Silence, silence: 15 * time.Minute}, []int{2}},
-		{note{reason: reason.Schema}, []int{0, 1, 2, 3}},
+		{outcome.Note{Reason: reason.Silence, Silence: time.Hour}, []int{1, 3}},
+		{outcome.Note{Reason: reason.Silence, Silence: 15 * time.Minute}, []int{2}},
+		{outcome.Note{Reason: reason.Schema}, []int{0, 1, 2, 3}},
 	} {
 		desk.tell(test.note)
 		var got []int
@@ -117,7 +118,7 @@ func TestSilenceReaches(t *testing.T) {
 			clear(e.groups)
 		}
 		if !slices.Equal(got, test.want) {
-			t.Errorf("%s of %s is told to %v, want %v", test.note.reason, test.note.silence, got, test.want)
+			t.Errorf("%s of %s is told to %v, want %v", test.note.Reason, test.note.Silence, got, test.want)
 		}
 	}
 }

@@ -16,10 +16,10 @@ import (
 // takesOver reports whether the block would have let in a notification that came to another one of its
 // name. Where no token of the sender is kept, its instance decides.
 func (h *Handler) takesOver(v *visit) bool {
-	if v.via == viaHTTPAPI || v.r.Header.Get(replayHeader) != "" {
-		return h.isFor(v.n.Instance)
+	if v.Via == viaHTTPAPI || v.Header.Get(replayHeader) != "" {
+		return h.isFor(v.N.Instance)
 	}
-	return h.Auth.admits(v.r.Header, v.n.Instance)
+	return h.Auth.admits(v.Header, v.N.Instance)
 }
 
 // isFor reports whether the block lets in notifications of an instance, if their token is right, or

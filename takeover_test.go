@@ -77,9 +77,9 @@ func TestTakeOverByInstance(t *testing.T) {
 	h := &Handler{Auth: newAuth(t, Auth{Instance: map[string][]string{"1101000002": {"other"}}}), Receive: []*Receive{{Instance: "01101000003"}}}
 	for instance, want := range map[string]bool{"1101000001": false, "1101000002": true, "1101000003": true, "": true} {
 		received := h.madeVisit("/", "", nil)
-		received.via, received.n.Instance = viaHTTPAPI, instance
+		received.Via, received.N.Instance = viaHTTPAPI, instance
 		replay := h.madeVisit("/", "", nil)
-		replay.n.Instance = instance
+		replay.N.Instance = instance
 		replay.r.Header.Set(replayHeader, "1")
 		if got := h.takesOver(received); got != want {
 			t.Errorf("received, %q: %t", instance, got)
@@ -88,7 +88,7 @@ func TestTakeOverByInstance(t *testing.T) {
 			t.Errorf("replayed, %q: %t", instance, got)
 		}
 		posted := h.madeVisit("/", "", nil)
-		posted.n.Instance = instance
+		posted.N.Instance = instance
 		if h.takesOver(posted) {
 			t.Errorf("posted without a token, %q", instance)
 		}

@@ -12,39 +12,40 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/greenapi-community/caddy-green-api/internal/address"
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 )
 
 // tell lets everybody know how a request ended who wants to: metrics, alerts, events, the status
 // page and the access log.
-func (h *Handler) tell(v *visit, said *verdict) {
+func (h *Handler) tell(v *visit, said *outcome.Verdict) {
 	h.count(v, said)
 	op := h.app.operator
-	op.totals.add(said.outcome)
-	if v.n.Instance != "" && said.outcome != refused {
-		op.seen.add(v.n.Instance, said.outcome, v.started)
-		op.silent.saw(v.n.Instance, v.started)
+	op.totals.add(said.Outcome)
+	if v.N.Instance != "" && said.Outcome != outcome.Refused {
+		op.seen.add(v.N.Instance, said.Outcome, v.Started)
+		op.silent.saw(v.N.Instance, v.Started)
 	}
 	if extra := accessLogFields(v.r); extra != nil {
-		extra.Set(zap.String("green_api_outcome", string(said.outcome)))
+		extra.Set(zap.String("green_api_outcome", string(said.Outcome)))
 		text := func(key, value string) {
 			if value != "" {
 				extra.Set(zap.String(key, value))
 			}
 		}
-		text("green_api_type", clip(v.n.Type))
-		text("green_api_message", clip(v.n.Message))
-		text("green_api_instance", v.n.Instance)
-		text("green_api_reason", string(said.reason))
+		text("green_api_type", outcome.Clip(v.N.Type))
+		text("green_api_message", outcome.Clip(v.N.Message))
+		text("green_api_instance", v.N.Instance)
+		text("green_api_reason", string(said.Reason))
 	}
-	if said.level < zap.WarnLevel {
+	if said.Level < zap.WarnLevel {
 		return
 	}
-	h.alert(v, said.reason, said)
-	if name := eventOf[said.outcome]; name != "" {
+	h.alert(v, said.Reason, said)
+	if name := eventOf[said.Outcome]; name != "" {
 		op.events.emit(h, name, map[string]any{
-			"name": h.Name, "type": clip(v.n.Type), "message": clip(v.n.Message), "instance": v.instance(), "id": clip(v.n.ID),
-			"outcome": string(said.outcome), "reason": string(said.reason), "status": said.status, "handler": v.handler, "quarantine_id": v.quarantineID,
+			"name": h.Name, "type": outcome.Clip(v.N.Type), "message": outcome.Clip(v.N.Message), "instance": v.Instance(), "id": outcome.Clip(v.N.ID),
+			"outcome": string(said.Outcome), "reason": string(said.Reason), "status": said.Status, "handler": v.Handler, "quarantine_id": v.QuarantineID,
 		})
 	}
 }
@@ -59,13 +60,13 @@ func accessLogFields(r *http.Request) *caddyhttp.ExtraLogFields {
 }
 
 // alert takes a note down for the operator.
-func (h *Handler) alert(v *visit, why reason.Reason, said *verdict) {
-	n := note{reason: why, typ: h.typeLabel(v), level: said.level, instance: v.instance(), example: v.quarantineID, at: time.Now()}
+func (h *Handler) alert(v *visit, why reason.Reason, said *outcome.Verdict) {
+	n := outcome.Note{Reason: why, Kind: v.Kind, Level: said.Level, Instance: v.Instance(), Example: v.QuarantineID, At: time.Now()}
 	switch why {
 	case reason.UnlistedSender:
-		n.more = h.IPFilter.lineToPaste(v.client)
+		n.More = h.IPFilter.lineToPaste(v.Client)
 	case reason.InstanceNotAllowed:
-		if !h.app.operator.daily.first(n.instance, n.at) {
+		if !h.app.operator.daily.first(n.Instance, n.At) {
 			return
 		}
 	}
@@ -85,14 +86,6 @@ func (f *IPFilter) lineToPaste(client string) string {
 	}
 	allow = append(allow, address.Fold(addr).String())
 	return "To let it in, say in ip_filter: allow " + strings.Join(allow, " ") + "."
-}
-
-// instance is the one that a request is of, or says it is of.
-func (v *visit) instance() string {
-	if v.n.Instance != "" {
-		return v.n.Instance
-	}
-	return v.claimed
 }
 
 // daily lets one thing through a day for each key, of the last maxSeen keys.

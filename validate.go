@@ -12,6 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"go.uber.org/zap"
 
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/notification"
 )
@@ -141,36 +142,36 @@ func (va *Validate) provision(ctx caddy.Context) error {
 }
 
 // read reads the whole body, within bounds, and looks at how it is wrapped.
-func (va *Validate) read(v *visit) *verdict {
+func (va *Validate) read(v *visit) *outcome.Verdict {
 	if v.r.ContentLength > va.MaxKeptBody {
 		return tooLarge()
 	}
 	body, err := readAll(v.r.Body, v.r.ContentLength, va.MaxKeptBody+1)
 	if err != nil {
 		// Nobody waits for this answer, or only to be told that it took too long to send.
-		return &verdict{outcome: refused, reason: reason.Aborted, status: http.StatusServiceUnavailable, level: zap.DebugLevel}
+		return &outcome.Verdict{Outcome: outcome.Refused, Reason: reason.Aborted, Status: http.StatusServiceUnavailable, Level: zap.DebugLevel}
 	}
 	if int64(len(body)) > va.MaxKeptBody {
 		return tooLarge()
 	}
-	v.body = body
+	v.Body = body
 	return va.wrapping(int64(len(body)), v.r.Header)
 }
 
 // wrapping judges what can be known of a body without a look into it: how long it is, and what its
 // header says it is. A replay and the command check ask it, too.
-func (va *Validate) wrapping(size int64, header http.Header) *verdict {
+func (va *Validate) wrapping(size int64, header http.Header) *outcome.Verdict {
 	if size > va.MaxBodySize {
-		return toQuarantine(reason.TooLarge)
+		return outcome.ToQuarantine(reason.TooLarge)
 	}
 	// An encoded body would pass the schema unseen, and of two content types the handlers may look
 	// at the other.
 	if encoding := header.Values("Content-Encoding"); len(encoding) > 1 || len(encoding) == 1 && !strings.EqualFold(encoding[0], "identity") {
-		return toQuarantine(reason.Encoding)
+		return outcome.ToQuarantine(reason.Encoding)
 	}
 	if types := header.Values("Content-Type"); len(types) > 1 || len(types) == 1 && !isJSONType(types[0]) {
-		end := toQuarantine(reason.Encoding)
-		end.fields = append(end.fields, zap.String("content_type", clip(strings.Join(types, ", "))))
+		end := outcome.ToQuarantine(reason.Encoding)
+		end.Fields = append(end.Fields, zap.String("content_type", outcome.Clip(strings.Join(types, ", "))))
 		return end
 	}
 	return nil
@@ -195,8 +196,8 @@ func isJSONType(text string) bool {
 // sentType is what GREEN-API says, and what is received over its HTTP API comes with.
 const sentType = "application/json; charset=utf-8"
 
-func tooLarge() *verdict {
-	return &verdict{outcome: refused, reason: reason.TooLarge, status: http.StatusRequestEntityTooLarge, level: zap.ErrorLevel}
+func tooLarge() *outcome.Verdict {
+	return &outcome.Verdict{Outcome: outcome.Refused, Reason: reason.TooLarge, Status: http.StatusRequestEntityTooLarge, Level: zap.ErrorLevel}
 }
 
 // readAll reads up to limit bytes. The slice is never nil, and never pooled: a transport may read
@@ -224,74 +225,74 @@ func readAll(r io.Reader, announced, limit int64) ([]byte, error) {
 
 // parse makes a notification of the body, and checks it against its schemas in the same pass. This
 // is the only parse: what is decided and what is delivered is what it saw.
-func (va *Validate) parse(v *visit) *verdict {
-	n, end := va.parseBody(v.body)
+func (va *Validate) parse(v *visit) *outcome.Verdict {
+	n, end := va.parseBody(v.Body)
 	if end != nil {
 		return end
 	}
-	v.n = n
+	v.N, v.Kind = n, va.schemas.Kind(n.Type)
 	v.placeholders()
 	return nil
 }
 
-func (va *Validate) parseBody(body []byte) (*notification.Notification, *verdict) {
+func (va *Validate) parseBody(body []byte) (*notification.Notification, *outcome.Verdict) {
 	n, err := va.schemas.Parse(body)
 	if err == nil {
 		return n, nil
 	}
-	end := toQuarantine(reason.Malformed)
-	errors.As(err, &end.syntax)
+	end := outcome.ToQuarantine(reason.Malformed)
+	errors.As(err, &end.Syntax)
 	return nil, end
 }
 
 // check says whether the notification is wanted, known, and as its schema demands.
-func (h *Handler) check(v *visit) *verdict {
-	if h.Validate.drift != nil && v.admitted {
-		h.Validate.drift.saw(v.n.Instance, v.started)
+func (h *Handler) check(v *visit) *outcome.Verdict {
+	if h.Validate.drift != nil && v.Admitted {
+		h.Validate.drift.saw(v.N.Instance, v.Started)
 	}
-	end, remark := h.Validate.judge(v.n)
-	for _, said := range []*verdict{end, remark} {
+	end, remark := h.Validate.judge(v.N)
+	for _, said := range []*outcome.Verdict{end, remark} {
 		if said != nil {
 			h.watchDrift(v, said)
 		}
 	}
 	if remark != nil {
-		v.passOn(remark)
+		v.PassOn(remark)
 	}
 	return end
 }
 
 // judge returns how the notification's way ends here, or what to remark about one that goes on.
-func (va *Validate) judge(n *notification.Notification) (end, remark *verdict) {
+func (va *Validate) judge(n *notification.Notification) (end, remark *outcome.Verdict) {
 	if !va.wanted.wants(n) {
-		return &verdict{outcome: dropped, reason: reason.Unwanted, status: http.StatusOK, level: zap.DebugLevel}, nil
+		return &outcome.Verdict{Outcome: outcome.Dropped, Reason: reason.Unwanted, Status: http.StatusOK, Level: zap.DebugLevel}, nil
 	}
 	if !va.schemas.KnownType(n.Type) {
-		end := toQuarantine(reason.UnknownType)
+		end := outcome.ToQuarantine(reason.UnknownType)
 		if va.UnknownType == actionQuarantine && va.drift != nil && va.drift.learned(n.Type) {
-			end.fields = append(end.fields, zap.Bool("drift", true))
+			end.Fields = append(end.Fields, zap.Bool("drift", true))
 			return nil, end
 		}
 		return act(va.UnknownType, end)
 	}
 	if faults, more := va.schemas.Faults(n); faults != nil {
-		end := toQuarantine(reason.Schema)
-		end.faults = faults
+		end := outcome.ToQuarantine(reason.Schema)
+		end.Faults = faults
 		if va.drift != nil && !va.drift.holds(va.schemas, n, faults, more) {
-			end.fields = append(end.fields, zap.Bool("drift", true))
+			end.Fields = append(end.Fields, zap.Bool("drift", true))
 			return nil, end
 		}
 		return act(va.Invalid, end)
 	}
 	if n.Message != "" && !va.schemas.KnownMessage(n.Message) {
-		return act(va.UnknownMessage, toQuarantine(reason.UnknownMessage))
+		return act(va.UnknownMessage, outcome.ToQuarantine(reason.UnknownMessage))
 	}
 	return nil, nil
 }
 
 // wholly judges a body from without and from within, as the gates do one after the other. What it
 // finds of a body that is not a notification is an empty one.
-func (va *Validate) wholly(body []byte, header http.Header) (n *notification.Notification, end, remark *verdict) {
+func (va *Validate) wholly(body []byte, header http.Header) (n *notification.Notification, end, remark *outcome.Verdict) {
 	if end = va.wrapping(int64(len(body)), header); end == nil {
 		if n, end = va.parseBody(body); end == nil {
 			end, remark = va.judge(n)
@@ -301,23 +302,13 @@ func (va *Validate) wholly(body []byte, header http.Header) (n *notification.Not
 	return new(notification.Notification), end, nil
 }
 
-// toQuarantine ends the way in the quarantine. What is broken is an ERROR, what is unknown a WARN
-// (GREEN-API docs: "Working with incoming webhooks", read 2026-07).
-func toQuarantine(why reason.Reason) *verdict {
-	level := zap.ErrorLevel
-	if why == reason.UnknownType || why == reason.UnknownMessage {
-		level = zap.WarnLevel
-	}
-	return &verdict{outcome: quarantined, reason: why, status: http.StatusOK, level: level}
-}
-
 // act does to a notification what an option says.
-func act(action string, v *verdict) (end, remark *verdict) {
+func act(action string, v *outcome.Verdict) (end, remark *outcome.Verdict) {
 	switch action {
 	case actionPass:
 		return nil, v
 	case actionDrop:
-		v.outcome = dropped
+		v.Outcome = outcome.Dropped
 	}
 	return v, nil
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/notification"
 )
@@ -45,50 +46,50 @@ func TestValidateJudge(t *testing.T) {
 		name    string
 		options Validate
 		body    string
-		outcome outcome // "" for going on
-		reason  string  // of the verdict, or of the remark
+		outcome outcome.Outcome // "" for going on
+		reason  string          // of the verdict, or of the remark
 	}{
 		{"genuine", Validate{}, body(in, "textMessage"), "", ""},
-		{"drop a type", Validate{Drop: []string{in}}, body(in, "textMessage"), dropped, reason.Unwanted},
-		{"drop a message type", Validate{Drop: []string{in + ".textMessage"}}, body(in, "textMessage"), dropped, reason.Unwanted},
+		{"drop a type", Validate{Drop: []string{in}}, body(in, "textMessage"), outcome.Dropped, reason.Unwanted},
+		{"drop a message type", Validate{Drop: []string{in + ".textMessage"}}, body(in, "textMessage"), outcome.Dropped, reason.Unwanted},
 		{"drop another message type", Validate{Drop: []string{in + ".imageMessage"}}, body(in, "textMessage"), "", ""},
 		{"drop of another type", Validate{Drop: []string{"outgoingMessageReceived.textMessage"}}, body(in, "textMessage"), "", ""},
-		{"drop comes before the schema", Validate{Drop: []string{in}}, body(in, ""), dropped, reason.Unwanted},
-		{"drop of an unknown type", Validate{Drop: []string{"brandNew"}}, body("brandNew", "textMessage"), dropped, reason.Unwanted},
+		{"drop comes before the schema", Validate{Drop: []string{in}}, body(in, ""), outcome.Dropped, reason.Unwanted},
+		{"drop of an unknown type", Validate{Drop: []string{"brandNew"}}, body("brandNew", "textMessage"), outcome.Dropped, reason.Unwanted},
 		{"accept the type", Validate{Accept: []string{in}}, body(in, "textMessage"), "", ""},
 		{"accept the status of what came in", Validate{Accept: []string{"incomingMessageStatus"}}, `{"typeWebhook":"incomingMessageStatus","instanceData":{"idInstance":1101000001},"timestamp":1,"status":"read"}`, "", ""},
 		{"accept orders", Validate{Accept: []string{in + ".orderMessage"}, UnknownMessage: actionQuarantine}, strings.Replace(body(in, "orderMessage"), `"textMessageData"`, `"orderMessage"`, 1), "", ""},
-		{"order without its block", Validate{}, body(in, "orderMessage"), quarantined, reason.Schema},
-		{"drop products", Validate{Drop: []string{in + ".productMessage"}}, body(in, "productMessage"), dropped, reason.Unwanted},
-		{"accept another type", Validate{Accept: []string{"incomingCall"}}, body(in, "textMessage"), dropped, reason.Unwanted},
+		{"order without its block", Validate{}, body(in, "orderMessage"), outcome.Quarantined, reason.Schema},
+		{"drop products", Validate{Drop: []string{in + ".productMessage"}}, body(in, "productMessage"), outcome.Dropped, reason.Unwanted},
+		{"accept another type", Validate{Accept: []string{"incomingCall"}}, body(in, "textMessage"), outcome.Dropped, reason.Unwanted},
 		{"accept the message type", Validate{Accept: []string{in + ".textMessage"}}, body(in, "textMessage"), "", ""},
-		{"accept another message type", Validate{Accept: []string{in + ".imageMessage"}}, body(in, "textMessage"), dropped, reason.Unwanted},
-		{"accept, unknown type", Validate{Accept: []string{"incomingCall"}}, body("brandNew", "textMessage"), quarantined, reason.UnknownType},
+		{"accept another message type", Validate{Accept: []string{in + ".imageMessage"}}, body(in, "textMessage"), outcome.Dropped, reason.Unwanted},
+		{"accept, unknown type", Validate{Accept: []string{"incomingCall"}}, body("brandNew", "textMessage"), outcome.Quarantined, reason.UnknownType},
 		{"accept, unknown message type", Validate{Accept: []string{in + ".imageMessage"}}, body(in, "brandNew"), "", reason.UnknownMessage},
-		{"accept, no message type", Validate{Accept: []string{in + ".imageMessage"}}, body(in, ""), quarantined, reason.Schema},
-		{"unknown type", Validate{}, body("brandNew", "textMessage"), quarantined, reason.UnknownType},
+		{"accept, no message type", Validate{Accept: []string{in + ".imageMessage"}}, body(in, ""), outcome.Quarantined, reason.Schema},
+		{"unknown type", Validate{}, body("brandNew", "textMessage"), outcome.Quarantined, reason.UnknownType},
 		{"unknown type pass", Validate{UnknownType: "pass"}, body("brandNew", "textMessage"), "", reason.UnknownType},
-		{"unknown type drop", Validate{UnknownType: "drop"}, body("brandNew", "textMessage"), dropped, reason.UnknownType},
+		{"unknown type drop", Validate{UnknownType: "drop"}, body("brandNew", "textMessage"), outcome.Dropped, reason.UnknownType},
 		{"unknown message type", Validate{}, body(in, "brandNew"), "", reason.UnknownMessage},
-		{"unknown message type quarantine", Validate{UnknownMessage: "quarantine"}, body(in, "brandNew"), quarantined, reason.UnknownMessage},
-		{"unknown message type drop", Validate{UnknownMessage: "drop"}, body(in, "brandNew"), dropped, reason.UnknownMessage},
-		{"no message type", Validate{}, body(in, ""), quarantined, reason.Schema},
+		{"unknown message type quarantine", Validate{UnknownMessage: "quarantine"}, body(in, "brandNew"), outcome.Quarantined, reason.UnknownMessage},
+		{"unknown message type drop", Validate{UnknownMessage: "drop"}, body(in, "brandNew"), outcome.Dropped, reason.UnknownMessage},
+		{"no message type", Validate{}, body(in, ""), outcome.Quarantined, reason.Schema},
 		{"invalid pass", Validate{Invalid: "pass"}, body(in, ""), "", reason.Schema},
-		{"invalid drop", Validate{Invalid: "drop"}, body(in, ""), dropped, reason.Schema},
-		{"case counts", Validate{}, strings.Replace(body(in, "textMessage"), in, "IncomingMessageReceived", 1), quarantined, reason.UnknownType},
+		{"invalid drop", Validate{Invalid: "drop"}, body(in, ""), outcome.Dropped, reason.Schema},
+		{"case counts", Validate{}, strings.Replace(body(in, "textMessage"), in, "IncomingMessageReceived", 1), outcome.Quarantined, reason.UnknownType},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			end, remark := newValidate(t, test.options).judge(parsed(t, test.body))
-			var got outcome
+			var got outcome.Outcome
 			why := ""
 			switch {
 			case end != nil:
-				got, why = end.outcome, string(end.reason)
-				if end.status != 200 {
-					t.Errorf("status %d: the sender would send it again", end.status)
+				got, why = end.Outcome, string(end.Reason)
+				if end.Status != 200 {
+					t.Errorf("status %d: the sender would send it again", end.Status)
 				}
 			case remark != nil:
-				why = string(remark.reason)
+				why = string(remark.Reason)
 			}
 			if got != test.outcome || why != test.reason {
 				t.Errorf("%q %q, want %q %q", got, why, test.outcome, test.reason)
@@ -120,13 +121,13 @@ func TestValidateGenuine(t *testing.T) {
 	for name, body := range bodies {
 		n, end := va.parseBody(body)
 		if end == nil {
-			var remark *verdict
+			var remark *outcome.Verdict
 			if end, remark = va.judge(n); remark != nil {
-				t.Errorf("%s: %s", name, remark.reason)
+				t.Errorf("%s: %s", name, remark.Reason)
 			}
 		}
 		if end != nil {
-			t.Errorf("%s: %s %s %v %v", name, end.outcome, end.reason, end.faults, end.syntax)
+			t.Errorf("%s: %s %s %v %v", name, end.Outcome, end.Reason, end.Faults, end.Syntax)
 		}
 	}
 }
@@ -136,15 +137,15 @@ func TestValidateGenuine(t *testing.T) {
 func TestValidateVendorExample(t *testing.T) {
 	printed := strings.Replace(edgetest.StateChanged, "1101000001", "000001", 1)
 	_, end := new(Validate).parseBody([]byte(printed))
-	if end == nil || end.reason != reason.Malformed || end.status != 200 {
+	if end == nil || end.Reason != reason.Malformed || end.Status != 200 {
 		t.Fatalf("verdict %+v", end)
 	}
 	at := strings.Index(printed, "000001")
-	if got := int(end.syntax.Offset); got != at && got != at+1 {
+	if got := int(end.Syntax.Offset); got != at && got != at+1 {
 		t.Errorf("byte %d, want %d", got, at)
 	}
-	if !strings.Contains(end.syntax.Error(), "leading zero") {
-		t.Errorf("message %q", end.syntax)
+	if !strings.Contains(end.Syntax.Error(), "leading zero") {
+		t.Errorf("message %q", end.Syntax)
 	}
 }
 

@@ -61,6 +61,24 @@ func (s *Schemas) KnownType(typ string) bool {
 	return s.types[typ] != nil
 }
 
+// What Kind returns for types without a schema.
+const (
+	KindOther = "other" // one that no schema knows
+	KindNone  = "none"  // no type at all
+)
+
+// Kind returns the typeWebhook if it has a schema, else KindOther or KindNone. Labels of metrics and
+// the groups of alerts need such a closed list.
+func (s *Schemas) Kind(typ string) string {
+	switch {
+	case typ == "":
+		return KindNone
+	case s.KnownType(typ):
+		return typ
+	}
+	return KindOther
+}
+
 // KnownMessage reports whether there is a schema for the typeMessage.
 func (s *Schemas) KnownMessage(msg string) bool {
 	return s.messages[msg] != nil

@@ -1,0 +1,80 @@
+package outcome
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"strings"
+	"unicode"
+)
+
+// Text from outside may reach a terminal, through a command, the log or an alert. Some runes would
+// steer the terminal, or show the text in another order than it has.
+
+// isSteering reports whether a terminal, or the layout of a text, obeys the rune.
+func isSteering(r rune) bool {
+	return r < ' ' || r >= 0x7f && r < 0xa0 || r == '\u2028' || r == '\u2029' || unicode.Is(unicode.Bidi_Control, r)
+}
+
+// Printable replaces the runes that would steer a terminal.
+func Printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if isSteering(r) {
+			return '?'
+		}
+		return r
+	}, s)
+}
+
+// PrintableLines is printable for a text of several lines.
+func PrintableLines(s string) string {
+	lines := strings.Split(s, "\n")
+	for i, line := range lines {
+		lines[i] = Printable(line)
+	}
+	return strings.Join(lines, "\n")
+}
+
+// PrintableJSON writes such runes as \u202e and the like, which means the same in JSON: only strings
+// hold anything outside ASCII. The control characters of ASCII are escaped or white space already.
+func PrintableJSON(text []byte) []byte {
+	steers := func(r rune) bool { return r >= 0x7f && isSteering(r) }
+	if bytes.IndexFunc(text, steers) < 0 {
+		return text
+	}
+	var escaped strings.Builder
+	for _, r := range string(text) {
+		if steers(r) {
+			fmt.Fprintf(&escaped, `\u%04x`, r)
+		} else {
+			escaped.WriteRune(r)
+		}
+	}
+	return []byte(escaped.String())
+}
+
+// JSONWriter writes JSON so that a terminal can show it. Each Write must be whole values, as an
+// encoder's are.
+type JSONWriter struct{ To io.Writer }
+
+// Write writes whole JSON values.
+func (w JSONWriter) Write(text []byte) (int, error) {
+	if _, err := w.To.Write(PrintableJSON(text)); err != nil {
+		return 0, err
+	}
+	return len(text), nil
+}
+
+// MaxHead is how many bytes of a type, an id or a name in a body are written or kept.
+const MaxHead = 128
+
+// Clip bounds what a body may write into the log, which somebody reads on a terminal.
+func Clip(s string) string { return Printable(ClipTo(s, MaxHead)) }
+
+// ClipTo cuts a text that is longer than most bytes.
+func ClipTo(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	return s[:most] + "…"
+}
