@@ -14,6 +14,7 @@ import (
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/token"
+	"github.com/greenapi-community/caddy-green-api/notification"
 )
 
 func newAuth(t testing.TB, a Auth) *Auth {
@@ -247,4 +248,13 @@ func TestInstanceSpellings(t *testing.T) {
 	if _, _, err := a.parseFile([]byte("007 b\n")); err == nil || !strings.Contains(err.Error(), "instance 7 is in the config, too") {
 		t.Errorf("in config and file: %v", err)
 	}
+}
+
+func parsed(t testing.TB, body string) *notification.Notification {
+	t.Helper()
+	n, err := notification.Parse([]byte(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }

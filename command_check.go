@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/greenapi-community/caddy-green-api/internal/judge"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/notification"
@@ -62,13 +63,9 @@ not understood or a file could not be read.`,
 				fmt.Fprintf(cmd.ErrOrStderr(), "caddy green-api check: --schemas: %s: %s: %s\n", outcome.Printable(w.File), outcome.Printable(cmp.Or(w.Pointer, "/")), outcome.Printable(w.Text))
 			}
 			c := &checker{
-				gate: &Validate{
-					MaxBodySize: defaultMaxBodySize, UnknownType: actionQuarantine,
-					UnknownMessage: actionPass, Invalid: actionQuarantine, schemas: loaded,
-				},
-				in: cmd.InOrStdin(), out: cmd.OutOrStdout(), stderr: cmd.ErrOrStderr(), json: format == formatJSON,
+				rules: judge.Defaults(), in: cmd.InOrStdin(), out: cmd.OutOrStdout(), stderr: cmd.ErrOrStderr(), json: format == formatJSON,
 			}
-			c.gate.wanted.schemas = loaded
+			c.rules.Schemas = loaded
 			for _, arg := range args {
 				if err := c.check(arg); err != nil {
 					c.skip(err)
@@ -90,7 +87,7 @@ not understood or a file could not be read.`,
 
 // checker runs bodies through the gate validate as it is without settings.
 type checker struct {
-	gate   *Validate
+	rules  judge.Rules
 	in     io.Reader
 	out    io.Writer
 	stderr io.Writer
@@ -219,7 +216,7 @@ func splitExport(text []byte) (entries []shownEntry, lacking []string) {
 // judge judges a body; header is nil if it is not known what it came with.
 func (c *checker) judge(file string, body []byte, header http.Header) finding {
 	found := finding{File: file, Outcome: "pass", Errors: []notification.Fault{}}
-	n, end, remark := c.gate.wholly(body, header)
+	n, end, remark := c.rules.JudgeBody(body, header)
 	if remark != nil {
 		found.Reason = string(remark.Reason)
 	}
@@ -237,7 +234,7 @@ func (c *checker) judge(file string, body []byte, header http.Header) finding {
 	switch end.Reason {
 	case reason.TooLarge:
 		found.Errors = append(found.Errors, notification.Fault{
-			Keyword: "maxLength", Message: fmt.Sprintf("%d bytes; want at most %d", len(body), c.gate.MaxBodySize),
+			Keyword: "maxLength", Message: fmt.Sprintf("%d bytes; want at most %d", len(body), c.rules.MaxBody),
 		})
 	case reason.Encoding:
 		found.Errors = append(found.Errors, notification.Fault{

@@ -19,6 +19,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/greenapi-community/caddy-green-api/internal/judge"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/notification"
 )
@@ -103,7 +104,7 @@ func (l *listener) serve(ctx context.Context, socket net.Listener) error {
 
 // ServeHTTP prints a notification and answers it.
 func (l *listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, defaultMaxKeptBody))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, judge.DefaultMaxKept))
 	if err != nil {
 		http.Error(w, "body could not be read", http.StatusBadRequest)
 		return

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
+	"github.com/greenapi-community/caddy-green-api/internal/judge"
 	"github.com/greenapi-community/caddy-green-api/notification"
 )
 
@@ -110,8 +111,8 @@ func bodies(t *testing.T) string {
 		"printed.json":       printedForm,
 		"empty.json":         "",
 		"terminal.json":      `{"typeWebhook":"red\u001b[31m","instanceData":{"idInstance":1}}`,
-		"too-large.json":     edgetest.StateChanged + strings.Repeat(" ", defaultMaxBodySize+1-len(edgetest.StateChanged)),
-		"large.json":         edgetest.StateChanged + strings.Repeat(" ", defaultMaxBodySize-len(edgetest.StateChanged)),
+		"too-large.json":     edgetest.StateChanged + strings.Repeat(" ", int(judge.Defaults().MaxBody)+1-len(edgetest.StateChanged)),
+		"large.json":         edgetest.StateChanged + strings.Repeat(" ", int(judge.Defaults().MaxBody)-len(edgetest.StateChanged)),
 		"good/a.json":        edgetest.StateChanged,
 		"good/deeper/b.json": edgetest.TextMessage,
 		"good/README.md":     "no body",

@@ -5,6 +5,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/greenapi-community/caddy-green-api/internal/judge"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/notification"
@@ -29,7 +30,7 @@ func (h *Handler) watchDrift(v *visit, said *outcome.Verdict) {
 	switch {
 	case said.Reason == reason.Schema:
 		watch = h.watchRules
-	case said.Reason == reason.UnknownType && h.Validate.UnknownType == actionQuarantine:
+	case said.Reason == reason.UnknownType && h.Validate.UnknownType == judge.Quarantine:
 		watch = h.watchType
 	default:
 		return
@@ -40,7 +41,7 @@ func (h *Handler) watchDrift(v *visit, said *outcome.Verdict) {
 }
 
 func (h *Handler) watchRules(v *visit, said *outcome.Verdict) {
-	rules := rulesOf(h.Validate.schemas, v.N, said.Faults)
+	rules := rulesOf(h.Validate.rules.Schemas, v.N, said.Faults)
 	for _, rule := range h.Validate.drift.addRules(rules, v.N.Instance, v.Started, h.namedInstances()) {
 		h.logger.Error("format changed: a rule of a schema is no longer held against notifications, replay what it has kept", zap.String("name", h.Name),
 			zap.String("type", rule.Kind), zap.String("pointer", rule.Pointer), zap.String("keyword", rule.Keyword))

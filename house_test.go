@@ -24,7 +24,7 @@ type room struct {
 // instead.
 var house = map[string]room{
 	".": {caddy: true, imports: []string{
-		"internal/address", "internal/drain", "internal/outcome", "internal/reason", "internal/token", "notification", "quarantine", "sender", "vendorapi",
+		"internal/address", "internal/drain", "internal/judge", "internal/outcome", "internal/reason", "internal/token", "notification", "quarantine", "sender", "vendorapi",
 	}},
 
 	// Worlds of their own: they know neither Caddy nor each other.
@@ -32,6 +32,7 @@ var house = map[string]room{
 
 	"internal/address": {}, "internal/drain": {}, "internal/reason": {},
 	"internal/outcome": {imports: []string{"internal/reason", "notification"}},
+	"internal/judge":   {imports: []string{"internal/outcome", "internal/reason", "notification"}},
 	"internal/token":   {imports: []string{"notification"}},
 
 	// For tests.

@@ -27,6 +27,12 @@ import (
 var errProxyNotStrict = errors.New("the server trusts proxies but not trusted_proxies_strict, so that anyone could put " +
 	"an allowed address into X-Forwarded-For; say 'trusted_proxies_strict' in the global option 'servers', or 'ip_filter off'")
 
+// What `unlisted` can do to a request of an address that is not allowed.
+const (
+	unlistedRefuse = "refuse"
+	unlistedPass   = "pass"
+)
+
 // IPFilter is the gate that says which client addresses may send.
 //
 // The address judged is Caddy's client IP: the peer's, or behind `trusted_proxies` the one they
@@ -72,8 +78,8 @@ func (f *IPFilter) provision(ctx caddy.Context) error {
 	}
 	switch f.Unlisted {
 	case "":
-		f.Unlisted = actionRefuse
-	case actionRefuse, actionPass:
+		f.Unlisted = unlistedRefuse
+	case unlistedRefuse, unlistedPass:
 	default:
 		return fmt.Errorf("unlisted: invalid value %q; want refuse or pass", f.Unlisted)
 	}
@@ -139,7 +145,7 @@ func (f *IPFilter) check(v *visit) *outcome.Verdict {
 		return f.refuse(v, reason.IPNotAllowed, zap.DebugLevel)
 	}
 	end := f.refuse(v, reason.UnlistedSender, zap.WarnLevel)
-	if f.Unlisted == actionPass {
+	if f.Unlisted == unlistedPass {
 		v.PassOn(end)
 		return nil
 	}
@@ -257,7 +263,7 @@ func (f *IPFilter) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			f.SourceRaw = append(f.SourceRaw, caddyconfig.JSONModuleObject(source, "source", name, nil))
 			return nil
 		}},
-		{name: "unlisted", parse: func() error { return choiceArg(d, &f.Unlisted, actionRefuse, actionPass) }},
+		{name: "unlisted", parse: func() error { return choiceArg(d, &f.Unlisted, unlistedRefuse, unlistedPass) }},
 		{name: "report_only", parse: func() error { return flagArg(d, &f.ReportOnly) }},
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/greenapi-community/caddy-green-api/internal/judge"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/notification"
@@ -37,12 +38,12 @@ func TestEntryClipped(t *testing.T) {
 		t.Errorf("URI %q: %v", entry.URI, err)
 	}
 	for _, kind := range entry.Header["Content-Type"] {
-		if isJSONType(kind) {
+		if judge.IsJSON(kind) {
 			t.Errorf("clipped, it has become JSON: %q", kind)
 		}
 	}
-	short := &visit{Case: outcome.Case{Host: "hooks.example.com", URI: "/hook?a=b", Header: http.Header{"Content-Type": {sentType}}, N: v.N}}
-	if e := newEntry("default", short, end); e.URI != "/hook?a=b" || e.Host != "hooks.example.com" || e.Header["Content-Type"][0] != sentType {
+	short := &visit{Case: outcome.Case{Host: "hooks.example.com", URI: "/hook?a=b", Header: http.Header{"Content-Type": {notification.ContentType}}, N: v.N}}
+	if e := newEntry("default", short, end); e.URI != "/hook?a=b" || e.Host != "hooks.example.com" || e.Header["Content-Type"][0] != notification.ContentType {
 		t.Errorf("short ones are changed: %+v", e)
 	}
 }

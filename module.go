@@ -157,7 +157,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	h.received = []step{read, parse, check}
 	if h.Validate.DriftGuard == nil || !h.Validate.DriftGuard.Off {
-		h.Validate.drift = h.fleet.drift.hold(h.Validate.schemas.Fingerprint())
+		h.Validate.guard(h.fleet.drift.hold(h.Validate.rules.Schemas.Fingerprint()))
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
+	"github.com/greenapi-community/caddy-green-api/internal/judge"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/notification"
 )
@@ -98,7 +99,7 @@ func TestTerminal(t *testing.T) {
 	}
 	clean("check of an export", out.String())
 	out.Reset()
-	c = &checker{gate: &Validate{MaxBodySize: 1}, out: &out, stderr: &out, json: true}
+	c = &checker{rules: judge.Rules{MaxBody: 1}, out: &out, stderr: &out, json: true}
 	if err := c.printOne(steering, []byte(`{"receiptId":1,"body":{}}`)); err != nil {
 		t.Error(err)
 	}

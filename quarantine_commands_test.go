@@ -15,6 +15,7 @@ import (
 
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
+	"github.com/greenapi-community/caddy-green-api/notification"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
 )
 
@@ -161,7 +162,7 @@ func TestCheckExport(t *testing.T) {
 		code       int
 	}{
 		{entry(edgetest.TextMessage, "", ""), "pass", 0},
-		{entry(edgetest.TextMessage, "Content-Type", sentType), "pass", 0},
+		{entry(edgetest.TextMessage, "Content-Type", notification.ContentType), "pass", 0},
 		{entry(edgetest.TextMessage, "content-type", "application/x-www-form-urlencoded"), "(encoding)", 1},
 		{entry(edgetest.TextMessage, "Content-Type", "application/json; charset=utf-16"), "(encoding)", 1},
 		{entry(edgetest.TextMessage, "Content-Encoding", "gzip"), "(encoding)", 1},

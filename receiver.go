@@ -345,7 +345,7 @@ func (h *Handler) receive(c *Receive, body []byte) (end *outcome.Verdict) {
 	v := h.madeVisit(c.URI, "", body)
 	v.Via, v.N.Instance = viaHTTPAPI, notification.SameInstance(c.Instance) // unless the body says another
 	v.Admitted = true                                                       // the instance's own token fetched it
-	v.r.Header.Set("Content-Type", sentType)
+	v.r.Header.Set("Content-Type", notification.ContentType)
 	if token := h.Auth.headerFor(v.N.Instance); token != "" {
 		v.r.Header.Set("Authorization", token)
 	}

@@ -225,7 +225,7 @@ func (h *Handler) replay(entry quarantine.Entry, recheck bool) (end *outcome.Ver
 
 func (h *Handler) replayEnd(v *visit, entry quarantine.Entry, recheck bool) *outcome.Verdict {
 	if recheck {
-		if _, end, _ := h.Validate.wholly(entry.Body, keptHeader(entry)); end != nil {
+		if _, end, _ := h.Validate.rules.JudgeBody(entry.Body, keptHeader(entry)); end != nil {
 			return end
 		}
 	}

@@ -11,6 +11,10 @@ import (
 	"strconv"
 )
 
+// ContentType is what GREEN-API says that a body is (GREEN-API docs: "Working with incoming
+// webhooks", read 2026-07).
+const ContentType = "application/json; charset=utf-8"
+
 // Notification is what the edge needs to know of one body. Fields of a body that are absent or
 // of another form than expected are empty here; Schemas.Validate tells.
 type Notification struct {
