@@ -303,8 +303,8 @@ func (w *waiting) wait(v *visit, a *asking) {
 	}
 	if !w.warned && time.Since(w.since) > warnAfter {
 		w.warned = true
-		w.handler.logger.Warn("notification waits for a handler", append(notificationFields(v), attemptFields(v)...)...)
-		w.handler.alert(v, reason.NotNow, &outcome.Verdict{Level: zap.WarnLevel})
+		w.handler.logger.Warn("notification waits for a handler", append(notificationFields(&v.Case), attemptFields(&v.Case)...)...)
+		w.handler.alert(&v.Case, reason.NotNow, &outcome.Verdict{Level: zap.WarnLevel})
 	}
 }
 

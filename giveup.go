@@ -99,7 +99,7 @@ func (h *Handler) giveUp(v *visit, failure *outcome.Verdict) *outcome.Verdict {
 		return failure
 	}
 	kept.Fields = append(slices.Clone(failure.Fields), zap.String("found", string(failure.Reason)))
-	if kept = h.keep(v, kept); kept.Outcome != outcome.Quarantined { // the failure stands
+	if kept = h.keep(&v.Case, kept); kept.Outcome != outcome.Quarantined { // the failure stands
 		h.fleet.deadLetters.takeBack(found)
 		failure.Fields = append(failure.Fields, zap.NamedError("quarantine_error", kept.Err))
 		return failure

@@ -60,7 +60,7 @@ func (h *Handler) tellSlow(v *visit, handler string, now time.Time) {
 	if !h.fleet.slow.failed(handler, now) {
 		return
 	}
-	fields := append(notificationFields(v), zap.Duration("after", warnAfter))
+	fields := append(notificationFields(&v.Case), zap.Duration("after", warnAfter))
 	if handler != "" { // without a policy of ours it is not known yet
 		fields = append(fields, zap.String("handler", handler))
 	}

@@ -94,10 +94,10 @@ func (s *sharedQuarantine) Destruct() error {
 // keep puts the notification into the quarantine, where it is durable when keep returns. If that
 // cannot be done, a notification that a handler might take goes on (nil), and any other stays with
 // the sender.
-func (h *Handler) keep(v *visit, end *outcome.Verdict) *outcome.Verdict {
-	id, err := h.app.put(h.Name, v, end)
+func (h *Handler) keep(c *outcome.Case, end *outcome.Verdict) *outcome.Verdict {
+	id, err := h.app.put(h.Name, c, end)
 	if err == nil {
-		v.QuarantineID = id
+		c.QuarantineID = id
 		end.Fields = append(end.Fields, zap.String("quarantine_id", id))
 		return end
 	}
@@ -114,20 +114,20 @@ func (h *Handler) keep(v *visit, end *outcome.Verdict) *outcome.Verdict {
 	}
 	switch end.Reason {
 	case reason.Schema, reason.UnknownType, reason.UnknownMessage:
-		v.PassOn(unavailable)
+		c.PassOn(unavailable)
 		return nil
 	}
 	return unavailable
 }
 
-func (a *App) put(name string, v *visit, end *outcome.Verdict) (id string, err error) {
+func (a *App) put(name string, c *outcome.Case, end *outcome.Verdict) (id string, err error) {
 	shared := holdQuarantine(a.Quarantine.Path)
 	defer releaseQuarantine(a.Quarantine.Path) //nolint:errcheck // closing does not undo what is durable
 	store, err := shared.open()
 	if err != nil {
 		return "", a.Quarantine.hide(err)
 	}
-	id, err = store.PutShare(newEntry(name, v, end), a.Quarantine.MaxSize, a.maxShare(v.N.Instance, time.Now()))
+	id, err = store.PutShare(newEntry(name, c, end), a.Quarantine.MaxSize, a.maxShare(c.N.Instance, time.Now()))
 	return id, a.Quarantine.hide(err)
 }
 
@@ -145,14 +145,14 @@ func (q *Quarantine) hide(err error) error {
 
 // newEntry is what is kept of a notification. All of it but the body is clipped: lists hold many of
 // these in memory, and the sender chooses how long they are.
-func newEntry(name string, v *visit, end *outcome.Verdict) quarantine.Entry {
+func newEntry(name string, c *outcome.Case, end *outcome.Verdict) quarantine.Entry {
 	entry := quarantine.Entry{
-		Received: v.Started, Name: name, Reason: string(end.Reason), Unadmitted: !v.Admitted,
-		Type: outcome.ClipTo(v.N.Type, outcome.MaxHead), Message: outcome.ClipTo(v.N.Message, outcome.MaxHead), Instance: v.N.Instance, Chat: outcome.ClipTo(v.N.Chat, outcome.MaxHead), NotificationID: outcome.ClipTo(v.N.ID, outcome.MaxHead),
-		Client: outcome.ClipTo(v.Client, outcome.MaxHead), Host: v.Host[:min(len(v.Host), maxKeptHost)], URI: clipURI(v.URI), Header: make(map[string][]string), Body: v.Body,
+		Received: c.Started, Name: name, Reason: string(end.Reason), Unadmitted: !c.Admitted,
+		Type: outcome.ClipTo(c.N.Type, outcome.MaxHead), Message: outcome.ClipTo(c.N.Message, outcome.MaxHead), Instance: c.N.Instance, Chat: outcome.ClipTo(c.N.Chat, outcome.MaxHead), NotificationID: outcome.ClipTo(c.N.ID, outcome.MaxHead),
+		Client: outcome.ClipTo(c.Client, outcome.MaxHead), Host: c.Host[:min(len(c.Host), maxKeptHost)], URI: clipURI(c.URI), Header: make(map[string][]string), Body: c.Body,
 	}
 	for _, name := range []string{"Content-Type", "Content-Encoding"} {
-		for _, value := range v.Header.Values(name) {
+		for _, value := range c.Header.Values(name) {
 			// Two say as much as more. One that is clipped is no JSON type any longer, to whoever reads it.
 			if len(entry.Header[name]) < 2 {
 				entry.Header[name] = append(entry.Header[name], outcome.ClipTo(value, maxKeptText))
@@ -162,7 +162,7 @@ func newEntry(name string, v *visit, end *outcome.Verdict) quarantine.Entry {
 	if end.Syntax != nil {
 		entry.Offset, entry.Cause = end.Syntax.Offset, end.Syntax.Cause
 	}
-	for _, said := range v.Answers {
+	for _, said := range c.Answers {
 		entry.Answers = append(entry.Answers, quarantine.Answer(said))
 	}
 	for _, f := range end.Faults {

@@ -25,7 +25,7 @@ func TestEntryClipped(t *testing.T) {
 	for range 100 { // as many as there are at most
 		end.Faults = append(end.Faults, notification.Fault{Pointer: "/" + strings.Repeat("p", 1<<15), Keyword: "type"})
 	}
-	entry := newEntry("default", v, end)
+	entry := newEntry("default", &v.Case, end)
 	head, err := json.Marshal(entry)
 	if err != nil {
 		t.Fatal(err)
@@ -43,7 +43,7 @@ func TestEntryClipped(t *testing.T) {
 		}
 	}
 	short := &visit{Case: outcome.Case{Host: "hooks.example.com", URI: "/hook?a=b", Header: http.Header{"Content-Type": {notification.ContentType}}, N: v.N}}
-	if e := newEntry("default", short, end); e.URI != "/hook?a=b" || e.Host != "hooks.example.com" || e.Header["Content-Type"][0] != notification.ContentType {
+	if e := newEntry("default", &short.Case, end); e.URI != "/hook?a=b" || e.Host != "hooks.example.com" || e.Header["Content-Type"][0] != notification.ContentType {
 		t.Errorf("short ones are changed: %+v", e)
 	}
 }

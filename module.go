@@ -243,7 +243,7 @@ func (h *Handler) walk(v *visit, steps []step, next caddyhttp.Handler) *outcome.
 			continue
 		}
 		if end != nil && end.Outcome == outcome.Quarantined {
-			end = h.keep(v, end)
+			end = h.keep(&v.Case, end)
 		}
 		if end != nil {
 			return end

@@ -106,9 +106,9 @@ func (h *Handler) record(v *visit, end *outcome.Verdict) {
 	h.tell(v, &said)
 
 	if entry := h.logger.Check(said.Level, messages[said.Outcome]); entry != nil {
-		fields := recordFields(v, &said)
+		fields := recordFields(&v.Case, &said)
 		if h.LogBody && v.Body != nil {
-			fields = append(fields, bodyField(v))
+			fields = append(fields, bodyField(&v.Case))
 		}
 		entry.Write(fields...)
 	}
@@ -116,14 +116,14 @@ func (h *Handler) record(v *visit, end *outcome.Verdict) {
 
 // recordFields are the fields of a record. No token, no text, no name and no phone number is ever
 // among them; with `log_body` the body stands beside them.
-func recordFields(v *visit, end *outcome.Verdict) []zap.Field {
-	fields := notificationFields(v)
+func recordFields(c *outcome.Case, end *outcome.Verdict) []zap.Field {
+	fields := notificationFields(c)
 	fields = append(fields, zap.String("outcome", string(end.Outcome)))
 	if end.Reason != "" {
 		fields = append(fields, zap.String("reason", string(end.Reason)))
 	}
 	fields = append(fields, zap.Int("status", end.Status))
-	fields = append(fields, attemptFields(v)...)
+	fields = append(fields, attemptFields(c)...)
 	fields = append(fields, faultFields(end)...)
 	if end.Err != nil {
 		fields = append(fields, zap.Error(end.Err))
@@ -135,46 +135,46 @@ func recordFields(v *visit, end *outcome.Verdict) []zap.Field {
 const maxLoggedBody = 64 << 10
 
 // bodyField is the field of `log_body`.
-func bodyField(v *visit) zap.Field {
-	return zap.String("body", strings.ToValidUTF8(string(outcome.PrintableJSON(v.Body[:min(len(v.Body), maxLoggedBody)])), "\uFFFD"))
+func bodyField(c *outcome.Case) zap.Field {
+	return zap.String("body", strings.ToValidUTF8(string(outcome.PrintableJSON(c.Body[:min(len(c.Body), maxLoggedBody)])), "\uFFFD"))
 }
 
 // notificationFields say which notification it is.
-func notificationFields(v *visit) []zap.Field {
+func notificationFields(c *outcome.Case) []zap.Field {
 	fields := make([]zap.Field, 0, 20)
 	text := func(key, value string) {
 		if value != "" {
 			fields = append(fields, zap.String(key, value))
 		}
 	}
-	text("type", outcome.Clip(v.N.Type))
-	text("message", outcome.Clip(v.N.Message))
-	text("instance", v.N.Instance)
-	text("id", outcome.Clip(v.N.ID))
-	if v.N.Timestamp != 0 {
-		sent := time.Unix(v.N.Timestamp, 0)
-		fields = append(fields, zap.Int64("timestamp", v.N.Timestamp), zap.Duration("age", v.Started.Sub(sent)))
+	text("type", outcome.Clip(c.N.Type))
+	text("message", outcome.Clip(c.N.Message))
+	text("instance", c.N.Instance)
+	text("id", outcome.Clip(c.N.ID))
+	if c.N.Timestamp != 0 {
+		sent := time.Unix(c.N.Timestamp, 0)
+		fields = append(fields, zap.Int64("timestamp", c.N.Timestamp), zap.Duration("age", c.Started.Sub(sent)))
 	}
-	if v.Body != nil {
-		fields = append(fields, zap.Int("size", len(v.Body)))
+	if c.Body != nil {
+		fields = append(fields, zap.Int("size", len(c.Body)))
 	}
-	text("via", v.Via)
+	text("via", c.Via)
 	return fields
 }
 
 // attemptFields say how far it has come.
-func attemptFields(v *visit) []zap.Field {
+func attemptFields(c *outcome.Case) []zap.Field {
 	fields := make([]zap.Field, 0, 3)
-	if v.Handler != "" {
-		fields = append(fields, zap.String("handler", v.Handler))
+	if c.Handler != "" {
+		fields = append(fields, zap.String("handler", c.Handler))
 	}
-	if v.Attempts > 0 {
-		fields = append(fields, zap.Int("attempts", v.Attempts))
+	if c.Attempts > 0 {
+		fields = append(fields, zap.Int("attempts", c.Attempts))
 	}
-	if len(v.Answers) > 0 {
-		fields = append(fields, zap.Strings("tried", v.Tried()))
+	if len(c.Answers) > 0 {
+		fields = append(fields, zap.Strings("tried", c.Tried()))
 	}
-	return append(fields, zap.Duration("duration", time.Since(v.Started)))
+	return append(fields, zap.Duration("duration", time.Since(c.Started)))
 }
 
 // faultFields say what is wrong with a body, without a word of the body.

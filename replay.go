@@ -218,7 +218,7 @@ func (h *Handler) replay(entry quarantine.Entry, recheck bool) (end *outcome.Ver
 	said := *end
 	said.Fields = append([]zap.Field{zap.String("quarantine_id", entry.ID)}, end.Fields...)
 	if check := h.logger.Check(said.Level, "quarantine entry replayed"); check != nil {
-		check.Write(recordFields(v, &said)...)
+		check.Write(recordFields(&v.Case, &said)...)
 	}
 	return end, v.Tried()
 }

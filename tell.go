@@ -41,7 +41,7 @@ func (h *Handler) tell(v *visit, said *outcome.Verdict) {
 	if said.Level < zap.WarnLevel {
 		return
 	}
-	h.alert(v, said.Reason, said)
+	h.alert(&v.Case, said.Reason, said)
 	if name := eventOf[said.Outcome]; name != "" {
 		op.events.emit(h, name, map[string]any{
 			"name": h.Name, "type": outcome.Clip(v.N.Type), "message": outcome.Clip(v.N.Message), "instance": v.Instance(), "id": outcome.Clip(v.N.ID),
@@ -60,11 +60,11 @@ func accessLogFields(r *http.Request) *caddyhttp.ExtraLogFields {
 }
 
 // alert takes a note down for the operator.
-func (h *Handler) alert(v *visit, why reason.Reason, said *outcome.Verdict) {
-	n := outcome.Note{Reason: why, Kind: v.Kind, Level: said.Level, Instance: v.Instance(), Example: v.QuarantineID, At: time.Now()}
+func (h *Handler) alert(c *outcome.Case, why reason.Reason, said *outcome.Verdict) {
+	n := outcome.Note{Reason: why, Kind: c.Kind, Level: said.Level, Instance: c.Instance(), Example: c.QuarantineID, At: time.Now()}
 	switch why {
 	case reason.UnlistedSender:
-		n.More = h.IPFilter.lineToPaste(v.Client)
+		n.More = h.IPFilter.lineToPaste(c.Client)
 	case reason.InstanceNotAllowed:
 		if !h.app.operator.daily.first(n.Instance, n.At) {
 			return
