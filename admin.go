@@ -16,6 +16,7 @@ import (
 
 	"github.com/greenapi-community/caddy-green-api/internal/address"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
+	"github.com/greenapi-community/caddy-green-api/internal/watch"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
 )
 
@@ -110,13 +111,13 @@ type status struct {
 	} `json:"quarantine"`
 	Outcomes map[outcome.Outcome]int64 `json:"outcomes"` // how many requests have ended so, over reloads
 
-	Waiting       int             `json:"waiting"`
-	AlertsPending int             `json:"alerts_pending"`
-	ReportOnly    []reportOnly    `json:"report_only"`
-	Drift         []driftState    `json:"drift"`     // rules that are no longer held against notifications
-	NewTypes      []newTypeState  `json:"new_types"` // types without a schema that are passed on
-	Receivers     []receiverState `json:"receivers"` // of the HTTP API
-	Instances     []seenInstance  `json:"instances"`
+	Waiting       int               `json:"waiting"`
+	AlertsPending int               `json:"alerts_pending"`
+	ReportOnly    []reportOnly      `json:"report_only"`
+	Drift         []watch.RuleState `json:"drift"`     // rules that are no longer held against notifications
+	NewTypes      []watch.TypeState `json:"new_types"` // types without a schema that are passed on
+	Receivers     []receiverState   `json:"receivers"` // of the HTTP API
+	Instances     []watch.Instance  `json:"instances"`
 }
 
 // reportOnly is a gate that refuses nothing.
@@ -136,13 +137,13 @@ func (a *App) adminStatus(w http.ResponseWriter, _ *http.Request) error {
 	stats := quarantineStats()
 	s.Quarantine.Path, s.Quarantine.MaxBytes = a.Quarantine.Path, a.Quarantine.MaxSize
 	s.Quarantine.Entries, s.Quarantine.Bytes, s.Quarantine.File = stats.Entries, stats.Bytes, stats.File
-	s.Waiting, s.AlertsPending, s.Instances = waitingNotifications(), a.operator.alerts.pending(), a.operator.seen.list()
+	s.Waiting, s.AlertsPending, s.Instances = waitingNotifications(), a.operator.alerts.pending(), a.operator.seen.List()
 	s.Outcomes, s.Receivers = a.operator.totals.counts(), receiverStates()
-	s.Drift, s.NewTypes, s.ReportOnly = []driftState{}, []newTypeState{}, []reportOnly{}
+	s.Drift, s.NewTypes, s.ReportOnly = []watch.RuleState{}, []watch.TypeState{}, []reportOnly{}
 	for _, name := range slices.Sorted(maps.Keys(a.blocks)) {
 		h := a.blocks[name].handler
 		if h.Validate.drift != nil {
-			rules, types := h.Validate.drift.turned(name)
+			rules, types := h.Validate.drift.Turned(name)
 			s.Drift, s.NewTypes = append(s.Drift, rules...), append(s.NewTypes, types...)
 		}
 		for _, gate := range []struct {

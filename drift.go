@@ -8,6 +8,7 @@ import (
 	"github.com/greenapi-community/caddy-green-api/internal/judge"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
+	"github.com/greenapi-community/caddy-green-api/internal/watch"
 	"github.com/greenapi-community/caddy-green-api/notification"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
 )
@@ -35,14 +36,14 @@ func (h *Handler) watchDrift(v *visit, said *outcome.Verdict) {
 	default:
 		return
 	}
-	if !h.Validate.drift.isResent(v.Body) {
+	if !h.Validate.drift.IsResent(v.Body) {
 		watch(v, said)
 	}
 }
 
 func (h *Handler) watchRules(v *visit, said *outcome.Verdict) {
-	rules := rulesOf(h.Validate.rules.Schemas, v.N, said.Faults)
-	for _, rule := range h.Validate.drift.addRules(rules, v.N.Instance, v.Started, h.namedInstances()) {
+	rules := watch.RulesOf(h.Validate.rules.Schemas, v.N, said.Faults)
+	for _, rule := range h.Validate.drift.AddRules(rules, v.N.Instance, v.Started, h.namedInstances()) {
 		h.logger.Error("format changed: a rule of a schema is no longer held against notifications, replay what it has kept", zap.String("name", h.Name),
 			zap.String("type", rule.Kind), zap.String("pointer", rule.Pointer), zap.String("keyword", rule.Keyword))
 		h.app.operator.alerts.tell(outcome.Note{
@@ -56,8 +57,8 @@ func (h *Handler) watchRules(v *visit, said *outcome.Verdict) {
 // watchType does not name the type: anything may stand there.
 func (h *Handler) watchType(v *visit, _ *outcome.Verdict) {
 	drift := h.Validate.drift
-	drift.recallOnce(func() bool { return h.recallTypes(drift, v.Started) })
-	if !drift.addType(v.N.Type, v.N.Instance, v.Started, h.namedInstances()) {
+	drift.RecallOnce(func() bool { return h.recallTypes(drift, v.Started) })
+	if !drift.AddType(v.N.Type, v.N.Instance, v.Started, h.namedInstances()) {
 		return
 	}
 	h.logger.Warn("new type: a type of notification that no schema knows is passed on from now on, replay what was kept",
@@ -74,16 +75,16 @@ const maxRecalled = 100_000
 
 // recallTypes counts what the quarantine keeps of unknown types: those that come seldom may have
 // come before Caddy was started. It reports whether the quarantine could be opened.
-func (h *Handler) recallTypes(drift *driftDesk, now time.Time) bool {
+func (h *Handler) recallTypes(drift *watch.Drift, now time.Time) bool {
 	// An error is told when this notification is kept, too.
 	store, release, err := h.app.openQuarantine()
 	if err != nil {
 		return false
 	}
 	defer release()
-	_ = store.EachSince(now.Add(-rareWindow), reason.UnknownType, maxRecalled, func(e quarantine.Entry) {
+	_ = store.EachSince(now.Add(-watch.RareWindow), reason.UnknownType, maxRecalled, func(e quarantine.Entry) {
 		if e.Name == h.Name && !e.Unadmitted && !e.Received.After(now) {
-			drift.countType(e.Type, e.Instance, e.Received)
+			drift.CountType(e.Type, e.Instance, e.Received)
 		}
 	})
 	return true
@@ -92,12 +93,12 @@ func (h *Handler) recallTypes(drift *driftDesk, now time.Time) bool {
 // namedInstances are instances that the config names, driftInstances of them if there are more.
 func (h *Handler) namedInstances() (ids []string) {
 	for id := range h.Auth.set.Load().Own {
-		if ids = append(ids, id); len(ids) == driftInstances {
+		if ids = append(ids, id); len(ids) == watch.DriftInstances {
 			return ids
 		}
 	}
 	for _, c := range h.Receive {
-		if ids = append(ids, notification.SameInstance(c.Instance)); len(ids) == driftInstances {
+		if ids = append(ids, notification.SameInstance(c.Instance)); len(ids) == watch.DriftInstances {
 			return ids
 		}
 	}

@@ -6,10 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
-	"github.com/greenapi-community/caddy-green-api/notification"
 )
 
 // TestDriftClosedLists: what the sender makes up, a message type or a name, is in no log and in no
@@ -23,7 +21,7 @@ func TestDriftClosedLists(t *testing.T) {
 		t.Fatal(err)
 	}
 	e := edgetest.Start(t, edgetest.Alerting(in.URL, "", edgetest.Loopback+"validate {\nschemas "+schemas+"\n}\nreverse_proxy "+up.Address))
-	for i := range driftBreaks {
+	for i := range enoughBreaks {
 		evil := fmt.Sprintf("<https://evil.example/%d|the console>", i)
 		body := strings.Replace(ofInstance(edgetest.TextMessage, i%3), `"typeMessage":"textMessage"`, `"typeMessage":"`+evil+`"`, 1)
 		e.Post(strings.Replace(body, `"timestamp":1700000000`, `"timestamp":"x"`, 1))
@@ -52,7 +50,7 @@ func TestDriftHidden(t *testing.T) {
 			`"senderData":%s,"messageData":{"typeMessage":"contactsArrayMessage","contacts":[%s]}}`, i, sender, strings.TrimSuffix(strings.Repeat(`{"displayName":5},`, n), ",")), i%3)
 	}
 	good := `{"chatId":"79001234568@c.us"}`
-	for i := range driftBreaks - 1 {
+	for i := range enoughBreaks - 1 {
 		e.Post(contacts(30, i, good))
 	}
 	if e.Logged("format changed: ") != "" {
@@ -70,54 +68,5 @@ func TestDriftHidden(t *testing.T) {
 		if got := e.Record().Text("outcome"); got != test.outcome {
 			t.Errorf("%d contacts, senderData %s: %s, want %s", test.n, test.sender, got, test.outcome)
 		}
-	}
-}
-
-// TestDriftMadeUp: made-up types and message types of one instance do not switch the guard off.
-func TestDriftMadeUp(t *testing.T) {
-	schemas, err := notification.LoadSchemas("")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var block blockDrift
-	d := block.hold(schemas.Fingerprint())
-	now := time.Now()
-	faults := []notification.Fault{{Pointer: "/timestamp", Keyword: "type"}}
-	parse := func(message string, instance int) *notification.Notification {
-		n, err := notification.Parse([]byte(fmt.Sprintf(`{"typeWebhook":"incomingMessageReceived","instanceData":{"idInstance":%d},"messageData":{"typeMessage":%q}}`, instance, message)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return n
-	}
-	for i := range 2 * maxTallies {
-		d.addRules(rulesOf(schemas, parse(fmt.Sprint("made up ", i), 9), faults), "9", now, nil)
-		d.addType(fmt.Sprint("made up ", i), "9", now, nil)
-	}
-	turned, learned := 0, 0
-	for i := range driftBreaks {
-		n := parse("textMessage", i%3)
-		turned += len(d.addRules(rulesOf(schemas, n, faults), n.Instance, now, []string{"1", "2", "3"}))
-		if d.addType("genuine", n.Instance, now, []string{"1", "2", "3"}) {
-			learned++
-		}
-	}
-	if turned != 1 || learned != 1 {
-		t.Errorf("%d rules turned and %d types were learned, want one each", turned, learned)
-	}
-	if d.addType(strings.Repeat("x", 65), "1", now, nil) || len(d.rules.of) != 2 {
-		t.Errorf("%d rules, want textMessage's and other's", len(d.rules.of))
-	}
-}
-
-// TestRecallOnce: what the quarantine keeps is counted once, at the first time that it can be opened.
-func TestRecallOnce(t *testing.T) {
-	var desk driftDesk
-	calls := 0
-	for _, opens := range []bool{false, false, true, true} {
-		desk.recallOnce(func() bool { calls++; return opens })
-	}
-	if calls != 3 {
-		t.Errorf("asked %d times, want 3: twice in vain", calls)
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
+	"github.com/greenapi-community/caddy-green-api/internal/watch"
 	"github.com/greenapi-community/caddy-green-api/notification"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
 )
@@ -78,7 +79,7 @@ func TestMaxAgeNotice(t *testing.T) {
 	if left := edgetest.ReadQuarantine(t, dir); len(left) != 3 {
 		t.Errorf("when the clock was in doubt, %d were left of 3", len(left))
 	}
-	a.operator.daily = daily{}
+	a.operator.daily = watch.Daily{}
 	endpoint.groups = make(map[alertKey]*alertGroup)
 	if g := expire(false); g == nil || g.count != 1 || !strings.Contains(g.more, "1 will be deleted within 48 hours") {
 		t.Errorf("told %+v", g)

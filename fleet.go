@@ -10,6 +10,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/greenapi-community/caddy-green-api/internal/watch"
 )
 
 // fleet is what the blocks of one name share over config reloads: which of them is the newest, how
@@ -27,9 +29,9 @@ type fleet struct {
 	flights     flights
 	deadLetters deadLetters
 	duplicates  duplicates
-	failing     failingHandlers
-	slow        failingHandlers // those that let a sender wait
-	drift       blockDrift
+	failing     watch.Handlers
+	slow        watch.Handlers // those that let a sender wait
+	drift       watch.Drifts
 }
 
 // fleets holds the fleets of the process by the name of their blocks.

@@ -1,8 +1,6 @@
 package greenapi
 
 import (
-	"maps"
-	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -13,51 +11,10 @@ import (
 	"github.com/greenapi-community/caddy-green-api/notification"
 )
 
-// failingHandlers tells of a handler that fails while others take its notifications: nothing else
-// would, for weeks.
-type failingHandlers struct {
-	mu   sync.Mutex
-	last map[string]time.Time // when it was last told of each that fails
-}
-
-const (
-	tellFailingEvery = 5 * time.Minute
-	maxFailing       = 1000
-)
-
-// failed tells whether to tell of a handler that failed just now.
-func (f *failingHandlers) failed(handler string, now time.Time) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if last, known := f.last[handler]; known && now.Sub(last) < tellFailingEvery {
-		return false
-	}
-	if len(f.last) >= maxFailing { // addresses that come and go
-		maps.DeleteFunc(f.last, func(_ string, last time.Time) bool { return now.Sub(last) >= tellFailingEvery })
-	}
-	if len(f.last) >= maxFailing {
-		return false
-	}
-	if f.last == nil {
-		f.last = make(map[string]time.Time)
-	}
-	f.last[handler] = now
-	return true
-}
-
-// took tells whether a handler that took something had failed before.
-func (f *failingHandlers) took(handler string) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	_, failed := f.last[handler]
-	delete(f.last, handler)
-	return failed
-}
-
 // tellSlow lets the operator know of a handler that is long in answering: every instance whose
 // notification it has waits for it, and nothing fails that would be told of.
 func (h *Handler) tellSlow(v *visit, handler string, now time.Time) {
-	if !h.fleet.slow.failed(handler, now) {
+	if !h.fleet.slow.Failed(handler, now) {
 		return
 	}
 	fields := append(notificationFields(&v.Case), zap.Duration("after", warnAfter))
@@ -75,11 +32,11 @@ func (h *Handler) watchHandler(got answer, now time.Time) {
 	}
 	switch got.result {
 	case taken:
-		if h.fleet.failing.took(got.handler) {
+		if h.fleet.failing.Took(got.handler) {
 			h.app.logger.Info("handler takes notifications again", zap.String("handler", got.handler))
 		}
 	case notNow, brokenOff, timedOut, handlerError, misrouted:
-		if !h.fleet.failing.failed(got.handler, now) {
+		if !h.fleet.failing.Failed(got.handler, now) {
 			return
 		}
 		fields := []zap.Field{zap.String("handler", got.handler), zap.String("reason", string(failures[got.result].Reason))}

@@ -24,7 +24,7 @@ type room struct {
 // instead.
 var house = map[string]room{
 	".": {caddy: true, imports: []string{
-		"internal/address", "internal/drain", "internal/judge", "internal/outcome", "internal/reason", "internal/token", "notification", "quarantine", "sender", "vendorapi",
+		"internal/address", "internal/drain", "internal/judge", "internal/outcome", "internal/reason", "internal/token", "internal/watch", "notification", "quarantine", "sender", "vendorapi",
 	}},
 
 	// Worlds of their own: they know neither Caddy nor each other.
@@ -34,6 +34,7 @@ var house = map[string]room{
 	"internal/outcome": {imports: []string{"internal/reason", "notification"}},
 	"internal/judge":   {imports: []string{"internal/outcome", "internal/reason", "notification"}},
 	"internal/token":   {imports: []string{"notification"}},
+	"internal/watch":   {imports: []string{"internal/outcome", "notification"}},
 
 	// For tests.
 	"internal/standin":  {imports: []string{"sender"}},

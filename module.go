@@ -157,7 +157,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	h.received = []step{read, parse, check}
 	if h.Validate.DriftGuard == nil || !h.Validate.DriftGuard.Off {
-		h.Validate.guard(h.fleet.drift.hold(h.Validate.rules.Schemas.Fingerprint()))
+		h.Validate.guard(h.fleet.drift.Hold(h.Validate.rules.Schemas.Fingerprint()))
 	}
 	return nil
 }
@@ -196,7 +196,7 @@ func (h *Handler) isAsBefore() bool {
 // Cleanup writes what is left to say of refused scanners, and leaves the name to the next config.
 func (h *Handler) Cleanup() error {
 	if h.Validate != nil && h.Validate.drift != nil {
-		h.Validate.drift.release()
+		h.Validate.drift.Release()
 	}
 	if h.fleet != nil { // not after a failed Provision
 		h.fleet.newest.CompareAndSwap(h, nil)

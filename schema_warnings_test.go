@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
+	"github.com/greenapi-community/caddy-green-api/internal/watch"
 )
 
 // TestSchemaWarnings: load and check warn of a schema file that probably does not mean what it says.
@@ -43,9 +44,9 @@ func TestNamesOfTheBody(t *testing.T) {
 	in := edgetest.NewInbox(t, nil)
 	up := edgetest.NewUpstream(t, 200, nil)
 	e := edgetest.Start(t, edgetest.Alerting(in.URL, "", edgetest.Loopback+"validate {\nschemas "+dir+"\n}\nreverse_proxy "+up.Address))
-	for i := range driftBreaks {
+	for i := range enoughBreaks {
 		body := strings.Replace(edgetest.Numbered(fmt.Sprint("N", i)), `"messageData":{`, fmt.Sprintf(`"messageData":{"members":{"CANARY Ivan +7900%d":5},`, i), 1)
-		e.Post(strings.Replace(body, "1101000001", fmt.Sprint(firstInstance+i%driftInstances), 1))
+		e.Post(strings.Replace(body, "1101000001", fmt.Sprint(firstInstance+i%watch.DriftInstances), 1))
 	}
 	e.WantRecord("reason", "schema", "pointer", "[/messageData/members/*]", "keyword", "[type]")
 	edgetest.Eventually(t, "alert", func() bool { return strings.Contains(strings.Join(in.All(), ""), "/messageData/members/* type") })

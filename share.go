@@ -52,7 +52,7 @@ func (a *App) warnOfSmallShares() {
 func (a *App) severalSend(instance string, now time.Time) bool {
 	known := newFew(2)
 	known.add(instance)
-	a.operator.seen.recent(now.Add(-severalFor), known.add)
+	a.operator.seen.Recent(now.Add(-severalFor), known.add)
 	for _, b := range a.blocks {
 		if known.full() {
 			break
@@ -81,16 +81,3 @@ func (f *few) add(text string) bool {
 }
 
 func (f *few) full() bool { return len(f.of) >= f.most }
-
-// recent calls do with each instance that has sent something since then, the last to do so first, until
-// do returns false.
-func (s *seenInstances) recent(since time.Time, do func(instance string) (more bool)) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for at := s.oldest.Back(); at != nil; at = at.Prev() {
-		one := at.Value.(*seenInstance)
-		if one.Last.Before(since) || !do(one.Instance) {
-			return
-		}
-	}
-}

@@ -98,7 +98,7 @@ func TestSeveralSend(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			op := new(operator)
 			for _, instance := range slices.Sorted(maps.Keys(test.seen)) { // the last to send is the last to be added
-				op.seen.add(instance, outcome.Delivered, now.Add(-test.seen[instance]))
+				op.seen.Add(instance, outcome.Delivered, now.Add(-test.seen[instance]))
 			}
 			auth := &Auth{set: new(atomic.Pointer[token.Set])}
 			set, err := token.NewSet(nil, tokensOf(test.configured), resolve)

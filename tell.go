@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -23,8 +22,8 @@ func (h *Handler) tell(v *visit, said *outcome.Verdict) {
 	op := h.app.operator
 	op.totals.add(said.Outcome)
 	if v.N.Instance != "" && said.Outcome != outcome.Refused {
-		op.seen.add(v.N.Instance, said.Outcome, v.Started)
-		op.silent.saw(v.N.Instance, v.Started)
+		op.seen.Add(v.N.Instance, said.Outcome, v.Started)
+		op.silent.Saw(v.N.Instance, v.Started)
 	}
 	if extra := accessLogFields(v.r); extra != nil {
 		extra.Set(zap.String("green_api_outcome", string(said.Outcome)))
@@ -66,7 +65,7 @@ func (h *Handler) alert(c *outcome.Case, why reason.Reason, said *outcome.Verdic
 	case reason.UnlistedSender:
 		n.More = h.IPFilter.lineToPaste(c.Client)
 	case reason.InstanceNotAllowed:
-		if !h.app.operator.daily.first(n.Instance, n.At) {
+		if !h.app.operator.daily.First(n.Instance, n.At) {
 			return
 		}
 	}
@@ -86,23 +85,4 @@ func (f *IPFilter) lineToPaste(client string) string {
 	}
 	allow = append(allow, address.Fold(addr).String())
 	return "To let it in, say in ip_filter: allow " + strings.Join(allow, " ") + "."
-}
-
-// daily lets one thing through a day for each key, of the last maxSeen keys.
-type daily struct {
-	mu   sync.Mutex
-	told map[string]time.Time
-}
-
-func (d *daily) first(key string, now time.Time) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if at, told := d.told[key]; told && now.Sub(at) < 24*time.Hour {
-		return false
-	}
-	if d.told == nil || len(d.told) >= maxSeen {
-		d.told = make(map[string]time.Time)
-	}
-	d.told[key] = now
-	return true
 }

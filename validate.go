@@ -13,6 +13,7 @@ import (
 	"github.com/greenapi-community/caddy-green-api/internal/judge"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
+	"github.com/greenapi-community/caddy-green-api/internal/watch"
 	"github.com/greenapi-community/caddy-green-api/notification"
 )
 
@@ -69,7 +70,7 @@ type Validate struct {
 	ReportOnly bool `json:"report_only,omitempty"`
 
 	rules judge.Rules
-	drift *driftDesk // nil if it is off
+	drift *watch.Drift // nil if it is off
 }
 
 func (va *Validate) provision(ctx caddy.Context) error {
@@ -132,9 +133,9 @@ func (va *Validate) provision(ctx caddy.Context) error {
 }
 
 // guard makes the schemas give way to what a desk has learned.
-func (va *Validate) guard(d *driftDesk) {
+func (va *Validate) guard(d *watch.Drift) {
 	va.drift = d
-	va.rules.Drift = &judge.Drift{Learned: d.learned, Holds: d.holds}
+	va.rules.Drift = &judge.Drift{Learned: d.Learned, Holds: d.Holds}
 }
 
 // read reads the whole body, within bounds, and judges how it is wrapped.
@@ -196,7 +197,7 @@ func (va *Validate) parse(v *visit) *outcome.Verdict {
 // check judges the notification, and counts what speaks for a change of the format.
 func (h *Handler) check(v *visit) *outcome.Verdict {
 	if h.Validate.drift != nil && v.Admitted {
-		h.Validate.drift.saw(v.N.Instance, v.Started)
+		h.Validate.drift.Saw(v.N.Instance, v.Started)
 	}
 	end, remark := h.Validate.rules.Judge(v.N)
 	for _, said := range []*outcome.Verdict{end, remark} {

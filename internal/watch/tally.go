@@ -1,4 +1,4 @@
-package greenapi
+package watch
 
 import (
 	"maps"
@@ -6,18 +6,21 @@ import (
 	"time"
 )
 
-// The vendor may change a format for everybody overnight. What so many notifications of so many
-// instances have in common is its doing, and not the fault of one.
+// The vendor may change a format for everybody overnight. If this many notifications of this many
+// instances have a fault in common, the vendor has changed something, and no single sender is to blame.
 const (
-	driftInstances = 3
+	// DriftInstances is how many instances must have sent it, or all of them if there are fewer.
+	DriftInstances = 3
 
 	driftBreaks = 20 // within driftWindow
 	driftWindow = time.Hour
 
-	rareBreaks = 10 // within rareWindow, of what has come for longer than driftWindow
-	rareWindow = 7 * 24 * time.Hour
+	rareBreaks = 10 // within RareWindow, for what has come for longer than driftWindow
 
-	// seenWindow is how long an instance is one of those that there are.
+	// RareWindow is how long something that comes seldom is counted.
+	RareWindow = 7 * 24 * time.Hour
+
+	// seenWindow is how long an instance that has sent something is taken to exist.
 	seenWindow = 24 * time.Hour
 )
 
@@ -25,32 +28,32 @@ const (
 	// maxTallies bounds what is counted at a time.
 	maxTallies = 2000
 
-	// maxOwnTallies is how many of them one instance may fill alone: nobody can make so much up that
-	// what comes from all is not counted.
+	// maxOwnTallies is how many tallies one instance may fill alone: no sender can make up so much that
+	// there is no room to count what comes from all.
 	maxOwnTallies = 100
 
-	// tallySweep is the least time between two searches for tallies that are of no use.
+	// tallySweep is the least time between two searches for tallies of no further use.
 	tallySweep = time.Minute
 )
 
-// tallies counts, by key, what comes again and again. Times are handed in, in about their order.
+// tallies counts, by key, what comes again and again. Times must be handed in roughly in order.
 type tallies[K comparable] struct {
 	of    map[K]*tally
-	own   map[string]int // how many of them have come from this instance alone
+	own   map[string]int // by instance, how many tallies it fills alone
 	swept time.Time
 }
 
-// A tally is how often one thing has come, and from whom.
+// A tally is how often one thing has come, and from which instances.
 type tally struct {
-	first  time.Time   // of a run without a pause of rareWindow
+	first  time.Time   // of a run without a pause of RareWindow
 	times  []time.Time // the last driftBreaks
 	from   lastInstances
 	owner  string    // the only instance that it came from; "" if there are others, or it has turned
 	turned time.Time // zero until it has come often enough
 }
 
-// add counts one, and reports whether it is the one that turns its key: it has come often enough,
-// from driftInstances or from all that everyone returns, which is nil if they are as many or more.
+// add counts one and reports whether its key turns with it: it has now come often enough, from
+// DriftInstances instances, or from all that everyone returns, which is nil if they are as many or more.
 func (s *tallies[K]) add(key K, instance string, now time.Time, everyone func() []string) bool {
 	t := s.count(key, instance, now)
 	if t == nil || !t.suffices(now, everyone) {
@@ -61,7 +64,7 @@ func (s *tallies[K]) add(key K, instance string, now time.Time, everyone func() 
 	return true
 }
 
-// count counts one. It returns its tally, or nil if that has turned or there is no room for it.
+// count counts one. It returns its tally, or nil if that has turned or if there is no room for it.
 func (s *tallies[K]) count(key K, instance string, at time.Time) *tally {
 	t := s.of[key]
 	if t == nil {
@@ -97,11 +100,11 @@ func (s *tallies[K]) begin(key K, instance string, now time.Time) *tally {
 	return t
 }
 
-// sweep takes out what has not come for so long that none of it counts any more.
+// sweep removes tallies of which nothing counts any more, because nothing has come for so long.
 func (s *tallies[K]) sweep(now time.Time) {
 	s.swept = now
 	maps.DeleteFunc(s.of, func(_ K, t *tally) bool {
-		old := t.turned.IsZero() && now.Sub(t.times[len(t.times)-1]) > rareWindow
+		old := t.turned.IsZero() && now.Sub(t.times[len(t.times)-1]) > RareWindow
 		if old {
 			s.disown(t)
 		}
@@ -109,7 +112,7 @@ func (s *tallies[K]) sweep(now time.Time) {
 	})
 }
 
-// disown ends a tally's being of one instance alone.
+// disown notes that a tally no longer belongs to one instance alone.
 func (s *tallies[K]) disown(t *tally) {
 	if t.owner == "" {
 		return
@@ -126,7 +129,7 @@ func (s *tallies[K]) turned(key K) bool {
 	return t != nil && !t.turned.IsZero()
 }
 
-// allTurned are the keys that have come often enough, and since when.
+// allTurned returns the keys that have come often enough, and since when.
 func (s *tallies[K]) allTurned() map[K]time.Time {
 	turned := make(map[K]time.Time)
 	for key, t := range s.of {
@@ -138,7 +141,7 @@ func (s *tallies[K]) allTurned() map[K]time.Time {
 }
 
 func (t *tally) add(instance string, at time.Time) {
-	if len(t.times) == 0 || at.Sub(t.times[len(t.times)-1]) > rareWindow {
+	if len(t.times) == 0 || at.Sub(t.times[len(t.times)-1]) > RareWindow {
 		t.first = at
 	}
 	if len(t.times) == driftBreaks {
@@ -152,7 +155,7 @@ func (t *tally) add(instance string, at time.Time) {
 func (t *tally) suffices(now time.Time, everyone func() []string) bool {
 	return t.came(driftBreaks, now.Add(-driftWindow)) && t.from.cover(now.Add(-driftWindow), everyone) ||
 		t.first.Before(now.Add(-driftWindow)) &&
-			t.came(rareBreaks, now.Add(-rareWindow)) && t.from.cover(now.Add(-rareWindow), everyone)
+			t.came(rareBreaks, now.Add(-RareWindow)) && t.from.cover(now.Add(-RareWindow), everyone)
 }
 
 // came reports whether it has come so often since then.
@@ -160,13 +163,13 @@ func (t *tally) came(times int, then time.Time) bool {
 	return len(t.times) >= times && !t.times[len(t.times)-times].Before(then)
 }
 
-// lastInstances are the driftInstances that something came from last, and when.
-type lastInstances [driftInstances]struct {
+// lastInstances are the last DriftInstances instances that sent something, and when.
+type lastInstances [DriftInstances]struct {
 	id string
 	at time.Time
 }
 
-// add enters an instance, in the place of the one that nothing has come from for longest.
+// add enters an instance in the place of the one that has been silent for longest.
 func (l *lastInstances) add(instance string, now time.Time) {
 	oldest := 0
 	for i := range l {
@@ -181,8 +184,8 @@ func (l *lastInstances) add(instance string, now time.Time) {
 	l[oldest].id, l[oldest].at = instance, now
 }
 
-// since returns the instances that something has come from since then. If they are fewer than
-// driftInstances, they are all.
+// since returns the instances that have sent something since then. If they are fewer than DriftInstances,
+// there are no others.
 func (l *lastInstances) since(then time.Time) (ids []string) {
 	for _, one := range l {
 		if one.id != "" && !one.at.Before(then) {
@@ -192,10 +195,10 @@ func (l *lastInstances) since(then time.Time) (ids []string) {
 	return ids
 }
 
-// cover reports whether something has come since then from driftInstances, or from all there are.
+// cover reports whether DriftInstances instances, or all that exist, have sent something since then.
 func (l *lastInstances) cover(then time.Time, everyone func() []string) bool {
 	have := l.since(then)
-	if len(have) >= driftInstances {
+	if len(have) >= DriftInstances {
 		return true
 	}
 	all := everyone()

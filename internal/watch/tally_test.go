@@ -1,4 +1,4 @@
-package greenapi
+package watch
 
 import (
 	"fmt"
@@ -99,7 +99,7 @@ func TestTallyBounds(t *testing.T) {
 		t.Errorf("one instance fills %d, want %d", len(s.of), maxOwnTallies)
 	}
 	for i := range driftBreaks {
-		s.add("genuine", fmt.Sprint(i%driftInstances), now, many)
+		s.add("genuine", fmt.Sprint(i%DriftInstances), now, many)
 	}
 	if !s.turned("genuine") {
 		t.Error("one instance hides what comes from all")
@@ -110,7 +110,7 @@ func TestTallyBounds(t *testing.T) {
 	if len(s.of) != maxTallies || len(s.own) > maxTallies {
 		t.Errorf("%d tallies, %d owners, want %d", len(s.of), len(s.own), maxTallies)
 	}
-	later := now.Add(rareWindow + tallySweep)
+	later := now.Add(RareWindow + tallySweep)
 	s.add("new", "evil", later, many)
 	if _, kept := s.of["genuine"]; !kept || len(s.of) != 2 || len(s.own) != 1 || s.own["evil"] != 1 {
 		t.Errorf("%d tallies and %v are left; want the one that has turned, and the new one", len(s.of), s.own)

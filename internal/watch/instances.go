@@ -1,0 +1,134 @@
+package watch
+
+import (
+	"cmp"
+	"container/list"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
+)
+
+// Instances counts the notifications of each instance by outcome. It remembers the last maxSeen
+// instances that sent something. The zero value is ready.
+type Instances struct {
+	mu     sync.Mutex
+	of     map[string]*list.Element
+	oldest list.List // of *Instance
+}
+
+const maxSeen = 10_000
+
+// An Instance is one instance that has sent something with a right token.
+type Instance struct {
+	Instance string                  `json:"instance"`
+	Last     time.Time               `json:"last"`
+	Outcomes map[outcome.Outcome]int `json:"outcomes"`
+}
+
+// Add counts a notification of an instance.
+func (s *Instances) Add(instance string, end outcome.Outcome, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at := s.of[instance]
+	if at == nil {
+		if s.of == nil {
+			s.of = make(map[string]*list.Element)
+		}
+		if s.oldest.Len() == maxSeen {
+			delete(s.of, s.oldest.Remove(s.oldest.Front()).(*Instance).Instance)
+		}
+		at = s.oldest.PushBack(&Instance{Instance: instance, Outcomes: make(map[outcome.Outcome]int)})
+		s.of[instance] = at
+	} else {
+		s.oldest.MoveToBack(at)
+	}
+	one := at.Value.(*Instance)
+	one.Last = now
+	one.Outcomes[end]++
+}
+
+// List returns all instances, the last to send first.
+func (s *Instances) List() []Instance {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]Instance, 0, s.oldest.Len())
+	for at := s.oldest.Front(); at != nil; at = at.Next() {
+		one := *at.Value.(*Instance)
+		counts := make(map[outcome.Outcome]int, len(one.Outcomes))
+		maps.Copy(counts, one.Outcomes)
+		one.Outcomes = counts
+		all = append(all, one)
+	}
+	slices.SortStableFunc(all, func(x, y Instance) int {
+		return cmp.Or(y.Last.Compare(x.Last), cmp.Compare(x.Instance, y.Instance))
+	})
+	return all
+}
+
+// Recent calls do with each instance that has sent something since a time, latest first, until do
+// returns false.
+func (s *Instances) Recent(since time.Time, do func(instance string) (more bool)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for at := s.oldest.Back(); at != nil; at = at.Prev() {
+		one := at.Value.(*Instance)
+		if one.Last.Before(since) || !do(one.Instance) {
+			return
+		}
+	}
+}
+
+// Silences finds the configured instances that have sent nothing for long, across reloads. It knows all
+// configured instances, however many there are, and no others. The zero value is ready.
+type Silences struct {
+	mu sync.Mutex
+	of map[string]*watchedInstance
+}
+
+type watchedInstance struct {
+	last time.Time       // when the instance last sent something, or since when it is watched
+	told []time.Duration // the lengths of this silence that were returned already
+}
+
+// A Silence says that an instance has sent nothing for a length of time that somebody asks for.
+type Silence struct {
+	Instance string
+	Length   time.Duration
+}
+
+// Saw notes that something came from an instance.
+func (s *Silences) Saw(instance string, at time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if w := s.of[instance]; w != nil && at.After(w.last) {
+		w.last, w.told = at, nil
+	}
+}
+
+// Watch returns the silences of these lengths among the configured instances, each once. Instances that
+// are not configured any more are forgotten.
+func (s *Silences) Watch(configured []string, lengths []time.Duration, now time.Time) (silent []Silence) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before := s.of
+	s.of = make(map[string]*watchedInstance, len(configured))
+	for _, instance := range configured {
+		w := before[instance]
+		if w == nil {
+			w = &watchedInstance{last: now}
+		}
+		s.of[instance] = w
+	}
+	for instance, w := range s.of {
+		for _, length := range lengths {
+			if now.Sub(w.last) >= length && !slices.Contains(w.told, length) {
+				w.told = append(w.told, length)
+				silent = append(silent, Silence{instance, length})
+			}
+		}
+	}
+	return silent
+}

@@ -1,0 +1,88 @@
+package watch
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
+)
+
+// TestSilentInstances: a silence is told once for each length, of configured instances only, and anew
+// after something came.
+func TestSilentInstances(t *testing.T) {
+	var s Silences
+	began := time.Now()
+	lengths := []time.Duration{10 * time.Minute, time.Hour}
+	configured := []string{"1", "2"}
+	at := func(minutes int, want ...Silence) {
+		t.Helper()
+		got := s.Watch(configured, lengths, began.Add(time.Duration(minutes)*time.Minute))
+		slices.SortFunc(got, func(a, b Silence) int {
+			return int(a.Length-b.Length) + slices.Index(configured, a.Instance) - slices.Index(configured, b.Instance)
+		})
+		if !slices.Equal(got, want) {
+			t.Errorf("after %d minutes: %v, want %v", minutes, got, want)
+		}
+	}
+	saw := func(instance string, minutes int) { s.Saw(instance, began.Add(time.Duration(minutes)*time.Minute)) }
+	short := func(instance string) Silence { return Silence{instance, lengths[0]} }
+	long := func(instance string) Silence { return Silence{instance, lengths[1]} }
+	at(0)
+	saw("1", 5)
+	saw("3", 5) // is not configured
+	at(10, short("2"))
+	at(14)
+	at(15, short("1"))
+	at(16)
+	saw("2", 17)
+	saw("2", 12) // was longer on its way
+	at(26)
+	at(27, short("2"))
+	at(65, long("1"))
+	at(77, long("2"))
+	saw("1", 78)
+	at(100, short("1"))
+	configured = []string{"2", "3"}
+	at(101)
+	if len(s.of) != 2 {
+		t.Errorf("%d are watched, want the two that are configured", len(s.of))
+	}
+	at(111, short("3"))
+}
+
+// TestSilenceOfMany: however many others send, configured or made up with a token that all share,
+// what came from a configured instance is not forgotten; and the others take no room.
+func TestSilenceOfMany(t *testing.T) {
+	var seen Instances
+	var silent Silences
+	began := time.Now()
+	var configured []string
+	for i := range 2 * maxSeen {
+		configured = append(configured, fmt.Sprint(i))
+	}
+	silent.Watch(configured, []time.Duration{time.Minute}, began)
+	saw := func(instance string, at time.Time) {
+		seen.Add(instance, outcome.Delivered, at)
+		silent.Saw(instance, at)
+	}
+	for _, instance := range configured {
+		saw(instance, began.Add(time.Hour))
+	}
+	for i := range 2 * maxSeen {
+		saw(fmt.Sprint("made up ", i), began.Add(time.Hour))
+	}
+	if told := silent.Watch(configured, []time.Duration{time.Minute}, began.Add(time.Hour+time.Second)); len(told) > 0 {
+		t.Errorf("%d are told silent, as %v", len(told), told[0])
+	}
+	if len(silent.of) != len(configured) {
+		t.Errorf("%d are watched, want %d", len(silent.of), len(configured))
+	}
+	if len(seen.of) != maxSeen || seen.oldest.Len() != maxSeen || len(seen.List()) != maxSeen {
+		t.Errorf("%d and %d are seen, want the last %d", len(seen.of), seen.oldest.Len(), maxSeen)
+	}
+	if last := seen.List()[0].Instance; last[:8] != "made up " {
+		t.Errorf("the last to send is %s", last)
+	}
+}
