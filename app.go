@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/greenapi-community/caddy-green-api/internal/drain"
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 )
 
 func init() {
@@ -255,6 +256,14 @@ func (a *App) claim(h *Handler, config []byte) error {
 	}
 	a.blocks[h.Name] = block{h, config}
 	return nil
+}
+
+// tellOperator tells the operator, if there is a green_api in the config.
+func tellOperator(n outcome.Note) {
+	operators.Range(func(_, value any) bool {
+		value.(*operator).alerts.tell(n)
+		return true
+	})
 }
 
 // unmarshalCaddyfile sets up the app from the global option. Syntax:

@@ -14,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"go.uber.org/zap"
 
+	"github.com/greenapi-community/caddy-green-api/internal/follow"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/internal/token"
@@ -77,6 +78,26 @@ func (a *Auth) provision(ctx caddy.Context, tell func(outcome.Note)) error {
 		return fmt.Errorf("instances: %w", err)
 	}
 	return nil
+}
+
+// parseFile makes a set of a copy of the instances file and of the tokens of the config.
+func (a *Auth) parseFile(text []byte) (follow.Entries, func(), error) {
+	listed, err := token.ParseList(text)
+	if err != nil {
+		return nil, nil, err
+	}
+	all := maps.Clone(listed)
+	for id, tokens := range a.Instance {
+		if _, twice := listed[notification.SameInstance(id)]; twice {
+			return nil, nil, fmt.Errorf("instance %s is in the config, too; want it in one place", id)
+		}
+		all[id] = tokens
+	}
+	set, err := token.NewSet(a.Token, all, resolve)
+	if err != nil {
+		return nil, nil, err
+	}
+	return listed, func() { a.set.Store(set) }, nil
 }
 
 // judge says what the header's token is worth.

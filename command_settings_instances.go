@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/greenapi-community/caddy-green-api/internal/follow"
 	"github.com/greenapi-community/caddy-green-api/notification"
 	"github.com/greenapi-community/caddy-green-api/vendorapi"
 )
@@ -103,17 +104,11 @@ func (s *settingsFlags) listed(only []string) (clients []*vendorapi.Client, err 
 	if err != nil {
 		return nil, fmt.Errorf("--instances: %w", err)
 	}
-	if mark := byteOrderMark(text); mark != "" {
+	if mark := follow.ByteOrderMark(text); mark != "" {
 		return nil, fmt.Errorf("--instances: %s: it begins with a byte-order mark (%s); want UTF-8 without one", s.file, mark)
 	}
 	known := make(map[string]bool)
-	number := 0
-	for line := range strings.Lines(string(text)) {
-		number++
-		fields := strings.Fields(withoutComment(line))
-		if len(fields) == 0 {
-			continue
-		}
+	for number, fields := range follow.Lines(text) {
 		client, err := s.parseLine(fields, only)
 		if err == nil && known[fields[0]] {
 			err = fmt.Errorf("instance %s is there already", fields[0])

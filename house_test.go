@@ -24,16 +24,16 @@ type room struct {
 // instead.
 var house = map[string]room{
 	".": {caddy: true, imports: []string{
-		"internal/address", "internal/drain", "internal/judge", "internal/outcome", "internal/reason", "internal/token", "internal/watch", "notification", "quarantine", "sender", "vendorapi",
+		"internal/address", "internal/drain", "internal/follow", "internal/judge", "internal/outcome", "internal/reason", "internal/token", "internal/watch", "notification", "quarantine", "sender", "vendorapi",
 	}},
 
 	// Worlds of their own: they know neither Caddy nor each other.
 	"notification": {}, "quarantine": {}, "sender": {}, "vendorapi": {},
 
-	"internal/address": {}, "internal/drain": {}, "internal/reason": {},
+	"internal/address": {}, "internal/drain": {}, "internal/follow": {}, "internal/reason": {},
 	"internal/outcome": {imports: []string{"internal/reason", "notification"}},
 	"internal/judge":   {imports: []string{"internal/outcome", "internal/reason", "notification"}},
-	"internal/token":   {imports: []string{"notification"}},
+	"internal/token":   {imports: []string{"internal/follow", "notification"}},
 	"internal/watch":   {imports: []string{"internal/outcome", "notification"}},
 
 	// For tests.

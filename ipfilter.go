@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
@@ -19,10 +20,19 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/greenapi-community/caddy-green-api/internal/address"
+	"github.com/greenapi-community/caddy-green-api/internal/follow"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/notification"
 )
+
+func init() {
+	caddy.RegisterModule(VendorAddresses{})
+	caddy.RegisterModule(new(AddressFile))
+}
+
+// vendorList is the word for the vendor's addresses in `allow`.
+const vendorList = "green_api"
 
 var errProxyNotStrict = errors.New("the server trusts proxies but not trusted_proxies_strict, so that anyone could put " +
 	"an allowed address into X-Forwarded-For; say 'trusted_proxies_strict' in the global option 'servers', or 'ip_filter off'")
@@ -267,3 +277,107 @@ func (f *IPFilter) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		{name: "report_only", parse: func() error { return flagArg(d, &f.ReportOnly) }},
 	})
 }
+
+// VendorAddresses is the list of addresses that GREEN-API publishes for WhatsApp, for every option
+// that takes a source of addresses, as `trusted_proxies`.
+type VendorAddresses struct{}
+
+// CaddyModule returns the Caddy module information.
+func (VendorAddresses) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "http.ip_sources.green_api",
+		New: func() caddy.Module { return new(VendorAddresses) },
+	}
+}
+
+// GetIPRanges returns the list.
+func (VendorAddresses) GetIPRanges(*http.Request) []netip.Prefix { return address.Vendor() }
+
+// UnmarshalCaddyfile takes no arguments. Syntax:
+//
+//	green_api
+func (VendorAddresses) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the module's name
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	return nil
+}
+
+// AddressFile is a list of addresses in a file, one address or CIDR a line, # for a comment. The
+// file is followed: a change is in force within seconds, and a file that cannot be used leaves the
+// last good copy in force.
+type AddressFile struct {
+	// The file's path. Placeholders `{env.*}` and `{file.*}` are resolved at load.
+	Path string `json:"path"`
+
+	list atomic.Pointer[address.Set]
+}
+
+// CaddyModule returns the Caddy module information.
+func (*AddressFile) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "http.ip_sources.green_api_file",
+		New: func() caddy.Module { return new(AddressFile) },
+	}
+}
+
+// Provision reads the list for the first time.
+func (f *AddressFile) Provision(ctx caddy.Context) error {
+	return followFile(ctx, f.Path, "addresses", tellOperator, func(text []byte) (follow.Entries, func(), error) {
+		list, err := parseAddresses(text)
+		return addressList{list}, func() { f.list.Store(&list) }, err
+	})
+}
+
+// parseAddresses reads a list of addresses. Its errors name the line and never quote it.
+func parseAddresses(text []byte) (address.Set, error) {
+	var list []netip.Prefix
+	for number, fields := range follow.Lines(text) {
+		for _, field := range fields {
+			prefix, err := address.Parse(field)
+			if err != nil {
+				return nil, fmt.Errorf("line %d: no address; want one such as 203.0.113.7 or 203.0.113.0/24 a line", number)
+			}
+			list = append(list, prefix)
+		}
+	}
+	if len(list) == 0 {
+		return nil, errors.New("no address in it")
+	}
+	return address.NewSet(list), nil
+}
+
+// addressList is the addresses that a file lists.
+type addressList struct{ address.Set }
+
+// Count is how many lines there are.
+func (l addressList) Count() int { return len(l.Set) }
+
+// MissingFrom is how many of them a newer list does not have.
+func (l addressList) MissingFrom(newer follow.Entries) int {
+	return l.Missing(newer.(addressList).Set)
+}
+
+// contains reports whether an address is in the list, without a look at each of its lines.
+func (f *AddressFile) contains(addr netip.Addr) bool { return f.list.Load().Contains(addr) }
+
+// GetIPRanges returns the list.
+func (f *AddressFile) GetIPRanges(*http.Request) []netip.Prefix { return *f.list.Load() }
+
+// UnmarshalCaddyfile takes the path. Syntax:
+//
+//	green_api_file <path>
+func (f *AddressFile) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the module's name
+	return textArg(d, &f.Path)
+}
+
+// Interface guards
+var (
+	_ caddy.Provisioner       = (*AddressFile)(nil)
+	_ caddyhttp.IPRangeSource = (*AddressFile)(nil)
+	_ caddyfile.Unmarshaler   = (*AddressFile)(nil)
+	_ caddyhttp.IPRangeSource = VendorAddresses{}
+	_ caddyfile.Unmarshaler   = VendorAddresses{}
+)

@@ -11,9 +11,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/greenapi-community/caddy-green-api/internal/address"
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 )
 
@@ -234,4 +236,66 @@ func TestIPFilterNoAddress(t *testing.T) {
 		t.Errorf("status %d, want 403", response.StatusCode)
 	}
 	e.WantRecord("reason", "unlisted_sender", "client_ip", "", "token", "right")
+}
+
+// TestAddressesLost: an address is lost only if the newer list has it in no prefix.
+func TestAddressesLost(t *testing.T) {
+	parse := func(text string) address.Set {
+		list, err := parseAddresses([]byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return list
+	}
+	for _, test := range []struct {
+		before, after string
+		want          int
+	}{
+		{"203.0.113.7", "203.0.113.7", 0},
+		{"203.0.113.7", "203.0.113.8", 1},
+		{"203.0.113.1\n203.0.113.2\n203.0.113.3", "203.0.113.0/24", 0},
+		{"203.0.113.0/24", "203.0.113.0/25 203.0.113.128/25", 0},
+		{"203.0.113.0/24", "203.0.113.0/25", 1},
+		{"2001:db8::/33 ::1", "2001:db8::/32", 1},
+		{"0.0.0.0/0", "::/0", 1},
+	} {
+		if got := parse(test.before).Missing(parse(test.after)); got != test.want {
+			t.Errorf("%q to %q: %d lost, want %d", test.before, test.after, got, test.want)
+		}
+	}
+	if last := address.Last(netip.MustParsePrefix("2001:db8::/31")); last.String() != "2001:db9:ffff:ffff:ffff:ffff:ffff:ffff" {
+		t.Error(last)
+	}
+	if list := (addressList{parse("203.0.113.7 10.0.0.1")}); list.Count() != 2 || list.MissingFrom(addressList{parse("10.0.0.0/8")}) != 1 {
+		t.Error("a list of addresses counts wrongly")
+	}
+}
+
+func addressesOf(n int) string {
+	var text strings.Builder
+	for i := range n {
+		fmt.Fprintf(&text, "10.%d.%d.%d\n", i>>16, i>>8&255, i&255)
+	}
+	return text.String()
+}
+
+// TestLongAddressFile: a stranger's request costs no look at each line of a long list.
+func TestLongAddressFile(t *testing.T) {
+	list, err := parseAddresses([]byte(addressesOf(500_000)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := new(AddressFile)
+	file.list.Store(&list)
+	f := &IPFilter{}
+	f.sources = append(f.sources, file)
+	began := time.Now()
+	for range 1000 { // 5 s, line by line
+		if f.allows("203.0.113.9", nil) || !f.allows("10.0.0.1", nil) || !f.allows("::ffff:10.7.161.31", nil) {
+			t.Fatal("found wrongly")
+		}
+	}
+	if took := time.Since(began); took > 500*time.Millisecond {
+		t.Errorf("3000 look-ups took %s", took)
+	}
 }

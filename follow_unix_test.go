@@ -3,7 +3,6 @@
 package greenapi
 
 import (
-	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -12,9 +11,8 @@ import (
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 )
 
-// TestFollowNotRegular: what may never come to an end is not read: neither at load, nor later, nor as
-// a placeholder.
-func TestFollowNotRegular(t *testing.T) {
+// TestNotRegular: what may never come to an end is not read, neither as a file that is followed nor as a placeholder.
+func TestNotRegular(t *testing.T) {
 	pipe := filepath.Join(t.TempDir(), "pipe")
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
 		t.Fatal(err)
@@ -28,17 +26,5 @@ func TestFollowNotRegular(t *testing.T) {
 				t.Errorf("%s: %v", block, err)
 			}
 		}
-	}
-	f := newFollower(t, "1 a\n")
-	if err := os.Remove(f.path); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Symlink(pipe, f.path); err != nil {
-		t.Fatal(err)
-	}
-	f.look()
-	f.look()
-	if len(f.notes) != 1 || !strings.Contains(f.notes[0].More, "not a regular file") || f.inForce() != 1 {
-		t.Errorf("%v", f.notes)
 	}
 }
