@@ -16,6 +16,7 @@ import (
 
 	"github.com/greenapi-community/caddy-green-api/internal/address"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
+	"github.com/greenapi-community/caddy-green-api/internal/receiver"
 	"github.com/greenapi-community/caddy-green-api/internal/watch"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
 )
@@ -116,7 +117,7 @@ type status struct {
 	ReportOnly    []reportOnly      `json:"report_only"`
 	Drift         []watch.RuleState `json:"drift"`     // rules that are no longer held against notifications
 	NewTypes      []watch.TypeState `json:"new_types"` // types without a schema that are passed on
-	Receivers     []receiverState   `json:"receivers"` // of the HTTP API
+	Receivers     []receiver.State  `json:"receivers"` // of the HTTP API
 	Instances     []watch.Instance  `json:"instances"`
 }
 
@@ -138,7 +139,7 @@ func (a *App) adminStatus(w http.ResponseWriter, _ *http.Request) error {
 	s.Quarantine.Path, s.Quarantine.MaxBytes = a.Quarantine.Path, a.Quarantine.MaxSize
 	s.Quarantine.Entries, s.Quarantine.Bytes, s.Quarantine.File = stats.Entries, stats.Bytes, stats.File
 	s.Waiting, s.AlertsPending, s.Instances = waitingNotifications(), a.operator.alerts.pending(), a.operator.seen.List()
-	s.Outcomes, s.Receivers = a.operator.totals.counts(), receiverStates()
+	s.Outcomes, s.Receivers = a.operator.totals.counts(), receivers.States()
 	s.Drift, s.NewTypes, s.ReportOnly = []watch.RuleState{}, []watch.TypeState{}, []reportOnly{}
 	for _, name := range slices.Sorted(maps.Keys(a.blocks)) {
 		h := a.blocks[name].handler

@@ -2,6 +2,7 @@ package greenapi
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,7 +16,9 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/greenapi-community/caddy-green-api/internal/drain"
+	"github.com/greenapi-community/caddy-green-api/internal/lease"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
+	"github.com/greenapi-community/caddy-green-api/internal/receiver"
 )
 
 func init() {
@@ -53,7 +56,7 @@ type App struct {
 	grace     time.Duration       // for what is in hand at the end of the process
 	ctx       caddy.Context
 	drain     *drain.Drain
-	store     *sharedStore // Caddy's, for the leases
+	store     *lease.Store // Caddy's, for the leases
 }
 
 // Metrics says what is counted beyond the default.
@@ -90,6 +93,9 @@ type Quarantine struct {
 	said string // the path as the config says it, for logs and errors
 }
 
+// receivers are those of the process, across reloads.
+var receivers = receiver.New(receiver.DefaultTimes(), lease.NewEdge(lease.DefaultTimes()))
+
 // CaddyModule returns the Caddy module information.
 func (App) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{
@@ -102,7 +108,7 @@ func (App) CaddyModule() caddy.ModuleInfo {
 // beside a server that runs.
 func (a *App) Provision(ctx caddy.Context) error {
 	a.ctx, a.logger = ctx, ctx.Logger()
-	a.store = &sharedStore{Storage: ctx.Storage()}
+	a.store = lease.NewStore(ctx.Storage())
 	a.blocks = make(map[string]block)
 	a.receives = make(map[string]*Receive)
 	a.drain = drain.New()
@@ -193,7 +199,7 @@ func (a *App) Handle(_ context.Context, event caddy.Event) error {
 	case caddy.Exiting():
 		// Before any app is stopped: the app http, for one, waits for its requests.
 		stopWaiting()
-		endReceivers()
+		receivers.End() // together with the HTTP server
 	default:
 		a.drain.Wait()
 	}
@@ -222,11 +228,11 @@ func (a *App) takeOver() {
 // Stop ends what is received from the HTTP API; at the end of the process it waits for what is in hand,
 // as the app http does. All else goes on: requests may still be in flight.
 func (a *App) Stop() error {
-	err := a.stopReceivers()
+	a.stopReceivers()
 	if caddy.Exiting() {
-		awaitReceivers(a.grace)
+		receivers.Await(cmp.Or(a.grace, senderTimeout))
 	}
-	return err
+	return nil
 }
 
 // Cleanup gives the quarantine up. The last to do so closes it, which may be a request in flight.
@@ -237,10 +243,11 @@ func (a *App) Cleanup() error {
 	if a.unheard != nil {
 		a.unheard.Stop()
 	}
-	err := a.stopReceivers() // Stop is not called if the config fails late
+	a.stopReceivers() // Stop is not called if the config fails late
+	var err error
 	if a.held {
 		a.held = false
-		err = errors.Join(err, releaseQuarantine(a.Quarantine.Path))
+		err = releaseQuarantine(a.Quarantine.Path)
 	}
 	if a.operator != nil {
 		err = errors.Join(err, releaseOperator())

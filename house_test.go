@@ -24,17 +24,31 @@ type room struct {
 // instead.
 var house = map[string]room{
 	".": {caddy: true, imports: []string{
-		"internal/address", "internal/drain", "internal/follow", "internal/judge", "internal/outcome", "internal/reason", "internal/token", "internal/watch", "notification", "quarantine", "sender", "vendorapi",
+		"internal/address",
+		"internal/drain",
+		"internal/follow",
+		"internal/judge",
+		"internal/lease",
+		"internal/outcome",
+		"internal/reason",
+		"internal/receiver",
+		"internal/token",
+		"internal/watch",
+		"notification",
+		"quarantine",
+		"sender",
+		"vendorapi",
 	}},
 
 	// Worlds of their own: they know neither Caddy nor each other.
 	"notification": {}, "quarantine": {}, "sender": {}, "vendorapi": {},
 
-	"internal/address": {}, "internal/drain": {}, "internal/follow": {}, "internal/reason": {},
-	"internal/outcome": {imports: []string{"internal/reason", "notification"}},
-	"internal/judge":   {imports: []string{"internal/outcome", "internal/reason", "notification"}},
-	"internal/token":   {imports: []string{"internal/follow", "notification"}},
-	"internal/watch":   {imports: []string{"internal/outcome", "notification"}},
+	"internal/address": {}, "internal/drain": {}, "internal/follow": {}, "internal/lease": {}, "internal/reason": {},
+	"internal/outcome":  {imports: []string{"internal/reason", "notification"}},
+	"internal/judge":    {imports: []string{"internal/outcome", "internal/reason", "notification"}},
+	"internal/token":    {imports: []string{"internal/follow", "notification"}},
+	"internal/watch":    {imports: []string{"internal/outcome", "notification"}},
+	"internal/receiver": {imports: []string{"internal/lease", "internal/outcome", "internal/reason", "notification", "vendorapi"}},
 
 	// For tests.
 	"internal/standin":  {imports: []string{"sender"}},

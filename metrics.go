@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
+	"github.com/greenapi-community/caddy-green-api/internal/receiver"
 )
 
 // metrics are the process's: they go on counting over config reloads, for requests of an old
@@ -80,11 +81,11 @@ func newMetricSet() *metricSet {
 			Name: "caddy_green_api_quarantine_max_bytes", Help: "Bytes that the quarantine may use.",
 		}, func() float64 { return float64(quarantineLimit.Load()) }),
 	}
-	for _, state := range []string{stateReceiving, stateStandby, stateFailing} {
+	for _, state := range []string{receiver.Receiving, receiver.Standby, receiver.Failing} {
 		m.all = append(m.all, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "caddy_green_api_receivers", Help: "Instances received from the HTTP API by state.",
 			ConstLabels: prometheus.Labels{"state": state},
-		}, func() float64 { return float64(countReceivers(state)) }))
+		}, func() float64 { return float64(receivers.Count(state)) }))
 	}
 	m.perInstance = []prometheus.Collector{m.byInstance, m.lastOf}
 	return m

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -11,16 +12,20 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
+	"github.com/greenapi-community/caddy-green-api/internal/reason"
+	"github.com/greenapi-community/caddy-green-api/internal/receiver"
 	"github.com/greenapi-community/caddy-green-api/internal/token"
 	"github.com/greenapi-community/caddy-green-api/notification"
 	"github.com/greenapi-community/caddy-green-api/vendorapi"
 )
 
 // Receive takes the notifications of one instance from GREEN-API's HTTP API, for which no public
-// address is needed. They go the way of those that are posted, through `validate` and `deliver`, and
-// are deleted from the instance's queue where a posted one would be answered 200.
+// address is needed. They go the way of posted ones, through `validate` and `deliver`, and are deleted
+// from the instance's queue where a posted one would be answered 200.
 //
 // The instance must have no `webhookUrl` (GREEN-API docs: "HTTP API technology", read 2026-07).
 type Receive struct {
@@ -37,9 +42,8 @@ type Receive struct {
 	// Path, and query if any, of the request that a handler gets. Default: `/`.
 	URI string `json:"uri,omitempty"`
 
-	client  *vendorapi.Client
-	store   *sharedStore
 	handler *Handler
+	config  *receiver.Config
 }
 
 func (c *Receive) provision(ctx caddy.Context, h *Handler) error {
@@ -63,8 +67,14 @@ func (c *Receive) provision(ctx caddy.Context, h *Handler) error {
 	if target, err := url.ParseRequestURI(c.URI); err != nil || target.IsAbs() || !strings.HasPrefix(c.URI, "/") {
 		return fmt.Errorf("instance %s: uri: invalid value %q; want a path, such as /green-api/webhook", c.Instance, c.URI)
 	}
-	c.client = &vendorapi.Client{URL: address, Instance: c.Instance, Token: secret}
-	c.store, c.handler = h.app.store, h
+	said := cmp.Or(c.APIURL, vendorapi.DefaultURL)
+	c.handler = h
+	c.config = &receiver.Config{
+		Block: h.Name, Client: &vendorapi.Client{URL: address, Instance: c.Instance, Token: secret}, APIURL: said, Store: h.app.store,
+		Take: func(body []byte) bool { return h.receive(c, body).Status == http.StatusOK },
+		Hide: func(err error) error { return hideURL(err, said, address) },
+		Log:  h.logger, Tell: h.app.operator.alerts.tell,
+	}
 	return nil
 }
 
@@ -96,7 +106,7 @@ func (c *Receive) resolveAPI() (address string, api *url.URL, err error) {
 
 var errReceiveID = errors.New("the id is not 1 to 20 digits; want an instance and its apiTokenInstance, as in 'receive 1101000001 {env.API_TOKEN}'")
 
-// isLocal tells whether a host is this machine.
+// isLocal reports whether a host is this machine.
 func isLocal(host string) bool {
 	addr, err := netip.ParseAddr(host)
 	return host == "localhost" || err == nil && addr.IsLoopback()
@@ -128,7 +138,54 @@ func (h *Handler) provisionReceive(ctx caddy.Context) error {
 	return nil
 }
 
-// configuredInstances are those that the config names: with tokens of their own, or to be received.
+// startReceivers lets the receivers of this config begin, or those that run go on with it.
+func (a *App) startReceivers() {
+	if a.receiving {
+		return
+	}
+	a.receiving = true
+	for _, c := range a.receives {
+		receivers.Use(c.config)
+	}
+}
+
+// stopReceivers gives the receivers up. Those that no other config has end with the notification in hand.
+func (a *App) stopReceivers() {
+	if !a.receiving {
+		return
+	}
+	a.receiving = false
+	for _, c := range a.receives {
+		receivers.Drop(c.config)
+	}
+}
+
+// viaHTTPAPI marks the records of what was received, not posted.
+const viaHTTPAPI = "http_api"
+
+// receive takes a notification of the HTTP API the way of a posted one.
+func (h *Handler) receive(c *Receive, body []byte) (end *outcome.Verdict) {
+	v := h.madeVisit(c.URI, "", body)
+	v.Via, v.N.Instance = viaHTTPAPI, notification.SameInstance(c.Instance) // unless the body says another
+	v.Admitted = true                                                       // the instance's own token fetched it
+	v.r.Header.Set("Content-Type", notification.ContentType)
+	if token := h.Auth.headerFor(v.N.Instance); token != "" {
+		v.r.Header.Set("Authorization", token)
+	}
+	if h.survive(func() { end = h.walk(v, h.received, noNext) }) {
+		end = &outcome.Verdict{Outcome: outcome.Failed, Reason: reason.Panic, Status: http.StatusInternalServerError, Level: zap.ErrorLevel, Err: errGatePanic}
+	}
+	h.survive(func() { h.record(v, end) }) // what was delivered stays so
+	return end
+}
+
+var errGatePanic = errors.New("panic in the gates of green_api")
+
+// noNext is the next handler where there is no route.
+var noNext caddyhttp.Handler = caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error { return nil })
+
+// configuredInstances returns the instances that the config names: with tokens of their own, or to be
+// received.
 func (h *Handler) configuredInstances() []string {
 	all := h.Auth.configuredInstances()
 	for _, c := range h.Receive {
@@ -138,7 +195,7 @@ func (h *Handler) configuredInstances() []string {
 	return slices.Compact(all)
 }
 
-// configured tells whether the config names an instance.
+// configured reports whether the config names an instance.
 func (h *Handler) configured(instance string) bool {
 	if h.Auth.configured(instance) {
 		return true

@@ -1,29 +1,42 @@
 package greenapi
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/certmagic"
 
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
+	"github.com/greenapi-community/caddy-green-api/internal/lease"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
+	"github.com/greenapi-community/caddy-green-api/internal/receiver"
 	"github.com/greenapi-community/caddy-green-api/internal/standin"
 )
 
 // The tests have less time than a receiver.
-func init() {
-	receiving.firstPause, receiving.longestPause = 10*time.Millisecond, 200*time.Millisecond
-	receiving.soon, receiving.patience = 10*time.Millisecond, 300*time.Millisecond
-	leasing.beat, leasing.dead, leasing.settle, leasing.look = 200*time.Millisecond, time.Second, 75*time.Millisecond, 50*time.Millisecond
-}
+var (
+	testTimes = receiver.Times{
+		Poll: 30 * time.Second, Soon: 10 * time.Millisecond,
+		FirstPause: 10 * time.Millisecond, LongestPause: 200 * time.Millisecond,
+		Patience: 300 * time.Millisecond, LastCall: 5 * time.Second,
+	}
+	testEdge = lease.NewEdge(lease.Times{
+		Beat: 200 * time.Millisecond, Dead: time.Second, Settle: 75 * time.Millisecond, Look: 50 * time.Millisecond, Answer: 10 * time.Second,
+	})
+)
+
+func init() { receivers = receiver.New(testTimes, testEdge) }
 
 func TestReceive(t *testing.T) {
 	const instance = "1101000001"
@@ -162,9 +175,9 @@ func TestReceiveTrouble(t *testing.T) {
 	if strings.Contains(alerts(""), edgetest.APIToken) {
 		t.Error("the token is in an alert")
 	}
-	states := receiverStates()
+	states := receivers.States()
 	for i, test := range tests {
-		if len(states) != len(tests) || states[i].Instance != test.instance || states[i].State != stateFailing || string(states[i].Reason) != test.reason {
+		if len(states) != len(tests) || states[i].Instance != test.instance || states[i].State != receiver.Failing || string(states[i].Reason) != test.reason {
 			t.Fatalf("status: %+v", states)
 		}
 	}
@@ -276,7 +289,7 @@ func TestReceiveReload(t *testing.T) {
 		third, _ := v.Polling(instances[2])
 		return second+third == 0
 	})
-	if states := receiverStates(); len(states) != 1 {
+	if states := receivers.States(); len(states) != 1 {
 		t.Errorf("receivers: %+v", states)
 	}
 	if err := e.Load(config(1, instances...)); err != nil {
@@ -303,7 +316,7 @@ func TestReceiveNotByValidate(t *testing.T) {
 		t.Error("a config that cannot listen has loaded")
 		_ = caddy.Stop()
 	}
-	time.Sleep(10 * receiving.firstPause) // long enough for one that begins at once
+	time.Sleep(10 * testTimes.FirstPause) // long enough for one that begins at once
 	if n := v.Calls("receiveNotification"); n != 0 {
 		t.Errorf("%d calls, want none", n)
 	}
@@ -395,4 +408,83 @@ func TestReceiveStorage(t *testing.T) {
 		t.Fatal(err)
 	}
 	edgetest.Eventually(t, "the lease to be given up", func() bool { return leases("two") == 0 })
+}
+
+// TestReceiveOtherStorage: after a reload that changes Caddy's storage, the edge has its lease and its
+// sign of life in the new one, and none in the old one.
+func TestReceiveOtherStorage(t *testing.T) {
+	const instance = "1101000001"
+	v := edgetest.NewVendor(t, standin.Options{}, instance)
+	handler := edgetest.NewUpstream(t, 200, nil)
+	dir := t.TempDir()
+	config := func(name string) string {
+		return edgetest.SiteWith("storage file_system "+filepath.Join(dir, name), "green_api {\n"+v.Receives(instance)+"reverse_proxy "+handler.Address+"\n}\nrespond 404\n")
+	}
+	names := func(name string) []string {
+		files := &certmagic.FileStorage{Path: filepath.Join(dir, name)}
+		var found []string
+		for _, prefix := range []string{lease.Prefix, lease.EdgePrefix} {
+			keys, err := files.List(t.Context(), strings.TrimSuffix(prefix, "/"), false)
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				t.Fatal(err)
+			}
+			found = append(found, keys...)
+		}
+		return found
+	}
+	want := []string{lease.EdgePrefix + testEdge.ID, lease.Prefix + instance}
+	e := edgetest.Start(t, config("one"))
+	all := edgetest.NoteAll(v, instance, 1)
+	edgetest.Eventually(t, "the first to be received", func() bool { return v.Queued(instance) == 0 })
+	if err := e.Load(config("two")); err != nil {
+		t.Fatal(err)
+	}
+	all = append(all, edgetest.NoteAll(v, instance, 1)...)
+	edgetest.Eventually(t, "the second to be received", func() bool { return v.Queued(instance) == 0 })
+	got := names("two")
+	for _, name := range want {
+		if !slices.Contains(got, name) {
+			t.Errorf("in the new storage: %q, want %s", got, name)
+		}
+	}
+	if got := names("one"); slices.Contains(got, lease.Prefix+instance) {
+		t.Errorf("in the old storage: %q", got)
+	}
+	handler.WantTaken(t, all)
+}
+
+// TestReceiveInHandAlive: a receiver that was told to stop shows that it lives as long as it has a
+// notification in hand, or another edge would deliver that, too.
+func TestReceiveInHandAlive(t *testing.T) {
+	const instance = "1101000001"
+	v := edgetest.NewVendor(t, standin.Options{}, instance)
+	began, goOn := make(chan struct{}), make(chan struct{})
+	handler := edgetest.NewUpstream(t, 0, func(http.ResponseWriter, *http.Request) {
+		close(began)
+		<-goOn
+	})
+	files := &certmagic.FileStorage{Path: t.TempDir()}
+	config := func(receives string) string {
+		return edgetest.SiteWith("storage file_system "+files.Path, "green_api {\n"+edgetest.Loopback+receives+"reverse_proxy "+handler.Address+"\n}\nrespond 404\n")
+	}
+	e := edgetest.Start(t, config(v.Receives(instance)))
+	edgetest.NoteAll(v, instance, 1)
+	<-began
+	if err := e.Load(config("")); err != nil {
+		t.Fatal(err)
+	}
+	sign := func() string {
+		text, err := files.Load(t.Context(), lease.EdgePrefix+testEdge.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	before := sign()
+	time.Sleep(testEdge.Times().Dead)
+	if sign() == before {
+		t.Error("it looks dead with a notification in hand")
+	}
+	close(goOn)
+	edgetest.Eventually(t, "the notification to be deleted", func() bool { return v.Queued(instance) == 0 })
 }

@@ -65,11 +65,13 @@ func TestReceiveNotDeleted(t *testing.T) {
 	want := edgetest.NoteAll(v, instance, 1)
 	handler := edgetest.NewUpstream(t, 200, nil)
 	e := edgetest.Start(t, edgetest.Site(v.Receives(instance)+"reverse_proxy "+handler.Address))
-	edgetest.Eventually(t, "it to be told", func() bool { return strings.Contains(e.Logs.All(), errNotDeleted.Error()) })
+	edgetest.Eventually(t, "it to be told", func() bool {
+		return strings.Contains(e.Logs.All(), "deleteNotification: the notification is not deleted, and comes again")
+	})
 	before := v.Calls("receiveNotification")
-	time.Sleep(2 * receiving.longestPause)
+	time.Sleep(2 * testTimes.LongestPause)
 	if n := v.Calls("receiveNotification") - before; n > 12 {
-		t.Errorf("asked %d times in %s", n, 2*receiving.longestPause)
+		t.Errorf("asked %d times in %s", n, 2*testTimes.LongestPause)
 	}
 	handler.WantTaken(t, want)
 }
@@ -104,7 +106,7 @@ func TestReceiveLateFailure(t *testing.T) {
 	if err := e.Load(edgetest.Site(edgetest.Loopback)); err != nil {
 		t.Fatal(err)
 	}
-	edgetest.Eventually(t, "the receiver to end", func() bool { now, _ := v.Polling(instance); return now == 0 && len(receiverStates()) == 0 })
+	edgetest.Eventually(t, "the receiver to end", func() bool { now, _ := v.Polling(instance); return now == 0 && len(receivers.States()) == 0 })
 }
 
 // receivingEdge is a process that receives, with a storage that it shares with others.

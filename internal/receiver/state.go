@@ -1,7 +1,6 @@
-package greenapi
+package receiver
 
 import (
-	"cmp"
 	"errors"
 	"time"
 
@@ -14,8 +13,8 @@ import (
 	"github.com/greenapi-community/caddy-green-api/vendorapi"
 )
 
-// receiverState is what /green_api/status shows of a receiver.
-type receiverState struct {
+// State is what /green_api/status shows of a receiver.
+type State struct {
 	Instance string        `json:"instance"`
 	Name     string        `json:"name"`
 	State    string        `json:"state"` // starting, standby, receiving or failing
@@ -23,11 +22,12 @@ type receiverState struct {
 	Since    time.Time     `json:"since"`
 }
 
+// The states of a receiver.
 const (
-	stateStarting  = "starting"
-	stateStandby   = "standby" // another edge receives for this instance
-	stateReceiving = "receiving"
-	stateFailing   = "failing"
+	Starting  = "starting"
+	Standby   = "standby" // another edge receives for this instance
+	Receiving = "receiving"
+	Failing   = "failing"
 )
 
 // trouble is a failure that lasts.
@@ -38,12 +38,12 @@ type trouble struct {
 }
 
 func (r *receiver) standBy() {
-	if r.enter(stateStandby, "") {
-		r.logger().Info("another edge receives for the instance, this one stands by", zap.String("instance", r.instance))
+	if r.enter(Standby, "") {
+		r.config().Log.Info("another edge receives for the instance, this one stands by", zap.String("instance", r.instance))
 	}
 }
 
-// failedToCall tells of a call that failed, and returns how long the API wants to be left alone.
+// failedToCall tells of a call that failed, and returns how long the API asks for no further one.
 func (r *receiver) failedToCall(err error) time.Duration {
 	var said *vendorapi.Error
 	errors.As(err, &said)
@@ -61,8 +61,8 @@ func (r *receiver) failedToCall(err error) time.Duration {
 	return said.RetryAfter
 }
 
-// fail tells of a failure: once in the log, and again when it has outlasted all patience; and each
-// time to the alerts, which group it.
+// fail tells of a failure: once in the log, and again when it has outlasted the patience; and each time
+// to the operator, whose alerts group it.
 func (r *receiver) fail(why reason.Reason, level zapcore.Level, err error) {
 	now := time.Now()
 	r.mu.Lock()
@@ -70,26 +70,26 @@ func (r *receiver) fail(why reason.Reason, level zapcore.Level, err error) {
 		r.trouble = trouble{reason: why, since: now}
 	}
 	first := r.trouble.since.Equal(now)
-	if level == zapcore.WarnLevel && now.Sub(r.trouble.since) >= receiving.patience {
+	if level == zapcore.WarnLevel && now.Sub(r.trouble.since) >= r.times.Patience {
 		level = zapcore.ErrorLevel
 	}
 	write := first || level == zapcore.ErrorLevel && !r.trouble.told
 	r.trouble.told = level == zapcore.ErrorLevel
 	since := r.trouble.since
 	r.mu.Unlock()
-	r.enter(stateFailing, why)
+	r.enter(Failing, why)
 	c := r.config()
-	err = hideURL(err, cmp.Or(c.APIURL, vendorapi.DefaultURL), c.client.URL)
+	err = c.Hide(err)
 	if write {
-		fields := []zap.Field{zap.String("instance", r.instance), zap.String("reason", string(why)), zap.String("api_url", cmp.Or(c.APIURL, vendorapi.DefaultURL)), zap.Time("since", since), zap.Error(err)}
+		fields := []zap.Field{zap.String("instance", r.instance), zap.String("reason", string(why)), zap.String("api_url", c.APIURL), zap.Time("since", since), zap.Error(err)}
 		if level == zapcore.ErrorLevel {
-			r.logger().Error("notifications of the instance cannot be received", fields...)
+			c.Log.Error("notifications of the instance cannot be received", fields...)
 		} else {
-			r.logger().Warn("notifications of the instance cannot be received for now", fields...)
+			c.Log.Warn("notifications of the instance cannot be received for now", fields...)
 		}
 	}
 	if level == zapcore.ErrorLevel {
-		c.handler.app.operator.alerts.tell(outcome.Note{Reason: why, Kind: notification.KindNone, Level: level, Instance: r.instance, More: err.Error() + ".", At: now})
+		c.Tell(outcome.Note{Reason: why, Kind: notification.KindNone, Level: level, Instance: r.instance, More: err.Error() + ".", At: now})
 	}
 }
 
@@ -99,18 +99,18 @@ func (r *receiver) works() {
 	was := r.trouble
 	r.trouble = trouble{}
 	r.mu.Unlock()
-	r.enter(stateReceiving, "")
+	r.enter(Receiving, "")
 	if was.reason != "" {
-		r.logger().Info("notifications of the instance are received again",
+		r.config().Log.Info("notifications of the instance are received again",
 			zap.String("instance", r.instance), zap.String("reason", string(was.reason)), zap.Duration("after", time.Since(was.since)))
 	}
 }
 
-// enter notes a state, and tells whether it is another than before.
+// enter notes a state, and reports whether it is another than before.
 func (r *receiver) enter(state string, why reason.Reason) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.state.Instance, r.state.Name = r.instance, r.last.handler.Name
+	r.state.Instance, r.state.Name = r.instance, r.last.Block
 	if r.state.State == state && r.state.Reason == why {
 		return false
 	}
