@@ -193,7 +193,7 @@ func TestPositions(t *testing.T) {
 	} {
 		chosen := make(map[string]int)
 		for range 300 {
-			a := &asking{fleet: &fleet{busy: make(map[string]int), shunned: make(map[string]time.Time)}}
+			a := &asking{fleet: newHandlerFleet(nil)}
 			a.mark(whole[0].String(), spent, time.Now())
 			r := httptest.NewRequest(http.MethodPost, "/", nil)
 			up := askedOnce{policy}.Select(whole, r.WithContext(context.WithValue(r.Context(), askingKey{}, a)), nil)

@@ -57,6 +57,20 @@ type failedRound struct {
 	answered bool     // one of them answered badly or not at all; false if they were all misrouted
 }
 
+// add notes what became of one attempt.
+func (f *failedRound) add(got answer) {
+	switch got.result {
+	case handlerError, refusedByIt, brokenOff, timedOut:
+		f.answered = true
+	case misrouted:
+	default:
+		return
+	}
+	if got.handler != "" && !slices.Contains(f.by, got.handler) {
+		f.by = append(f.by, got.handler)
+	}
+}
+
 // deadLetterLimits are `dead_letter` and `dead_letter_after`.
 type deadLetterLimits struct {
 	failures int

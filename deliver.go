@@ -1,11 +1,7 @@
 package greenapi
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net/http"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -28,18 +24,7 @@ const (
 	// senderTimeout is how long GREEN-API waits for an answer (GREEN-API release notes 5.44.24.11;
 	// "Working with incoming webhooks", read 2026-07).
 	senderTimeout = 180 * time.Second
-
-	// The pause before the same handlers are asked again doubles from the first to the longest.
-	firstPause   = 50 * time.Millisecond
-	longestPause = time.Second
-
-	// graceAfterFault is how long a notification that one handler could not process waits for
-	// others that cannot be reached: one that is being restarted is back by then.
-	graceAfterFault = 5 * time.Second
 )
-
-// warnAfter is how long a notification waits for a handler before the operator hears of it.
-var warnAfter = 5 * time.Second // shorter in tests
 
 // Deliver says how a notification gets to a handler.
 //
@@ -113,206 +98,53 @@ func (d *Deliver) provision(caddy.Context) error {
 	return nil
 }
 
-// failures are the verdicts on what was not taken. Each is an answer that makes the sender keep
-// the notification.
-var failures = map[result]outcome.Verdict{
-	notNow:       {Reason: reason.NotNow, Status: http.StatusServiceUnavailable},
-	brokenOff:    {Reason: reason.BrokenOff, Status: http.StatusBadGateway},
-	timedOut:     {Reason: reason.AttemptTimeout, Status: http.StatusGatewayTimeout},
-	handlerError: {Reason: reason.HandlerError, Status: http.StatusBadGateway},
-	misrouted:    {Reason: reason.Misrouted, Status: http.StatusBadGateway},
-	refusedByIt:  {Reason: reason.HandlerRefused, Status: http.StatusBadGateway},
-	nobody:       {Reason: reason.NoHandler, Status: http.StatusBadGateway},
+// limits are the options as delivery takes them.
+func (d *Deliver) limits() limits {
+	limits := defaultLimits()
+	limits.timeout, limits.attemptTimeout = time.Duration(d.Timeout), time.Duration(d.AttemptTimeout)
+	limits.secondOpinion, limits.deduplicate = *d.SecondOpinion, time.Duration(d.Deduplicate)
+	if d.DeadLetter != deadLetterOff {
+		limits.deadLetter = int(d.DeadLetter)
+	}
+	if d.DeadLetterAfter != deadLetterAfterOff {
+		limits.deadLetterAfter = time.Duration(d.DeadLetterAfter)
+	}
+	return limits
 }
 
-// deliver gives the notification to a handler, and says how that ended. One whose sender
-// gave up while it is on its way is not given a second time when it comes again: it joins the first,
-// or is told of its good end.
-func (h *Handler) deliver(v *visit, next caddyhttp.Handler) (end *outcome.Verdict) {
-	now := h.fleet.clock.now()
-	duplicate := &outcome.Verdict{Outcome: outcome.Dropped, Reason: reason.Duplicate, Status: http.StatusOK, Level: zap.DebugLevel}
-	mine, other, ended := h.fleet.flights.board(v.r.Context(), v.Via, v.Body, now.up)
-	if ended {
-		return duplicate
-	}
-	if other != nil {
-		return other.join(v)
-	}
-	defer func() { h.fleet.flights.land(mine, v, end, h.fleet.clock.now().up) }()
-	key, deduplicate := h.eventKey(v)
-	if deduplicate && h.fleet.duplicates.has(key, v.Started) { // only now: it may have landed just before
-		return duplicate
-	}
-
-	v.lastChance = h.behind(v, now)
-	got := h.ask(v, next)
-	if got.result != taken {
-		return h.giveUp(v, failure(got))
-	}
-	h.fleet.deadLetters.took(got.handler)
-	h.fleet.deadLetters.forget(v.Body)
-	h.deliveredAgain(v)
-	if deduplicate {
-		h.fleet.duplicates.add(key, time.Now(), time.Duration(h.Deliver.Deduplicate))
-	}
-	return &outcome.Verdict{Outcome: outcome.Delivered, Status: http.StatusOK, Level: zap.InfoLevel}
-}
-
-// failure is the verdict on what no handler took.
-func failure(got answer) *outcome.Verdict {
-	end := failures[got.result]
-	end.Outcome, end.Level, end.Err = outcome.Failed, zap.ErrorLevel, got.err
-	if got.status != 0 {
-		end.Fields = append(end.Fields, zap.Int("handler_status", got.status))
-	}
-	return &end
-}
-
-// ask is the loop of attempts: it asks handlers until one takes the notification, or there is no
-// use in asking any other, or the time is over.
-func (h *Handler) ask(v *visit, next caddyhttp.Handler) answer {
-	deadline := v.deadline(time.Duration(h.Deliver.Timeout), time.Now())
-	a := &asking{
-		fleet: h.fleet, started: v.Started, body: v.Body,
-		opinions: *h.Deliver.SecondOpinion,
-		last:     answer{result: notNow, err: errNoneAvailable},
-	}
-	defer a.close()
-	v.onward.came, v.onward.body = v.r, v.Body
-	defer v.onward.close()
-	ctx := context.WithValue(context.WithoutCancel(v.r.Context()), askingKey{}, a)
-
-	patience := waiting{handler: h, pause: firstPause, deadline: deadline}
-	if !patience.timeLeft() { // its body was long in coming
-		return answer{result: notNow, err: errTooLate}
-	}
-	for {
-		got := h.attempt(ctx, deadline, v, a, next)
-		if final := a.learn(got, patience.pause); final {
-			return got
-		}
-		switch {
-		case v.lastChance && v.Attempts > 0:
-			if !a.policy || !errors.Is(got.err, errNotConnected) {
-				return a.last
-			}
-			a.mark(got.handler, spent, time.Now()) // each other handler once, until one is reached
-		case !a.policy || got.result == noneFree: // else with another handler
-			if a.hopeless(patience.since, deadline) {
-				return a.last
-			}
-			patience.wait(v, a)
-		}
-		if isExiting() || !patience.timeLeft() {
-			return a.last
-		}
+// provisionDelivery sets up what delivery is told by this block, and tells it.
+func (h *Handler) provisionDelivery() {
+	h.limits = h.Deliver.limits()
+	h.limits.ownHandlers = h.proxy != nil
+	h.choice = h.proxyFor
+	h.hooks = hooks{
+		attempted: func(c *outcome.Case, got answer) {
+			h.survive(func() {
+				countAttempt(got.result)
+				h.watchHandler(got, time.Now())
+			})
+		},
+		slow: func(c *outcome.Case, upstream string) { h.survive(func() { h.tellSlow(c, upstream, time.Now()) }) },
+		waits: func(c *outcome.Case) {
+			h.logger.Warn("notification waits for a handler", append(notificationFields(c), attemptFields(c)...)...)
+			h.alert(c, reason.NotNow, &outcome.Verdict{Level: zap.WarnLevel})
+		},
+		keep:  h.keep,
+		times: h.app.shared.times,
 	}
 }
 
-var errTooLate = errors.New("the notification was so long in coming that no handler could be asked in time")
-
-// learn writes down what an attempt has shown: whom to ask again, and not before when. It tells
-// whether the answer is final, because there is no use in asking any other handler.
-func (a *asking) learn(got answer, pause time.Duration) (final bool) {
-	now := time.Now()
-	switch got.result {
-	case taken, nobody: // no other handler would say otherwise
-		return true
-
-	case notNow: // other handlers first, then the same again at a growing interval
-		state := saidLater
-		if errors.Is(got.err, errNotConnected) {
-			state = unreached
-		}
-		a.mark(got.handler, state, now.Add(max(pause, got.retryAfter)))
-		if a.last.result == notNow {
-			a.last = got
-		}
-		if !a.policy {
-			a.retryAt = now.Add(got.retryAfter)
-		}
-
-	case handlerError, misrouted: // each other handler once
-		if a.shown[got.handler].state == spent || !a.policy && got.handler == "" {
-			return true // no policy of ours: the same one was asked again
-		}
-		a.mark(got.handler, spent, now)
-		a.last = got
-
-	case refusedByIt: // a second opinion: it may be the handler
-		if a.shown[got.handler].state == spent || !a.policy && got.handler == "" {
-			return true
-		}
-		if a.opinions--; a.opinions < 0 {
-			return true
-		}
-		a.mark(got.handler, spent, now)
-		a.last = got
-
-	case brokenOff, timedOut: // a second opinion
-		if a.opinions--; a.opinions < 0 {
-			return true
-		}
-		state := spent // it may still be at work
-		if got.result == brokenOff {
-			state = brokeItOff
-		}
-		a.mark(got.handler, state, now.Add(pause))
-		a.last = got
-	}
-	return false
+// deliver gives the notification to a handler, and says how that ended.
+func (h *Handler) deliver(v *visit, next caddyhttp.Handler) *outcome.Verdict {
+	defer v.way.close()
+	return h.fleet.deliver(v.r.Context(), &v.Case, h.wayOf(v, next), &h.limits, &h.hooks)
 }
 
-// hopeless tells whether waiting is of no use, when there is nobody to ask now.
-func (a *asking) hopeless(waitingSince, deadline time.Time) bool {
-	last := a.last.result
-	if !a.policy { // nothing is known of other handlers
-		return last == timedOut || a.retryAt.After(deadline)
-	}
-	switch {
-	case a.full == 0 && a.retryAt.After(deadline):
-		return true
-	case last == notNow, last == brokenOff:
-		return false
-	case a.left == 0: // all have answered
-		return true
-	}
-	return a.left == a.away && !waitingSince.IsZero() && time.Since(waitingSince) > graceAfterFault
-}
-
-// waiting is how a notification waits for a handler.
-type waiting struct {
-	handler  *Handler
-	since    time.Time // zero before the first wait
-	pause    time.Duration
-	deadline time.Time
-	warned   bool
-}
-
-// wait waits for a free place or until handlers may be asked again, no longer than Caddy runs.
-func (w *waiting) wait(v *visit, a *asking) {
-	if w.since.IsZero() {
-		w.since = time.Now()
-	}
-	pause := w.pause + rand.N(w.pause/4) //nolint:gosec // not all at once
-	if !a.policy {                       // a policy does not choose who asked for time
-		pause = max(pause, time.Until(a.retryAt))
-	}
-	if !a.wait(pause, w.deadline) {
-		w.pause = min(2*w.pause, longestPause)
-	}
-	if !w.warned && time.Since(w.since) > warnAfter {
-		w.warned = true
-		w.handler.logger.Warn("notification waits for a handler", append(notificationFields(&v.Case), attemptFields(&v.Case)...)...)
-		w.handler.alert(&v.Case, reason.NotNow, &outcome.Verdict{Level: zap.WarnLevel})
-	}
-}
-
-// timeLeft reports whether there is time for another attempt. One that has none would look as if the
-// handler took too long.
-func (w *waiting) timeLeft() bool {
-	least := min(time.Second, time.Duration(w.handler.Deliver.AttemptTimeout)/4)
-	return time.Until(w.deadline) > least
+// wayOf is the way to the handlers.
+func (h *Handler) wayOf(v *visit, next caddyhttp.Handler) way {
+	v.way = proxyWay{proxy: h.choice, next: next, log: h.logger}
+	v.way.came, v.way.body = v.r, v.Body
+	return &v.way
 }
 
 // unmarshalCaddyfile sets up delivery from Caddyfile tokens. Syntax:

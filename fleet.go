@@ -1,37 +1,22 @@
 package greenapi
 
 import (
-	"context"
-	"maps"
-	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/greenapi-community/caddy-green-api/internal/watch"
 )
 
-// fleet is what the blocks of one name share over config reloads: which of them is the newest, how
-// many of each handler's places are taken, who waits for one, what was delivered and what failed. A
-// notification that waits outlives the config that it came to.
+// fleet is what the blocks of one name share across reloads: their handlers, and which block is the
+// newest.
 type fleet struct {
-	newest atomic.Pointer[Handler] // of the config that runs; nil before it does and after its end
-	clock  clock
-
-	mu      sync.Mutex
-	busy    map[string]int       // places that are taken, by upstream
-	shunned map[string]time.Time // upstreams that let an attempt time out, and until when
-	line    line
-
-	flights     flights
-	deadLetters deadLetters
-	duplicates  duplicates
-	failing     watch.Handlers
-	slow        watch.Handlers // those that let a sender wait
-	drift       watch.Drifts
+	*handlerFleet
+	newest  atomic.Pointer[Handler] // of the config in effect; nil before it is and after its end
+	failing watch.Handlers
+	slow    watch.Handlers // those that let a sender wait
+	drift   watch.Drifts
 }
 
 // fleets holds the fleets of the process by the name of their blocks.
@@ -39,7 +24,7 @@ var fleets = caddy.NewUsagePool()
 
 func holdFleet(name string) *fleet {
 	shared, _, _ := fleets.LoadOrNew(name, func() (caddy.Destructor, error) { // never fails
-		return &fleet{busy: make(map[string]int), shunned: make(map[string]time.Time)}, nil
+		return &fleet{handlerFleet: newHandlerFleet(exiting)}, nil
 	})
 	return shared.(*fleet)
 }
@@ -49,331 +34,10 @@ func releaseFleet(name string) error {
 	return err
 }
 
-// Destruct has nothing to close: who is still on the way keeps the fleet in memory.
+// Destruct has nothing to close: notifications still in flight keep the fleet in memory.
 func (*fleet) Destruct() error { return nil }
 
 // exiting is closed when the process is about to end: what only waits ends.
 var exiting = make(chan struct{})
 
-func isExiting() bool {
-	select {
-	case <-exiting:
-		return true
-	default:
-		return false
-	}
-}
-
 var stopWaiting = sync.OnceFunc(func() { close(exiting) })
-
-// An asking is one notification's way through the handlers. The loop of attempts writes down what
-// became of each; the selection policy reads that, and writes down whom it chose.
-//
-// It belongs to the goroutine of its notification; while it stands in line, to the fleet's lock.
-type asking struct {
-	fleet   *fleet
-	started time.Time // its turn, when it stands in line
-	body    []byte
-
-	shown    map[string]shown // by upstreams that were asked and did not take it
-	opinions int              // second ones that may still be asked for
-	last     answer           // what is told if no other handler knows better
-
-	chosen place // of the attempt that runs
-
-	// While and after it stood in line.
-	pool     reverseproxy.UpstreamPool
-	inLine   bool
-	called   chan struct{} // has room for the one call that can come
-	promised place         // held for it
-
-	// Of the last choice.
-	policy  bool      // a policy of ours chooses at all
-	left    int       // upstreams that may still be asked, now or later
-	away    int       // those among them that cannot be reached
-	full    int       // those among them that have no free place
-	retryAt time.Time // when the first that wants time may be asked; zero if none does
-}
-
-// place is a place at an upstream.
-type place struct {
-	upstream string // "" for none
-	limit    int    // the upstream's max_requests; 0 for none
-}
-
-// shown is what an upstream has shown to one notification.
-type shown struct {
-	state upstreamState
-	until time.Time // not to be asked before
-}
-
-type upstreamState int
-
-const (
-	unreached  upstreamState = iota + 1 // no connection
-	saidLater                           // "not now"
-	brokeItOff                          // may be asked again if no other is left
-	spent                               // answered, and would answer the same
-)
-
-type askingKey struct{}
-
-// askingOf returns the asking that a request belongs to, nil if it did not come through green_api.
-func askingOf(ctx context.Context) *asking {
-	a, _ := ctx.Value(askingKey{}).(*asking)
-	return a
-}
-
-// mark writes down what an upstream has shown.
-func (a *asking) mark(upstream string, state upstreamState, until time.Time) {
-	if a.shown == nil {
-		a.shown = make(map[string]shown)
-	}
-	a.shown[upstream] = shown{state, until}
-}
-
-// A pick chooses one upstream of a pool, or nil. load tells how many requests one has.
-type pick func(pool reverseproxy.UpstreamPool, load func(*reverseproxy.Upstream) int) *reverseproxy.Upstream
-
-// choose has pick choose among the upstreams that may be asked now, and takes a place there. If
-// there is none it returns nil, and the notification stands in line.
-//
-// Places are counted here: reverse_proxy counts a request when it is on its way, so that several
-// could get the last place.
-func (a *asking) choose(pool reverseproxy.UpstreamPool, pick pick) *reverseproxy.Upstream {
-	f := a.fleet
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	a.policy = true
-	a.stepOut()
-	f.leave(a.chosen, false) // of a proxy that tries again by itself
-	held := a.promised
-	a.chosen, a.promised = place{}, place{}
-	f.free(held)
-
-	open, lastResort := a.open(pool)
-	var up *reverseproxy.Upstream
-	for _, open := range []reverseproxy.UpstreamPool{f.notShunned(open), open, lastResort} {
-		if up == nil && len(open) > 0 {
-			up = pick(open, f.load)
-		}
-	}
-	if up != nil {
-		a.chosen = place{up.String(), up.MaxRequests}
-		f.take(a.chosen)
-	}
-	if held.upstream != a.chosen.upstream { // then it is the next one's
-		f.take(held)
-		f.leave(held, false)
-	}
-	if up == nil {
-		a.pool = pool
-		f.line.join(a)
-	}
-	return up
-}
-
-// open are the upstreams that may be asked now: not the full ones, nor those that have answered
-// for good or asked for time. One that broke off is the last resort, if no other is left.
-func (a *asking) open(pool reverseproxy.UpstreamPool) (open, lastResort reverseproxy.UpstreamPool) {
-	a.left, a.away, a.full, a.retryAt = len(pool), 0, 0, time.Time{}
-	if a.shown == nil && !a.fleet.anyFull(pool) {
-		return pool, nil
-	}
-	now := time.Now()
-	others := 0 // that are there, and have not broken off
-	for _, up := range pool {
-		was := a.shown[up.String()]
-		switch {
-		case was.state == spent:
-			a.left--
-			continue
-		case was.state == unreached, was.state == 0 && !up.Healthy():
-			a.away++
-		case was.state == brokeItOff:
-		default:
-			others++
-		}
-		switch {
-		case was.until.After(now):
-			if a.retryAt.IsZero() || was.until.Before(a.retryAt) {
-				a.retryAt = was.until
-			}
-		case a.fleet.full(up):
-			a.full++
-		case was.state == brokeItOff:
-			lastResort = append(lastResort, up)
-		default:
-			open = append(open, up)
-		}
-	}
-	if others > 0 {
-		lastResort = nil
-	}
-	return open, lastResort
-}
-
-// wants tells whether a, standing in line, would ask the upstream if it had a place there.
-func (a *asking) wants(upstream string, now time.Time) bool {
-	if !slices.ContainsFunc(a.pool, func(up *reverseproxy.Upstream) bool { return up.String() == upstream }) {
-		return false
-	}
-	was := a.shown[upstream]
-	return was.state == unreached || was.state != spent && was.state != brokeItOff && !was.until.After(now)
-}
-
-// done ends an attempt: its place is free.
-func (a *asking) done(got result) {
-	a.fleet.mu.Lock()
-	defer a.fleet.mu.Unlock()
-	if got != noneFree {
-		a.stepOut() // if the policy was not come to
-	}
-	if got == timedOut && a.chosen.upstream != "" {
-		a.fleet.shunned[a.chosen.upstream] = time.Now().Add(shunFor)
-	}
-	a.fleet.leave(a.chosen, got == taken)
-	a.chosen = place{}
-}
-
-// asked is the upstream of the attempt that runs, "" if it is not known.
-func (a *asking) asked() string {
-	a.fleet.mu.Lock()
-	defer a.fleet.mu.Unlock()
-	return a.chosen.upstream
-}
-
-// wait stands in line until a place is free, but no longer than the pause and the deadline. A long
-// line asks more rarely, at most 500 times a second together. It tells whether a place is free.
-func (a *asking) wait(pause time.Duration, deadline time.Time) bool {
-	a.fleet.mu.Lock()
-	pause = max(pause, time.Duration(len(a.fleet.line))*2*time.Millisecond)
-	a.fleet.mu.Unlock()
-	timer := time.NewTimer(min(pause, time.Until(deadline)))
-	defer timer.Stop()
-	select {
-	case <-a.called:
-		return true
-	case <-timer.C: // its turn is kept until it has chosen
-	case <-exiting:
-	}
-	return false
-}
-
-// stepOut leaves the line. A call that came at this very moment has left a promise. The fleet is
-// locked.
-func (a *asking) stepOut() {
-	a.fleet.line.quit(a)
-	select {
-	case <-a.called:
-	default:
-	}
-}
-
-// close gives back what is held.
-func (a *asking) close() {
-	a.fleet.mu.Lock()
-	defer a.fleet.mu.Unlock()
-	a.stepOut()
-	a.fleet.leave(a.chosen, false)
-	a.fleet.leave(a.promised, false)
-	a.chosen, a.promised = place{}, place{}
-}
-
-// shunFor is how long an upstream that let an attempt time out is asked only if no other can be.
-const shunFor = defaultFailDuration
-
-// The methods below want the fleet locked.
-
-func (f *fleet) take(p place) {
-	if p.upstream != "" {
-		f.busy[p.upstream]++
-	}
-}
-
-func (f *fleet) free(p place) {
-	if p.upstream == "" {
-		return
-	}
-	if f.busy[p.upstream]--; f.busy[p.upstream] == 0 {
-		delete(f.busy, p.upstream)
-	}
-}
-
-// leave frees a place and calls who waits for it. A place at an upstream that was full goes to the
-// first in line. One that took a notification is there again for those that could not reach it: it
-// calls two, each of whom calls two.
-func (f *fleet) leave(p place, took bool) {
-	wasFull := p.limit > 0 && f.busy[p.upstream] >= p.limit
-	f.free(p)
-	calls := 0
-	if wasFull {
-		calls = 1
-	} else if took {
-		calls = 2
-	}
-	if calls == 0 || len(f.line) == 0 {
-		return
-	}
-	now := time.Now()
-	for at := 0; at < len(f.line) && calls > 0; {
-		a := f.line[at]
-		if !a.wants(p.upstream, now) {
-			at++
-			continue
-		}
-		f.line.quit(a)
-		delete(a.shown, p.upstream)
-		a.promised = p
-		f.take(p)
-		a.called <- struct{}{}
-		calls--
-	}
-}
-
-// load is how many requests an upstream has, of this fleet or of others.
-func (f *fleet) load(up *reverseproxy.Upstream) int {
-	return max(f.busy[up.String()], up.NumRequests())
-}
-
-func (f *fleet) full(up *reverseproxy.Upstream) bool {
-	return up.MaxRequests > 0 && f.load(up) >= up.MaxRequests
-}
-
-func (f *fleet) anyFull(pool reverseproxy.UpstreamPool) bool {
-	return slices.ContainsFunc(pool, f.full)
-}
-
-// notShunned is the pool without the upstreams that let an attempt time out.
-func (f *fleet) notShunned(pool reverseproxy.UpstreamPool) reverseproxy.UpstreamPool {
-	if len(f.shunned) == 0 {
-		return pool
-	}
-	now := time.Now()
-	maps.DeleteFunc(f.shunned, func(_ string, until time.Time) bool { return now.After(until) })
-	return slices.DeleteFunc(slices.Clone(pool), func(up *reverseproxy.Upstream) bool {
-		_, shunned := f.shunned[up.String()]
-		return shunned
-	})
-}
-
-// line is who waits for a place, in the order of arrival.
-type line []*asking
-
-func (l *line) join(a *asking) {
-	at, _ := slices.BinarySearchFunc(*l, a, func(x, y *asking) int { return x.started.Compare(y.started) })
-	*l = slices.Insert(*l, at, a)
-	a.inLine = true
-	if a.called == nil {
-		a.called = make(chan struct{}, 1)
-	}
-}
-
-func (l *line) quit(a *asking) {
-	if !a.inLine {
-		return
-	}
-	a.inLine = false
-	at := slices.Index(*l, a)
-	*l = slices.Delete(*l, at, at+1)
-}

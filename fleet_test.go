@@ -11,11 +11,8 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 )
-
-func newFleet() *fleet {
-	return &fleet{busy: make(map[string]int), shunned: make(map[string]time.Time)}
-}
 
 // only picks an upstream by its place in the pool, if it is there.
 func only(up *reverseproxy.Upstream) pick {
@@ -30,11 +27,13 @@ func only(up *reverseproxy.Upstream) pick {
 // TestPromiseHandedOn: whoever is called for a free place and then chooses another one leaves it to the next in
 // line.
 func TestPromiseHandedOn(t *testing.T) {
-	f, p := newFleet(), pool(2)
+	f, p := newHandlerFleet(nil), pool(2)
 	for _, up := range p {
 		up.MaxRequests = 1
 	}
-	asking := func(second int64) *asking { return &asking{fleet: f, started: time.Unix(second, 0)} }
+	asking := func(second int64) *asking {
+		return &asking{fleet: f, limits: new(limits), c: &outcome.Case{Started: time.Unix(second, 0)}}
+	}
 	x, y, a, b := asking(1), asking(2), asking(3), asking(4)
 	if x.choose(p, only(p[0])) == nil || y.choose(p, only(p[1])) == nil || a.choose(p, only(p[0])) != nil {
 		t.Fatal("the places are not as they should be")
@@ -63,9 +62,12 @@ func TestPromiseHandedOn(t *testing.T) {
 
 // TestGivenUpInLine: what has given up is in line no longer, and no place is kept for it.
 func TestGivenUpInLine(t *testing.T) {
-	f, p := newFleet(), pool(1)
+	f, p := newHandlerFleet(nil), pool(1)
 	p[0].MaxRequests = 1
-	x, a, b := &asking{fleet: f, started: time.Unix(1, 0)}, &asking{fleet: f, started: time.Unix(2, 0)}, &asking{fleet: f, started: time.Unix(3, 0)}
+	asking := func(second int64) *asking {
+		return &asking{fleet: f, limits: new(limits), c: &outcome.Case{Started: time.Unix(second, 0)}}
+	}
+	x, a, b := asking(1), asking(2), asking(3)
 	if x.choose(p, only(p[0])) == nil || a.choose(p, only(p[0])) != nil || b.choose(p, only(p[0])) != nil {
 		t.Fatal("the places are not as they should be")
 	}

@@ -13,11 +13,11 @@ import (
 
 // tellSlow lets the operator know of a handler that is long in answering: every instance whose
 // notification it has waits for it, and nothing fails that would be told of.
-func (h *Handler) tellSlow(v *visit, handler string, now time.Time) {
+func (h *Handler) tellSlow(c *outcome.Case, handler string, now time.Time) {
 	if !h.fleet.slow.Failed(handler, now) {
 		return
 	}
-	fields := append(notificationFields(&v.Case), zap.Duration("after", warnAfter))
+	fields := append(notificationFields(c), zap.Duration("after", h.limits.warnAfter))
 	if handler != "" { // without a policy of ours it is not known yet
 		fields = append(fields, zap.String("handler", handler))
 	}

@@ -16,6 +16,7 @@ func TestSlowHandler(t *testing.T) {
 	answer := make(chan struct{})
 	up := edgetest.NewUpstream(t, 0, func(http.ResponseWriter, *http.Request) { <-answer })
 	e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"reverse_proxy "+up.Address))
+	warnSoon()
 	const told = "handler is slow to answer, and the sender waits for it"
 	first := make(chan int)
 	go func() { first <- e.Post(edgetest.TextMessage) }()
@@ -30,13 +31,13 @@ func TestSlowHandler(t *testing.T) {
 
 	h := holdFleet(defaultName).newest.Load()
 	defer releaseFleet(defaultName)
-	v := &visit{Case: outcome.Case{N: new(notification.Notification)}}
+	c := &outcome.Case{N: new(notification.Notification)}
 	for _, test := range []struct {
 		handler string
 		after   time.Duration
 		want    int
 	}{{up.Address, 0, 1}, {"another:80", 0, 2}, {up.Address, 5 * time.Minute, 3}} {
-		h.tellSlow(v, test.handler, time.Now().Add(test.after))
+		h.tellSlow(c, test.handler, time.Now().Add(test.after))
 		if n := strings.Count(e.Logs.All(), told); n != test.want {
 			t.Errorf("%s, after %s: told %d times, want %d", test.handler, test.after, n, test.want)
 		}

@@ -20,12 +20,8 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 )
-
-// The tests' operator hears sooner of a notification that waits.
-func init() {
-	warnAfter = time.Second
-}
 
 // TestLoop has the table of what handlers may do, row by row. lb_policy first makes them be asked
 // in order.
@@ -257,7 +253,7 @@ func TestRetryAfter(t *testing.T) {
 // cannot be reached.
 func TestLoopHopeless(t *testing.T) {
 	deadline := time.Now().Add(time.Minute)
-	long, short := time.Now().Add(-graceAfterFault-time.Second), time.Now().Add(-time.Second)
+	long, short := time.Now().Add(-defaultLimits().graceAfterFault-time.Second), time.Now().Add(-time.Second)
 	for _, test := range []struct {
 		name  string
 		a     asking
@@ -276,7 +272,8 @@ func TestLoopHopeless(t *testing.T) {
 		{"asked for too much time", asking{policy: true, left: 2, retryAt: deadline.Add(1)}, notNow, short, true},
 		{"asked for too much time, another is full", asking{policy: true, left: 2, full: 1, retryAt: deadline.Add(1)}, notNow, short, false},
 	} {
-		test.a.last.result = test.last
+		limits := defaultLimits()
+		test.a.limits, test.a.last.result = &limits, test.last
 		if got := test.a.hopeless(test.since, deadline); got != test.want {
 			t.Errorf("%s: %t", test.name, got)
 		}
@@ -374,7 +371,7 @@ func TestBackPressureStorm(t *testing.T) {
 
 // TestLineWakes: when handlers are back, those that waited for them do not wait for their timers.
 func TestLineWakes(t *testing.T) {
-	f := &fleet{busy: make(map[string]int), shunned: make(map[string]time.Time)}
+	f := newHandlerFleet(nil)
 	p := pool(1)
 	first := func(pool reverseproxy.UpstreamPool, _ func(*reverseproxy.Upstream) int) *reverseproxy.Upstream {
 		if len(pool) == 0 {
@@ -384,14 +381,14 @@ func TestLineWakes(t *testing.T) {
 	}
 	var waiting []*asking
 	for i := range 20 {
-		a := &asking{fleet: f, started: time.Unix(int64(i), 0)}
+		a := &asking{fleet: f, limits: new(limits), c: &outcome.Case{Started: time.Unix(int64(i), 0)}}
 		a.mark(p[0].String(), unreached, time.Now().Add(time.Hour))
 		if a.choose(p, first) != nil {
 			t.Fatal("chose an upstream that is away")
 		}
 		waiting = append(waiting, a)
 	}
-	one := &asking{fleet: f}
+	one := &asking{fleet: f, limits: new(limits), c: new(outcome.Case)}
 	if one.choose(p, first) == nil {
 		t.Fatal("chose none")
 	}
@@ -450,9 +447,16 @@ func TestLoopReload(t *testing.T) {
 	})
 }
 
+// warnSoon lets the operator hear sooner of a notification that waits.
+func warnSoon() {
+	holdFleet(defaultName).newest.Load().limits.warnAfter = time.Second
+	_ = releaseFleet(defaultName)
+}
+
 // TestLoopWarns: the operator hears of a notification that waits, once.
 func TestLoopWarns(t *testing.T) {
 	e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"deliver {\ntimeout 2s\n}\nreverse_proxy 127.0.0.1:"+edgetest.FreePort(t)))
+	warnSoon()
 	if status := e.Post(edgetest.TextMessage); status != 503 {
 		t.Errorf("status %d", status)
 	}

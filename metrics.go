@@ -143,10 +143,7 @@ func countAttempt(got result) {
 // waitingNotifications is how many wait for a handler.
 func waitingNotifications() (n int) {
 	fleets.Range(func(_, value any) bool {
-		f := value.(*fleet)
-		f.mu.Lock()
-		n += len(f.line)
-		f.mu.Unlock()
+		n += value.(*fleet).waits()
 		return true
 	})
 	return n

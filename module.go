@@ -84,9 +84,12 @@ type Handler struct {
 	fleet    *fleet
 	server   *caddyhttp.Server // that it is provisioned for; nil if that cannot be seen
 	logger   *zap.Logger
-	posted   []step                      // the way of what is posted
-	received []step                      // the way of what is received from the HTTP API
-	proxy    caddyhttp.MiddlewareHandler // the provisioned ReverseProxy, nil without one
+	posted   []step                                          // the way of what is posted
+	received []step                                          // the way of what is received from the HTTP API
+	proxy    caddyhttp.MiddlewareHandler                     // the provisioned ReverseProxy, nil without one
+	choice   func(*outcome.Case) caddyhttp.MiddlewareHandler // proxyFor
+	limits   limits
+	hooks    hooks
 }
 
 // A step is one check on a notification's way. It returns nil to let the notification go on.
@@ -140,6 +143,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 			return fmt.Errorf("%s: %w", part.name, err)
 		}
 	}
+	h.provisionDelivery()
 	// The order is a contract: nothing is read before the sender is known, nothing is judged
 	// before it is read, and a notification of a foreign instance is not worth a look.
 	read := step{check: h.Validate.read} // what it refuses or keeps cannot be delivered

@@ -21,34 +21,7 @@ type visit struct {
 	r       *http.Request
 	readOff bool // the body of a refused request was read to its end
 
-	onward     onward // makes the requests of the attempts
-	failed     failedRound
-	lastChance bool // it is asked about once, and kept if that fails
-}
-
-// asked writes an attempt down.
-func (v *visit) asked(got answer) {
-	if got.result == noneFree {
-		return
-	}
-	countAttempt(got.result)
-	v.failed.add(got)
-	v.Attempts++
-	if got.handler != "" {
-		v.Handler = got.handler
-	}
-	if got.result == taken {
-		return
-	}
-	const most = 10
-	if len(v.Answers) == most {
-		v.Answers = append(v.Answers[:0], v.Answers[1:]...)
-	}
-	said := outcome.Attempt{Handler: got.handler, Status: got.status, Text: got.text}
-	if got.err != nil {
-		said.Error = got.err.Error()
-	}
-	v.Answers = append(v.Answers, said)
+	way proxyWay // to the handlers
 }
 
 func newVisit(w http.ResponseWriter, r *http.Request) *visit {

@@ -78,11 +78,11 @@ func (wholeBody) CaddyModule() caddy.ModuleInfo {
 // RoundTrip sends a notification.
 func (t *wholeBody) RoundTrip(r *http.Request) (*http.Response, error) {
 	a := askingOf(r.Context())
-	if a == nil || r.Body == nil || r.ContentLength != int64(len(a.body)) {
+	if a == nil || r.Body == nil || r.ContentLength != int64(len(a.c.Body)) {
 		return t.HTTPTransport.RoundTrip(r)
 	}
 	whole := r.WithContext(r.Context()) // a RoundTripper must not change the request
-	whole.Body = io.NopCloser(bytes.NewReader(a.body))
+	whole.Body = io.NopCloser(bytes.NewReader(a.c.Body))
 	whole.Header = notIdempotent(r.Header)
 	return t.HTTPTransport.RoundTrip(whole)
 }

@@ -69,21 +69,20 @@ func (f *flights) board(sender context.Context, via string, body []byte, now tim
 }
 
 // land ends a flight, which is nil if it was not seen. end is nil if it crashed.
-func (f *flights) land(mine *flight, v *visit, end *outcome.Verdict, now time.Duration) {
-	sender := v.r.Context()
+func (f *flights) land(mine *flight, sender context.Context, c *outcome.Case, end *outcome.Verdict, now time.Duration) {
 	f.mu.Lock()
 	if mine != nil {
 		delete(f.of, mine.hash)
 		sender = mine.sender // who joined last
 	}
 	if end != nil && (end.Outcome == outcome.Delivered || end.Outcome == outcome.Quarantined) && sender.Err() != nil {
-		f.unheard.add(v.Body, now)
+		f.unheard.add(c.Body, now)
 	}
 	f.mu.Unlock()
 	if mine == nil {
 		return
 	}
-	mine.end, mine.handler, mine.attempts = end, v.Handler, v.Attempts
+	mine.end, mine.handler, mine.attempts = end, c.Handler, c.Attempts
 	close(mine.done)
 }
 
@@ -134,12 +133,12 @@ func (u *unheard) tell(body []byte, now time.Duration, listens bool) bool {
 
 // join waits for the end of another's flight and takes it as its own. That one began earlier, so
 // its time is over earlier.
-func (f *flight) join(v *visit) *outcome.Verdict {
+func (f *flight) join(c *outcome.Case) *outcome.Verdict {
 	<-f.done
 	if f.end == nil {
 		return &outcome.Verdict{Outcome: outcome.Failed, Reason: reason.NotNow, Status: http.StatusServiceUnavailable, Level: zap.ErrorLevel, Err: errCrashed}
 	}
-	v.Handler, v.Attempts = f.handler, f.attempts
+	c.Handler, c.Attempts = f.handler, f.attempts
 	end := *f.end
 	end.Fields = append([]zap.Field{zap.Bool("joined", true)}, end.Fields...)
 	return &end
@@ -160,17 +159,13 @@ const maxDuplicates = 1_000_000
 // eventKey stands for a notification: its content without what may differ in a duplicate.
 type eventKey [16]byte
 
-// eventKey returns the key by which duplicates of a notification are found, and whether they are looked
-// for at all.
-func (h *Handler) eventKey(v *visit) (key eventKey, wanted bool) {
-	if h.Deliver.Deduplicate == 0 {
-		return key, false
-	}
-	if v.N.Type == "" { // it is no notification, but passed on all the same
-		sum := sha256.Sum256(v.Body)
+// eventKeyOf returns the key by which duplicates of a notification are found; false if it has none.
+func eventKeyOf(c *outcome.Case) (key eventKey, has bool) {
+	if c.N.Type == "" { // it is no notification, but passed on all the same
+		sum := sha256.Sum256(c.Body)
 		return eventKey(sum[:len(key)]), true
 	}
-	return v.N.Content()
+	return c.N.Content()
 }
 
 func (d *duplicates) has(key eventKey, now time.Time) bool {

@@ -162,13 +162,7 @@ func awaitHangUp(t *testing.T) {
 // whether somebody hears of the end is up to it.
 func TestFlightsSenders(t *testing.T) {
 	body, good := []byte(edgetest.TextMessage), &outcome.Verdict{Outcome: outcome.Delivered}
-	visitOf := func(sender context.Context) *visit {
-		r, err := http.NewRequestWithContext(sender, http.MethodPost, "/", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return &visit{r: r, Case: outcome.Case{Body: body}}
-	}
+	c := &outcome.Case{Body: body}
 	for _, secondStays := range []bool{true, false} {
 		var f flights
 		first, hangUp := context.WithCancel(t.Context())
@@ -178,15 +172,15 @@ func TestFlightsSenders(t *testing.T) {
 		if _, other, _ := f.board(second, "", body, 0); other != mine {
 			t.Fatal("the second does not join the first, which nobody waits for")
 		}
-		third := visitOf(t.Context())
-		if unseen, other, ended := f.board(third.r.Context(), "", body, 0); unseen != nil || other != nil || ended {
+		third := t.Context()
+		if unseen, other, ended := f.board(third, "", body, 0); unseen != nil || other != nil || ended {
 			t.Error("the third joins although the second waits")
 		}
-		f.land(nil, third, good, 0)
+		f.land(nil, third, c, good, 0)
 		if !secondStays {
 			hangUp()
 		}
-		f.land(mine, visitOf(first), good, 0)
+		f.land(mine, first, c, good, 0)
 		if _, _, ended := f.board(t.Context(), "", body, 0); ended == secondStays {
 			t.Errorf("second waits %t: the next is told of the end %t", secondStays, ended)
 		}
@@ -196,7 +190,7 @@ func TestFlightsSenders(t *testing.T) {
 	var f flights
 	gone, hangUp := context.WithCancel(t.Context())
 	hangUp()
-	f.land(nil, visitOf(gone), good, 0) // one that flew unseen
+	f.land(nil, gone, c, good, 0) // one that flew unseen
 	if _, _, ended := f.board(gone, "", body, 0); !ended {
 		t.Error("not told of the end")
 	}

@@ -25,7 +25,6 @@ const (
 	// behindAfter is the age of what stands behind a head that failed for as long: it will not have a
 	// second chance. A last attempt at one must not take the time of all others.
 	behindAfter = 23 * time.Hour
-	lastAttempt = 10 * time.Second
 
 	// headRepeats is how often a head that stands comes again at least.
 	headRepeats = time.Hour
@@ -148,6 +147,20 @@ func (f *failureTimes) behind(body []byte, instance string, sent time.Time, now 
 	}
 	own, known := f.of[key]
 	return !known || own.Value.(*failureTime).since > stands.since
+}
+
+// delivered is for a notification that a handler took.
+func (f *failureTimes) delivered(body []byte, instance string) {
+	if !f.empty() {
+		f.forget(bodyKey(body), instanceKey(instance))
+	}
+}
+
+// kept is for one that went into the quarantine.
+func (f *failureTimes) kept(body []byte) {
+	if !f.empty() {
+		f.forget(bodyKey(body))
+	}
 }
 
 // empty reports whether nothing fails, so that nothing need be forgotten.

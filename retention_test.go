@@ -252,7 +252,6 @@ func TestRetentionLastAttempt(t *testing.T) {
 	if n := len(other.Requests()); n != 3 { // twice about the head, once about the last one
 		t.Errorf("the other handler was asked %d times", n)
 	}
-	v := &visit{Case: outcome.Case{Started: sent}}
 	for _, test := range []struct {
 		last                bool
 		took, timeout, want time.Duration // took: to read the body
@@ -263,8 +262,10 @@ func TestRetentionLastAttempt(t *testing.T) {
 		{true, 20 * time.Second, time.Minute, 30 * time.Second},
 		{true, 0, time.Second, time.Second},
 	} {
-		v.lastChance = test.last
-		if got := v.deadline(test.timeout, sent.Add(test.took)).Sub(sent); got != test.want {
+		limits := defaultLimits()
+		limits.timeout = test.timeout
+		a := &asking{c: &outcome.Case{Started: sent}, limits: &limits, lastChance: test.last}
+		if got := a.deadline(sent.Add(test.took)).Sub(sent); got != test.want {
 			t.Errorf("last chance %t, after %s, timeout %s: %s", test.last, test.took, test.timeout, got)
 		}
 	}

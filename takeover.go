@@ -6,6 +6,9 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/notification"
 )
 
@@ -15,11 +18,21 @@ import (
 
 // takesOver reports whether the block would have let in a notification that came to another one of its
 // name. Where no token of the sender is kept, its instance decides.
-func (h *Handler) takesOver(v *visit) bool {
-	if v.Via == viaHTTPAPI || v.Header.Get(replayHeader) != "" {
-		return h.isFor(v.N.Instance)
+func (h *Handler) takesOver(c *outcome.Case) bool {
+	if c.Via == viaHTTPAPI || c.Header.Get(replayHeader) != "" {
+		return h.isFor(c.N.Instance)
 	}
-	return h.Auth.admits(v.Header, v.N.Instance)
+	return h.Auth.admits(c.Header, c.N.Instance)
+}
+
+// proxyFor is the proxy for a notification that came to this block: that of the newest config if it takes
+// the notification over, as the upstreams of an older one may be gone and its health checks are over; nil
+// if the rest of the route delivers.
+func (h *Handler) proxyFor(c *outcome.Case) caddyhttp.MiddlewareHandler {
+	if newest := h.fleet.newest.Load(); newest != nil && newest != h && newest.proxy != nil && newest.takesOver(c) {
+		return newest.proxy
+	}
+	return h.proxy
 }
 
 // isFor reports whether the block lets in notifications of an instance, if their token is right, or

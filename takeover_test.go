@@ -81,15 +81,15 @@ func TestTakeOverByInstance(t *testing.T) {
 		replay := h.madeVisit("/", "", nil)
 		replay.N.Instance = instance
 		replay.r.Header.Set(replayHeader, "1")
-		if got := h.takesOver(received); got != want {
+		if got := h.takesOver(&received.Case); got != want {
 			t.Errorf("received, %q: %t", instance, got)
 		}
-		if got := h.takesOver(replay); got != want {
+		if got := h.takesOver(&replay.Case); got != want {
 			t.Errorf("replayed, %q: %t", instance, got)
 		}
 		posted := h.madeVisit("/", "", nil)
 		posted.N.Instance = instance
-		if h.takesOver(posted) {
+		if h.takesOver(&posted.Case) {
 			t.Errorf("posted without a token, %q", instance)
 		}
 	}
