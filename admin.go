@@ -285,8 +285,8 @@ func (a *App) adminList(w http.ResponseWriter, r *http.Request) error {
 	defer release()
 	whole := f.says("body")
 	answer := lines(w)
-	f.unreadable = answer.unreadable
-	return answer.end(f.each(store, func(e quarantine.Entry) error {
+	f.Unreadable = answer.unreadable
+	return answer.end(f.Each(store, func(e quarantine.Entry) error {
 		if whole {
 			full, err := store.Get(e.ID)
 			if errors.Is(err, quarantine.ErrNotFound) {
@@ -330,17 +330,17 @@ func (a *App) adminDelete(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	defer release()
-	if f.everything() && !f.says("all") {
+	if f.IsEmpty() && !f.says("all") {
 		return badRequest(errors.New("nothing said of what to delete; want a filter, or all=true"))
 	}
 	var ids []string
-	if err := f.each(store, func(e quarantine.Entry) error {
+	if err := f.Each(store, func(e quarantine.Entry) error {
 		ids = append(ids, e.ID)
 		return nil
 	}); err != nil {
 		return err
 	}
-	done := deletion{Missing: f.missing(store)}
+	done := deletion{Missing: f.Missing(store)}
 	if id := r.PathValue("id"); id != "" && slices.Contains(done.Missing, id) {
 		return notFound(fmt.Errorf("entry %q: %w", id, quarantine.ErrNotFound))
 	}
@@ -361,8 +361,8 @@ const mostLogged = 100
 // deletedFields say what was deleted, without the chat that was asked for: it has a phone number.
 func deletedFields(f filter, deleted int) []zap.Field {
 	fields := []zap.Field{zap.Int("count", deleted)}
-	for _, name := range slices.Sorted(maps.Keys(f.values)) {
-		switch wanted := slices.Sorted(maps.Keys(f.values[name])); {
+	for _, name := range f.Fields() {
+		switch wanted := f.Values(name); {
 		case name == "chat":
 		case len(wanted) > mostLogged:
 			fields = append(fields, zap.Int(name+"s", len(wanted)))

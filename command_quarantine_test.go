@@ -278,59 +278,6 @@ func TestStatus(t *testing.T) {
 	}
 }
 
-// TestListPages: a long quarantine comes in pages, in order, and whole.
-func TestListPages(t *testing.T) {
-	store, err := quarantine.Open(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer store.Close()
-	const entries = 2500
-	var group sync.WaitGroup
-	for worker := range 50 {
-		group.Go(func() {
-			for i := range entries / 50 {
-				if _, err := store.Put(quarantine.Entry{Reason: "schema", Instance: fmt.Sprint(i % 2), Body: []byte(fmt.Sprint(worker, i))}, 0); err != nil {
-					t.Error(err)
-				}
-			}
-		})
-	}
-	group.Wait()
-	count := func(f filter) (n int, last string) {
-		t.Helper()
-		err := f.each(store, func(e quarantine.Entry) error {
-			if e.ID <= last {
-				t.Errorf("%s after %s", e.ID, last)
-			}
-			n, last = n+1, e.ID
-			return nil
-		})
-		if err != nil {
-			t.Error(err)
-		}
-		return n, last
-	}
-	if n, _ := count(filter{}); n != entries {
-		t.Errorf("%d of %d", n, entries)
-	}
-	half := filter{values: map[string]map[string]bool{"instance": {"1": true}}}
-	if n, _ := count(half); n != entries/2 {
-		t.Errorf("%d of one instance", n)
-	}
-	seen := 0
-	for page := (filter{limit: 700}); ; {
-		n, last := count(page)
-		if seen += n; n < 700 {
-			break
-		}
-		page.after = last
-	}
-	if seen != entries {
-		t.Errorf("%d in pages", seen)
-	}
-}
-
 func TestAddressesCommand(t *testing.T) {
 	for format, want := range map[string]string{
 		"text": "\n51.250.84.44\n", "json": `"date":"2026-07-15"`, "nft": "\t\t51.250.84.44,\n", "ufw": "ufw allow proto tcp from 51.250.84.44 to any port 443 ", "nginx": "allow 51.250.84.44;\n",

@@ -118,8 +118,8 @@ func (a *App) expireNow(maxAge time.Duration, now time.Time, doubtful bool) erro
 	var old []string
 	var soon int
 	var first quarantine.Entry
-	everything := filter{}
-	err = everything.each(store, func(e quarantine.Entry) error { // in the order of receipt
+	var everything quarantine.Filter
+	err = everything.Each(store, func(e quarantine.Entry) error { // in the order of receipt
 		switch age := now.Sub(e.Received); {
 		case e.Received.IsZero(): // it cannot be read, which does not make it old
 		case age > maxAge && !doubtful:

@@ -52,10 +52,6 @@ func TestMaxAgeNotice(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	unread := (&filter{until: now}).matches(quarantine.Entry{ID: "unreadable"})
-	if unread {
-		t.Error("an entry that cannot be read is taken for old")
-	}
 	store.Close()
 	alert := &Alert{URL: "http://127.0.0.1:1"}
 	if err := alert.provision(); err != nil {

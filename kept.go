@@ -171,13 +171,6 @@ func newEntry(name string, c *outcome.Case, end *outcome.Verdict) quarantine.Ent
 	return entry
 }
 
-// keptReasons are all that a filter can ask for: what is found here, and in notifications on their
-// way to handlers or in a queue.
-var keptReasons = []reason.Reason{
-	reason.TooLarge, reason.Encoding, reason.Malformed, reason.UnknownType, reason.UnknownMessage, reason.Schema,
-	reason.Undeliverable, reason.Retention,
-}
-
 // Most bytes of what is kept beside a body.
 const (
 	maxKeptHost = 255 // a name of the DNS has no more

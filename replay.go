@@ -65,7 +65,7 @@ func (a *App) adminReplay(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	defer release()
-	if f.everything() && !f.says("all") {
+	if f.IsEmpty() && !f.says("all") {
 		return badRequest(errors.New("nothing said of what to replay; want a filter, or all=true"))
 	}
 	how := replaying{recheck: f.says("recheck"), to: f.options.Get(optionTo)}
@@ -73,7 +73,7 @@ func (a *App) adminReplay(w http.ResponseWriter, r *http.Request) error {
 		return badRequest(fmt.Errorf("to: the config that runs has no green_api block named %q; want one of %s", how.to, a.blockNames()))
 	}
 	answer := lines(w)
-	f.unreadable = answer.unreadable
+	f.Unreadable = answer.unreadable
 	var took atomic.Bool
 	err = inOrder(r.Context(), &f, store, func(entry quarantine.Entry) {
 		line, delivered := a.replayOne(&f, store, entry, how)
@@ -93,7 +93,7 @@ func (a *App) adminReplay(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return answer.end(err)
 	}
-	for _, id := range f.missing(store) {
+	for _, id := range f.Missing(store) {
 		_ = answer.write(replayed{ID: id, Outcome: string(outcome.Failed), Reason: reason.NotFound, Error: quarantine.ErrNotFound.Error()})
 	}
 	return nil
@@ -112,7 +112,7 @@ func (a *App) replayOne(f *filter, store *quarantine.Store, e quarantine.Entry, 
 func (f *filter) skips(e quarantine.Entry) bool {
 	switch reason.Reason(e.Reason) {
 	case reason.Malformed, reason.Encoding, reason.TooLarge:
-		return !f.names("reason", e.Reason) && !f.names("id", e.ID)
+		return !f.Wants("reason", e.Reason) && !f.Wants("id", e.ID)
 	}
 	return false
 }
@@ -133,7 +133,7 @@ func inOrder(ctx context.Context, f *filter, store *quarantine.Store, do func(qu
 		})
 	}
 	seed := maphash.MakeSeed()
-	err := f.each(store, func(e quarantine.Entry) error {
+	err := f.Each(store, func(e quarantine.Entry) error {
 		select {
 		case queues[maphash.String(seed, e.Instance)%replayers] <- e:
 			return nil

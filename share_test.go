@@ -64,7 +64,7 @@ func TestShares(t *testing.T) {
 // TestShareOf: what a notification's own body causes counts against its instance, and that no handler
 // took it does not.
 func TestShareOf(t *testing.T) {
-	for _, why := range keptReasons {
+	for _, why := range reason.Kept() {
 		want := !slices.Contains([]reason.Reason{reason.Undeliverable, reason.Retention}, why)
 		share, counted := shareOf(quarantine.Entry{Reason: string(why), Instance: "1101000001"})
 		if counted != want || counted && share != "1101000001" {

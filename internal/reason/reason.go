@@ -117,6 +117,12 @@ func (r Reason) Sentence() string { return sentences[r] }
 // Alerted are the reasons that an alert may have, sorted.
 func Alerted() []Reason { return slices.Sorted(maps.Keys(sentences)) }
 
+// Kept returns the reasons for which the quarantine keeps an entry: those that validate finds, then
+// those of notifications that no handler took.
+func Kept() []Reason {
+	return []Reason{TooLarge, Encoding, Malformed, UnknownType, UnknownMessage, Schema, Undeliverable, Retention}
+}
+
 // Join is a list of reasons as a message shows it.
 func Join(list []Reason) string {
 	texts := make([]string, len(list))
