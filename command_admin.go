@@ -2,7 +2,6 @@ package greenapi
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -19,9 +18,6 @@ type adminError struct {
 }
 
 func (e *adminError) Error() string { return e.text }
-
-// errNoEdge is the error of a Caddy that has the plugin and makes no use of it.
-var errNoEdge = errors.New("the config that runs has no green_api in it")
 
 // refusedByAdmin is how Caddy's client tells of an answer that is an error.
 var refusedByAdmin = regexp.MustCompile(`(?s)^caddy responded with error: HTTP (\d{3}): (.*)$`)

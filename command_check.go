@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/greenapi-community/caddy-green-api/internal/api"
 	"github.com/greenapi-community/caddy-green-api/internal/judge"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
@@ -167,7 +168,7 @@ func (c *checker) printAll(file string, text []byte) error {
 		c.skip(fmt.Errorf("%s: %s", file, outcome.Printable(trouble)))
 	}
 	for _, entry := range entries {
-		if err := c.print(c.judge(file+":"+entry.ID, entry.body(), keptHeader(entry.Entry))); err != nil {
+		if err := c.print(c.judge(file+":"+entry.ID, entry.Bytes(), api.Header(entry.Entry))); err != nil {
 			return err
 		}
 	}
@@ -193,17 +194,17 @@ func (c *checker) printOne(file string, text []byte) error {
 
 // splitExport reads what `quarantine export` writes, or the admin API, which also says what could not
 // be read. For anything else there are no entries.
-func splitExport(text []byte) (entries []shownEntry, lacking []string) {
+func splitExport(text []byte) (entries []api.Entry, lacking []string) {
 	for line := range bytes.Lines(text) {
 		var entry struct {
-			shownEntry
-			lineError
+			api.Entry
+			api.LineError
 		}
 		switch err := json.Unmarshal(line, &entry); {
 		case err != nil:
 			return nil, nil
 		case entry.ID != "" && !entry.Received.IsZero():
-			entries = append(entries, entry.shownEntry)
+			entries = append(entries, entry.Entry)
 		case entry.Error != "":
 			lacking = append(lacking, entry.Error)
 		default:

@@ -15,6 +15,7 @@ import (
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 
+	"github.com/greenapi-community/caddy-green-api/internal/api"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 )
 
@@ -84,7 +85,7 @@ func (q *quarantineFlags) query(cmd *cobra.Command) (url.Values, error) {
 	query := make(url.Values)
 	for name, values := range q.filter {
 		if cmd.Flags().Changed(name) && (len(*values) == 0 || slices.Contains(*values, "")) {
-			return nil, usageError(cmd, fmt.Errorf("--%s: %w", name, errEmptyValue))
+			return nil, usageError(cmd, fmt.Errorf("--%s: %w", name, api.ErrEmptyValue))
 		}
 		for _, value := range *values {
 			query.Add(name, value)
@@ -94,7 +95,7 @@ func (q *quarantineFlags) query(cmd *cobra.Command) (url.Values, error) {
 		if value != "" {
 			query.Set(name, value)
 		} else if cmd.Flags().Changed(name) {
-			return nil, usageError(cmd, fmt.Errorf("--%s: %w", name, errEmptyValue))
+			return nil, usageError(cmd, fmt.Errorf("--%s: %w", name, api.ErrEmptyValue))
 		}
 	}
 	return query, nil
@@ -159,7 +160,7 @@ func (q *quarantineFlags) ask(cmd *cobra.Command, method, path string, query url
 func noAnswer(cmd *cobra.Command, address string, err error) error {
 	said, ok := errors.AsType[*adminError](err)
 	switch {
-	case !ok || said.text == errNoEdge.Error():
+	case !ok || said.text == api.ErrNoEdge.Error():
 		return usageError(cmd, fmt.Errorf("admin API on %s: %w; if it is elsewhere, say so with --config FILE, that of the Caddy that runs, or --address", address, err))
 	case said.status == http.StatusBadRequest:
 		return usageError(cmd, said)
@@ -173,7 +174,7 @@ func noAnswer(cmd *cobra.Command, address string, err error) error {
 
 // isTrouble reports whether a line is about something that went wrong, and says it.
 func (q *quarantineFlags) isTrouble(cmd *cobra.Command, line []byte) bool {
-	var trouble lineError
+	var trouble api.LineError
 	if !bytes.HasPrefix(line, []byte(`{"error":`)) || json.Unmarshal(line, &trouble) != nil {
 		return false
 	}
@@ -191,9 +192,9 @@ func (q *quarantineFlags) finish(cmd *cobra.Command, err error) error {
 }
 
 // entries is ask for entries.
-func (q *quarantineFlags) entries(cmd *cobra.Command, path string, query url.Values, do func(line []byte, e shownEntry) error) error {
+func (q *quarantineFlags) entries(cmd *cobra.Command, path string, query url.Values, do func(line []byte, e api.Entry) error) error {
 	return q.finish(cmd, q.ask(cmd, http.MethodGet, path, query, func(line []byte) error {
-		var e shownEntry
+		var e api.Entry
 		if err := json.Unmarshal(line, &e); err != nil || e.ID == "" {
 			return fmt.Errorf("the admin API says %q", line)
 		}
@@ -240,9 +241,12 @@ Exit status: 0 if it is done, 1 if no entry has one of the ids, 2 if the server 
 	return q.with(cmd, true)
 }
 
+// deletion sums up the answers to several requests.
+type deletion struct{ api.Deletion }
+
 // take adds the answer to one request.
 func (d *deletion) take(line []byte) error {
-	var said deletion
+	var said api.Deletion
 	if err := json.Unmarshal(line, &said); err != nil {
 		return fmt.Errorf("the admin API says %q", line)
 	}

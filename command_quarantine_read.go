@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/greenapi-community/caddy-green-api/internal/api"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
@@ -45,10 +46,10 @@ asked, or an entry could not be read.`,
 			if after != "" {
 				query.Set("after", after)
 			} else if cmd.Flags().Changed("after") {
-				return usageError(cmd, fmt.Errorf("--after: %w", errEmptyValue))
+				return usageError(cmd, fmt.Errorf("--after: %w", api.ErrEmptyValue))
 			}
 			count := 0
-			err = q.entries(cmd, "quarantine", query, func(line []byte, e shownEntry) error {
+			err = q.entries(cmd, "quarantine", query, func(line []byte, e api.Entry) error {
 				count++
 				if q.format == formatJSON {
 					_, err := cmd.OutOrStdout().Write(line)
@@ -69,7 +70,7 @@ asked, or an entry could not be read.`,
 }
 
 // entryLine is an entry in one line.
-func entryLine(e shownEntry) string {
+func entryLine(e api.Entry) string {
 	words := []string{e.Received.Local().Format("2006-01-02 15:04:05"), e.ID, e.Reason}
 	for _, word := range []string{e.Type, e.Message} {
 		if word != "" {
@@ -118,7 +119,7 @@ could not be asked, or the entry cannot be read.`,
   caddy green-api quarantine show 20261121T034150123-0000002a --format json`,
 		Args: wantID,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return q.entries(cmd, "quarantine/"+url.PathEscape(args[0]), nil, func(line []byte, e shownEntry) error {
+			return q.entries(cmd, "quarantine/"+url.PathEscape(args[0]), nil, func(line []byte, e api.Entry) error {
 				out := cmd.OutOrStdout()
 				if q.format == formatJSON {
 					_, err := out.Write(line)
@@ -132,7 +133,7 @@ could not be asked, or the entry cannot be read.`,
 				for _, answer := range e.Answers {
 					fmt.Fprintf(out, "    %s: %s\n", outcome.Printable(answer.Handler), outcome.Printable(answerOf(answer, answer.Text)))
 				}
-				_, err := fmt.Fprintln(out, outcome.Printable(string(e.body())))
+				_, err := fmt.Fprintln(out, outcome.Printable(string(e.Bytes())))
 				return err
 			})
 		},
@@ -177,7 +178,7 @@ asked, or an entry could not be read.`,
 				return err
 			}
 			query.Set("body", "true")
-			return q.entries(cmd, "quarantine", query, func(line []byte, _ shownEntry) error {
+			return q.entries(cmd, "quarantine", query, func(line []byte, _ api.Entry) error {
 				_, err := cmd.OutOrStdout().Write(line)
 				return err
 			})

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/greenapi-community/caddy-green-api/internal/api"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 )
 
@@ -44,8 +45,8 @@ entry could not be read.`,
 				return err
 			case len(query)+len(args) == 0 && !all:
 				return usageError(cmd, errors.New("nothing said of what to replay; want ids, a filter, or --all"))
-			case cmd.Flags().Changed(optionTo) && to == "":
-				return usageError(cmd, fmt.Errorf("--%s: %w", optionTo, errEmptyValue))
+			case cmd.Flags().Changed(api.OptionTo) && to == "":
+				return usageError(cmd, fmt.Errorf("--%s: %w", api.OptionTo, api.ErrEmptyValue))
 			}
 			setOptions(query, to, map[string]bool{"recheck": recheck, "all": all})
 			tally := newReplayTally(cmd)
@@ -62,14 +63,14 @@ entry could not be read.`,
 	}
 	cmd.Flags().BoolVar(&recheck, "recheck", false, "validate first, and keep what still fails")
 	cmd.Flags().BoolVar(&all, "all", false, "replay everything, but for what is to be named")
-	cmd.Flags().StringVar(&to, optionTo, "", "name of the green_api block to deliver through, instead of its own")
+	cmd.Flags().StringVar(&to, api.OptionTo, "", "name of the green_api block to deliver through, instead of its own")
 	return q.with(cmd, true)
 }
 
 // setOptions adds what is said beside the filter.
 func setOptions(query url.Values, to string, flags map[string]bool) {
 	if to != "" {
-		query.Set(optionTo, to)
+		query.Set(api.OptionTo, to)
 	}
 	for name, said := range flags {
 		if said {
@@ -95,7 +96,7 @@ func newReplayTally(cmd *cobra.Command) *replayTally {
 
 // take counts what a line of the answer says, and prints it.
 func (t *replayTally) take(line []byte, format string) error {
-	var r replayed
+	var r api.Result
 	if err := json.Unmarshal(line, &r); err != nil {
 		return fmt.Errorf("the admin API says %q", line)
 	}
@@ -111,9 +112,9 @@ func (t *replayTally) count(end string) {
 	switch end {
 	case string(outcome.Delivered):
 		t.delivered++
-	case outcomeKept:
+	case api.OutcomeKept:
 		t.kept++
-	case outcomeSkipped:
+	case api.OutcomeSkipped:
 		t.skipped++
 	default:
 		t.failed++
@@ -126,8 +127,8 @@ func (t *replayTally) String() string {
 
 // print prints a line about one entry. On a terminal, of those that are delivered it shows only how
 // many they are, once that takes long.
-func (t *replayTally) print(r replayed) error {
-	if r.Outcome == outcomeSkipped { // close says how many
+func (t *replayTally) print(r api.Result) error {
+	if r.Outcome == api.OutcomeSkipped { // close says how many
 		return nil
 	}
 	if t.terminal && time.Since(t.began) > time.Second { // a line each would be too many

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/greenapi-community/caddy-green-api/internal/address"
+	"github.com/greenapi-community/caddy-green-api/internal/api"
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
@@ -37,11 +38,11 @@ func TestQuarantineCommands(t *testing.T) {
 		}
 		return stdout, stderr
 	}
-	list := func(args ...string) (entries []shownEntry) {
+	list := func(args ...string) (entries []api.Entry) {
 		t.Helper()
 		stdout, _ := run(0, append([]string{"list", "--format", "json"}, args...)...)
 		for line := range strings.Lines(stdout) {
-			var entry shownEntry
+			var entry api.Entry
 			if err := json.Unmarshal([]byte(line), &entry); err != nil {
 				t.Fatal(err)
 			}
@@ -91,7 +92,7 @@ func TestQuarantineCommands(t *testing.T) {
 		t.Fatal(err)
 	}
 	entries, _ := splitExport([]byte(exported))
-	if len(entries) != 4 || string(entries[0].body()) != edgetest.Broken("ONE") || string(entries[3].body()) != odd {
+	if len(entries) != 4 || string(entries[0].Bytes()) != edgetest.Broken("ONE") || string(entries[3].Bytes()) != odd {
 		t.Errorf("exported %q", exported)
 	}
 	checked, _, code := runCommand(t, "", "", "green-api", "check", "--format", "json", file)
@@ -175,7 +176,7 @@ func TestReplayFails(t *testing.T) {
 	for _, path := range []string{"/sick", "/next"} {
 		e.Send(http.MethodPost, "http://127.0.0.1:"+e.Port+path, strings.NewReader(edgetest.Broken(path)))
 	}
-	replay := func(query string) (results []replayed) {
+	replay := func(query string) (results []api.Result) {
 		t.Helper()
 		response, err := edgetest.Client.Post("http://"+admin+"/green_api/quarantine/replay?"+query, "", nil)
 		if err != nil {
@@ -183,7 +184,7 @@ func TestReplayFails(t *testing.T) {
 		}
 		defer response.Body.Close()
 		for decoder := json.NewDecoder(response.Body); decoder.More(); {
-			var result replayed
+			var result api.Result
 			if err := decoder.Decode(&result); err != nil {
 				t.Fatal(err)
 			}
@@ -196,7 +197,7 @@ func TestReplayFails(t *testing.T) {
 	} else if text := fmt.Sprint(got); !strings.Contains(text, "handler_refused") || !strings.Contains(text, "no reverse_proxy") {
 		t.Errorf("%s", text)
 	}
-	first := make(chan []replayed)
+	first := make(chan []api.Result)
 	go func() { first <- replay("name=default") }()
 	<-began
 	if got := replay("name=default"); len(got) != 0 {
@@ -249,7 +250,7 @@ func TestStatus(t *testing.T) {
 	e.Post(edgetest.TextMessage)
 	e.Post(edgetest.Broken("B"))
 	e.Post(strings.Replace(edgetest.TextMessage, "1101000001", "1101000002", 1))
-	var s status
+	var s api.Status
 	if err := json.Unmarshal([]byte(edgetest.ReadAllOf(t, "http://"+admin+"/green_api/status")), &s); err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 
+	"github.com/greenapi-community/caddy-green-api/internal/api"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/notification"
 )
@@ -201,7 +202,7 @@ func instanceIn(body []byte) string {
 // checkAdmin refuses an address that is said and empty.
 func checkAdmin(cmd *cobra.Command, address string) error {
 	if address == "" && cmd.Flags().Changed("admin") {
-		return fmt.Errorf("--admin: %w", errEmptyValue)
+		return fmt.Errorf("--admin: %w", api.ErrEmptyValue)
 	}
 	return nil
 }

@@ -25,6 +25,7 @@ type room struct {
 var house = map[string]room{
 	".": {caddy: true, imports: []string{
 		"internal/address",
+		"internal/api",
 		"internal/drain",
 		"internal/follow",
 		"internal/judge",
@@ -49,6 +50,10 @@ var house = map[string]room{
 	"internal/token":    {imports: []string{"internal/follow", "notification"}},
 	"internal/watch":    {imports: []string{"internal/outcome", "notification"}},
 	"internal/receiver": {imports: []string{"internal/lease", "internal/outcome", "internal/reason", "notification", "vendorapi"}},
+
+	"internal/api": {imports: []string{
+		"internal/address", "internal/outcome", "internal/reason", "internal/receiver", "internal/watch", "quarantine",
+	}},
 
 	// For tests.
 	"internal/standin":  {imports: []string{"sender"}},

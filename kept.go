@@ -131,6 +131,18 @@ func (a *App) put(name string, c *outcome.Case, end *outcome.Verdict) (id string
 	return id, a.Quarantine.hide(err)
 }
 
+// openQuarantine returns the store, and what to call when it is no longer used.
+func (a *App) openQuarantine() (*quarantine.Store, func(), error) {
+	shared := holdQuarantine(a.Quarantine.Path)
+	release := func() { _ = releaseQuarantine(a.Quarantine.Path) } // closing does not undo what is durable
+	store, err := shared.open()
+	if err != nil {
+		release()
+		return nil, nil, err
+	}
+	return store, release, nil
+}
+
 // hide takes the path out of an error, if the config has a placeholder in its place.
 func (q *Quarantine) hide(err error) error {
 	if err == nil || !resolvable.MatchString(q.said) {

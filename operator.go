@@ -1,10 +1,9 @@
 package greenapi
 
 import (
-	"sync"
-
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/greenapi-community/caddy-green-api/internal/api"
 	"github.com/greenapi-community/caddy-green-api/internal/watch"
 )
 
@@ -18,7 +17,7 @@ type operator struct {
 	silent watch.Silences
 	totals totals
 
-	replaying sync.Map // of quarantine ids: those in hand
+	replays api.Replays
 }
 
 // operators holds the one operator of the process.

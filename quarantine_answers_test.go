@@ -7,6 +7,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/greenapi-community/caddy-green-api/internal/api"
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
@@ -23,7 +24,7 @@ func TestAdminElsewhere(t *testing.T) {
 	for _, test := range []struct{ name, address, want string }{
 		{"nobody listens", "127.0.0.1:" + edgetest.FreePort(t), "connection refused"},
 		{"not Caddy", other.Address, "it answers with status 404, and is no admin API of a Caddy with green_api"},
-		{"a Caddy without an edge", bare, errNoEdge.Error()},
+		{"a Caddy without an edge", bare, api.ErrNoEdge.Error()},
 	} {
 		for _, args := range [][]string{{"list"}, {"show", "x"}, {"delete", "--all"}, {"replay", "--all"}, {"export"}} {
 			_, stderr, code := operate(t, test.address, args...)

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/greenapi-community/caddy-green-api/internal/api"
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/notification"
@@ -112,7 +113,7 @@ func TestUnreadableEntries(t *testing.T) {
 	// In the API, no line about an error can be taken for an entry.
 	text := edgetest.ReadAllOf(t, "http://"+admin+"/green_api/quarantine?body=true")
 	for line := range strings.Lines(text) {
-		var entry shownEntry
+		var entry api.Entry
 		if err := json.Unmarshal([]byte(line), &entry); err != nil || (entry.ID == "") != strings.HasPrefix(line, `{"error":`) {
 			t.Errorf("%v: %s", err, line)
 		}
@@ -151,7 +152,7 @@ func TestCheckExport(t *testing.T) {
 		if name != "" {
 			e.Header = map[string][]string{name: {value}}
 		}
-		line, err := json.Marshal(show(e))
+		line, err := json.Marshal(api.Show(e))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -221,7 +222,7 @@ func TestReplayNamed(t *testing.T) {
 		ids = make(map[string]string)
 		stdout, _, _ := operate(t, admin, "list", "--format", "json")
 		for line := range strings.Lines(stdout) {
-			var entry shownEntry
+			var entry api.Entry
 			if err := json.Unmarshal([]byte(line), &entry); err != nil {
 				t.Fatal(err)
 			}
@@ -326,9 +327,9 @@ func TestFilterRefuses(t *testing.T) {
 		{"POST", "/replay?all=true&to=", "", 400},
 		{"POST", "/replay?recheck=true&limit=5", "", 400},
 		// Of parameters that are cut off, some would be obeyed, and half a value.
-		{"DELETE", "", "id=" + none + strings.Repeat("&id="+none, maxParameters/len("&id="+none)), 400},
-		{"DELETE", "", "instance=" + strings.Repeat("1", maxParameters), 400},
-		{"DELETE", "", "instance=" + strings.Repeat("1", maxParameters-len("instance=")), 200},
+		{"DELETE", "", "id=" + none + strings.Repeat("&id="+none, 1<<20/len("&id="+none)), 400},
+		{"DELETE", "", "instance=" + strings.Repeat("1", 1<<20), 400},
+		{"DELETE", "", "instance=" + strings.Repeat("1", 1<<20-len("instance=")), 200},
 	} {
 		if got := ask(t, test.method, at+test.path, test.body); got != test.want {
 			t.Errorf("%s %s %.50s: status %d, want %d", test.method, test.path, test.body, got, test.want)
@@ -352,7 +353,7 @@ func TestManyIDs(t *testing.T) {
 	stdout, _, _ := operate(t, admin, "list", "--format", "json")
 	var real []string
 	for line := range strings.Lines(stdout) {
-		var entry shownEntry
+		var entry api.Entry
 		if err := json.Unmarshal([]byte(line), &entry); err != nil {
 			t.Fatal(err)
 		}

@@ -1,6 +1,7 @@
 package greenapi
 
 import (
+	"encoding/json"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -12,6 +13,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/greenapi-community/caddy-green-api/internal/api"
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 )
@@ -122,38 +124,32 @@ func TestTakeOverWithoutProxy(t *testing.T) {
 // TestReplayByName: an entry is not replayed through a block that has only its name.
 func TestReplayByName(t *testing.T) {
 	up := edgetest.NewUpstream(t, 200, nil)
-	e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"reverse_proxy "+up.Address))
+	config, admin := edgetest.WithAdmin(t, edgetest.Site("ip_filter off\nauth {\ninstance 1101000001 TOKEN\n}\nreverse_proxy "+up.Address))
+	e := edgetest.Start(t, config)
 	e.Post(edgetest.Broken("ONE"))
 	id := e.Record().Text("quarantine_id")
-	replay := func(to string) replayed {
+	replay := func() (result api.Result) {
 		t.Helper()
-		loaded, err := caddy.ActiveContext().AppIfConfigured("green_api")
+		response, err := edgetest.Client.Post("http://"+admin+"/green_api/quarantine/replay?id="+id, "", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		app := loaded.(*App)
-		store, err := holdQuarantine(e.Dir).open()
-		if err != nil {
+		defer response.Body.Close()
+		if err := json.NewDecoder(response.Body).Decode(&result); err != nil {
 			t.Fatal(err)
-		}
-		defer releaseQuarantine(e.Dir)
-		line, _ := app.replay(store, id, replaying{to: to})
-		result, ok := line.(replayed)
-		if !ok {
-			t.Fatalf("not replayed: %v", line)
 		}
 		return result
 	}
-	if err := e.Load(edgetest.Site("ip_filter off\nauth {\ninstance 1101000002 other\n}\nreverse_proxy " + up.Address)); err != nil {
+	if err := e.Load(strings.Replace(config, "1101000001", "1101000002", 1)); err != nil {
 		t.Fatal(err)
 	}
-	if got := replay(""); got.Outcome != "failed" || got.Reason != reason.NoHandler || len(up.Requests()) > 0 || !strings.HasSuffix(got.Error, "add --to NAME, one of: default") {
+	if got := replay(); got.Outcome != "failed" || got.Reason != reason.NoHandler || len(up.Requests()) > 0 || !strings.HasSuffix(got.Error, "add --to NAME, one of: default") {
 		t.Errorf("%+v, asked %d times", got, len(up.Requests()))
 	}
-	if err := e.Load(edgetest.Site("ip_filter off\nauth {\ninstance 1101000001 other\n}\nreverse_proxy " + up.Address)); err != nil {
+	if err := e.Load(config); err != nil {
 		t.Fatal(err)
 	}
-	if got := replay(""); got.Outcome != "delivered" {
+	if got := replay(); got.Outcome != "delivered" {
 		t.Errorf("%+v", got)
 	}
 }

@@ -1,4 +1,4 @@
-package greenapi
+package api
 
 import (
 	"errors"
@@ -11,44 +11,49 @@ import (
 	"strings"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
-
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
 )
 
-// A filter is what a request says of entries, with its other options.
-type filter struct {
+// parameters are what a request asks for: the filter that chooses entries, and options.
+type parameters struct {
 	quarantine.Filter
-	options url.Values
+	options  url.Values
+	duration func(string) (time.Duration, error)
 }
 
 // says reports whether an option is set.
-func (f *filter) says(option string) bool { return f.options.Get(option) == "true" }
+func (p *parameters) says(option string) bool { return p.options.Get(option) == "true" }
 
-// maxParameters bounds the body of a request, in bytes: some 30,000 ids.
+// maxParameters bounds the body of a request, in bytes: some 30,000 IDs.
 const maxParameters = 1 << 20
 
-// parseFilter reads the filter of a request. options are the other parameters it may have.
-func parseFilter(r *http.Request, options ...string) (filter, error) {
+// OptionTo is the option that names the block to replay through.
+const OptionTo = "to"
+
+// ErrEmptyValue refuses a parameter without a value.
+var ErrEmptyValue = errors.New("empty; want a value, or leave it out")
+
+// parse reads the parameters of a request. options are those that it may have beside the filter.
+func (e *Edge) parse(r *http.Request, options ...string) (parameters, error) {
 	query, err := parametersOf(r)
 	if err != nil {
-		return filter{}, badRequest(err)
+		return parameters{}, badRequest(err)
 	}
-	f := filter{options: query}
+	p := parameters{options: query, duration: e.ParseDuration}
 	if id := r.PathValue("id"); id != "" {
-		f.Want("id", id)
+		p.Want("id", id)
 	}
 	for name, values := range query {
-		if err := f.set(name, values, options); err != nil {
-			return filter{}, badRequest(fmt.Errorf("%s: %w", name, err))
+		if err := p.set(name, values, options); err != nil {
+			return parameters{}, badRequest(fmt.Errorf("%s: %w", name, err))
 		}
 	}
-	return f, nil
+	return p, nil
 }
 
-// parametersOf reads the parameters of a request, out of its address and its body: Caddy logs the URI
-// of each request, so that a phone number had better be in the body.
+// parametersOf reads the parameters of a request from its address and its body. A phone number belongs
+// in the body, as Caddy logs the URI of each request.
 func parametersOf(r *http.Request) (url.Values, error) {
 	all := make(url.Values)
 	if err := addParameters(all, r.URL.RawQuery); err != nil {
@@ -58,7 +63,7 @@ func parametersOf(r *http.Request) (url.Values, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(body) > maxParameters { // a part of the ids would be a part of the work
+	if len(body) > maxParameters { // with some of the IDs, only some of the work would be done
 		return nil, fmt.Errorf("body: more than %d bytes of parameters; ask in parts", maxParameters)
 	}
 	if err := addParameters(all, strings.TrimSpace(string(body))); err != nil {
@@ -67,7 +72,7 @@ func parametersOf(r *http.Request) (url.Values, error) {
 	return all, nil
 }
 
-// addParameters adds those of a text as in a query. url.ParseQuery takes 10,000 at most.
+// addParameters adds the parameters of a text as in a query. url.ParseQuery takes 10,000 at most.
 func addParameters(all url.Values, text string) error {
 	for pair := range strings.SplitSeq(text, "&") {
 		one, err := url.ParseQuery(pair)
@@ -82,26 +87,26 @@ func addParameters(all url.Values, text string) error {
 }
 
 // set takes in one parameter.
-func (f *filter) set(name string, values, options []string) (err error) {
+func (p *parameters) set(name string, values, options []string) (err error) {
 	last := values[len(values)-1]
 	switch {
 	case quarantine.IsFilterField(name):
-		return f.want(name, values)
+		return p.want(name, values)
 	case name == "since":
-		f.Since, err = pointInTime(last)
+		p.Since, err = p.pointInTime(last)
 	case name == "until":
-		f.Until, err = pointInTime(last)
+		p.Until, err = p.pointInTime(last)
 	case name == "after":
-		f.After = last
+		p.After = last
 	case name == "limit":
-		if f.Limit, err = strconv.Atoi(last); err == nil && f.Limit < 1 {
+		if p.Limit, err = strconv.Atoi(last); err == nil && p.Limit < 1 {
 			err = errors.New("want 1 or more")
 		}
 	case !slices.Contains(options, name):
 		err = errors.New("unknown parameter")
-	case name == optionTo:
+	case name == OptionTo:
 		if last == "" {
-			err = errEmptyValue
+			err = ErrEmptyValue
 		}
 	case last != "true" && last != "false":
 		err = fmt.Errorf("invalid value %q; want true or false", last)
@@ -109,25 +114,23 @@ func (f *filter) set(name string, values, options []string) (err error) {
 	return err
 }
 
-var errEmptyValue = errors.New("empty; want a value, or leave it out")
-
 // want asks for values of a field.
-func (f *filter) want(field string, values []string) error {
+func (p *parameters) want(field string, values []string) error {
 	for _, value := range values {
 		switch {
 		case value == "": // most likely a variable that is not set
-			return errEmptyValue
+			return ErrEmptyValue
 		case field == "reason" && !slices.Contains(reason.Kept(), reason.Reason(value)):
 			return fmt.Errorf("unknown reason %q; want one of %s", value, reason.Join(reason.Kept()))
 		}
 	}
-	f.Want(field, values...)
+	p.Want(field, values...)
 	return nil
 }
 
 // pointInTime reads a time, or a duration before now.
-func pointInTime(text string) (time.Time, error) {
-	if ago, err := caddy.ParseDuration(text); err == nil && ago >= 0 {
+func (p *parameters) pointInTime(text string) (time.Time, error) {
+	if ago, err := p.duration(text); err == nil && ago >= 0 {
 		return time.Now().Add(-ago), nil
 	}
 	at, err := time.Parse(time.RFC3339, text)

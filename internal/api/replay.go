@@ -1,0 +1,187 @@
+package api
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
+	"github.com/greenapi-community/caddy-green-api/internal/reason"
+	"github.com/greenapi-community/caddy-green-api/quarantine"
+)
+
+// Result is what became of one entry that was to be replayed.
+type Result struct {
+	ID       string `json:"id"`
+	Instance string `json:"instance"`
+	Type     string `json:"type"`
+	Outcome  string `json:"outcome"` // delivered, failed, OutcomeKept or OutcomeSkipped
+	Reason   string `json:"reason"`
+	Error    string `json:"error,omitempty"`
+}
+
+// More ends of a replay, beside delivered and failed.
+const (
+	OutcomeKept    = "kept"    // its body is still at fault
+	OutcomeSkipped = "skipped" // its reason is one that is replayed only when named
+)
+
+// replaying is how to replay.
+type replaying struct {
+	recheck bool
+	to      string // name of a block; "" for the one that an entry came to
+}
+
+// replay delivers entries and deletes those that a handler took.
+func (e *Edge) replay(w http.ResponseWriter, r *http.Request) error {
+	p, store, release, err := e.chosen(r, "recheck", "all", OptionTo)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if p.IsEmpty() && !p.says("all") {
+		return badRequest(errors.New("nothing said of what to replay; want a filter, or all=true"))
+	}
+	how := replaying{recheck: p.says("recheck"), to: p.options.Get(OptionTo)}
+	if how.to != "" && !slices.Contains(e.Blocks, how.to) {
+		return badRequest(fmt.Errorf("to: the config that runs has no green_api block named %q; want one of %s", how.to, e.blockNames()))
+	}
+	out := answer(w)
+	p.Unreadable = out.unreadable
+	var took atomic.Bool
+	err = inOrder(r.Context(), &p.Filter, store, func(entry quarantine.Entry) {
+		line, delivered := e.replayChosen(&p.Filter, store, entry, how)
+		if line != nil {
+			_ = out.send(line) // the client may be gone; what was begun goes on
+		}
+		if delivered {
+			took.Store(true)
+		}
+	})
+	if took.Load() {
+		err = errors.Join(err, store.Scrub())
+	}
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	if err != nil {
+		return out.end(err)
+	}
+	for _, id := range p.Missing(store) {
+		_ = out.write(Result{ID: id, Outcome: string(outcome.Failed), Reason: reason.NotFound, Error: quarantine.ErrNotFound.Error()})
+	}
+	return nil
+}
+
+// replayChosen is replayOne of an entry that the filter chooses, unless it is to be skipped.
+func (e *Edge) replayChosen(f *quarantine.Filter, store *quarantine.Store, entry quarantine.Entry, how replaying) (line any, took bool) {
+	if skips(f, entry) {
+		return Result{ID: entry.ID, Instance: entry.Instance, Type: entry.Type, Outcome: OutcomeSkipped, Reason: entry.Reason}, false
+	}
+	return e.replayOne(store, entry.ID, how)
+}
+
+// skips reports whether an entry is replayed only when its reason or its ID is named, and neither is.
+// No handler can read such a body, or not every handler reads it in the same way.
+func skips(f *quarantine.Filter, entry quarantine.Entry) bool {
+	switch reason.Reason(entry.Reason) {
+	case reason.Malformed, reason.Encoding, reason.TooLarge:
+		return !f.Wants("reason", entry.Reason) && !f.Wants("id", entry.ID)
+	}
+	return false
+}
+
+func (e *Edge) blockNames() string { return strings.Join(e.Blocks, ", ") }
+
+// replayers is how many entries are replayed at once. Those of one instance are replayed in order.
+const replayers = 8
+
+// inOrder calls do with each entry that the filter chooses, several at once, but those of one
+// instance one after the other. It returns when every call has returned.
+func inOrder(ctx context.Context, f *quarantine.Filter, store *quarantine.Store, do func(quarantine.Entry)) error {
+	var queues [replayers]chan quarantine.Entry
+	var working sync.WaitGroup
+	for i := range queues {
+		queues[i] = make(chan quarantine.Entry)
+		working.Go(func() {
+			for entry := range queues[i] {
+				do(entry)
+			}
+		})
+	}
+	seed := maphash.MakeSeed()
+	err := f.Each(store, func(entry quarantine.Entry) error {
+		select {
+		case queues[maphash.String(seed, entry.Instance)%replayers] <- entry:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	})
+	for _, queue := range queues {
+		close(queue)
+	}
+	working.Wait()
+	return err
+}
+
+// replayOne delivers one entry, and returns the line that says what became of it: nil if another
+// replay is working on it, or has delivered it.
+func (e *Edge) replayOne(store *quarantine.Store, id string, how replaying) (line any, took bool) {
+	if _, taken := e.Replays.inHand.LoadOrStore(id, nil); taken {
+		return nil, false
+	}
+	defer e.Replays.inHand.Delete(id)
+	entry, err := store.Get(id)
+	switch {
+	case errors.Is(err, quarantine.ErrNotFound):
+		return nil, false
+	case err != nil:
+		return LineError{err.Error(), id}, false
+	}
+	result := Result{ID: id, Instance: entry.Instance, Type: entry.Type, Outcome: string(outcome.Failed)}
+	block := cmp.Or(how.to, entry.Name)
+	if !slices.Contains(e.Blocks, block) {
+		result.Reason = reason.NoHandler
+		result.Error = fmt.Sprintf("the config that runs has no green_api block named %q; add --to NAME, one of: %s", entry.Name, e.blockNames())
+		return result, false
+	}
+	if how.to == "" && !e.IsFor(block, entry.Instance) { // another block has the name now
+		result.Reason = reason.NoHandler
+		result.Error = fmt.Sprintf("the green_api block named %q has no token for this instance and does not receive it; to replay it all the same, add --to NAME, one of: %s", entry.Name, e.blockNames())
+		return result, false
+	}
+	end, tried := e.Replay(block, entry, how.recheck)
+	result.Outcome, result.Reason = string(end.Outcome), string(end.Reason)
+	switch end.Outcome {
+	case outcome.Delivered:
+		if _, err := store.Delete(id); err != nil {
+			result.Error = "delivered, but still in the quarantine: " + err.Error()
+		}
+		return result, true
+	case outcome.Quarantined, outcome.Dropped: // by recheck: no handler got it
+		result.Outcome = OutcomeKept
+	}
+	result.Error = whyFailed(end.Err, tried)
+	return result, false
+}
+
+// whyFailed names the handlers that did not take an entry, with what each said, once.
+func whyFailed(err error, tried []string) string {
+	slices.Sort(tried)
+	why := strings.Join(slices.Compact(tried), ", ")
+	switch {
+	case err == nil || strings.Contains(why, err.Error()):
+		return why
+	case why == "":
+		return err.Error()
+	}
+	return err.Error() + "; " + why
+}
