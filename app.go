@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -15,10 +17,12 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
+	"github.com/greenapi-community/caddy-green-api/internal/doctor"
 	"github.com/greenapi-community/caddy-green-api/internal/drain"
 	"github.com/greenapi-community/caddy-green-api/internal/lease"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/receiver"
+	"github.com/greenapi-community/caddy-green-api/quarantine"
 )
 
 func init() {
@@ -213,9 +217,9 @@ func (a *App) takeOver() {
 		b.handler.warnOfOther(b.handler.fleet.newest.Load())
 		b.handler.fleet.newest.Store(b.handler)
 	}
-	a.warnOfEmpty200()
-	a.warnOfExactPaths()
-	a.warnOfExposed()
+	for _, found := range a.findings() {
+		a.logger.Warn(found.Message, found.Fields...)
+	}
 	a.warnOfSmallShares()
 	quarantineLimit.Store(a.Quarantine.MaxSize)
 	a.operator.alerts.configure(a.Alerts, a.logger)
@@ -223,6 +227,23 @@ func (a *App) takeOver() {
 		a.grace = time.Duration(app.(*caddyhttp.App).GracePeriod)
 	}
 	a.startReceivers()
+}
+
+// findings are what in this config loses notifications or exposes them.
+func (a *App) findings() []doctor.Finding {
+	var config doctor.Config
+	for _, name := range slices.Sorted(maps.Keys(a.blocks)) {
+		h := a.blocks[name].handler
+		config.Blocks = append(config.Blocks, doctor.Block{Name: name, Handler: h, Server: h.server, Open: h.IPFilter.isOpen() && h.Auth.isOpen()})
+		if path, err := resolve(h.Auth.Instances); err == nil {
+			config.Files = append(config.Files, doctor.File{Path: path, Said: h.Auth.Instances, Deny: 0o004})
+		}
+	}
+	path, said := a.Quarantine.Path, a.Quarantine.said
+	config.Files = append(config.Files,
+		doctor.File{Path: path, Said: said, Deny: 0o077},
+		doctor.File{Path: filepath.Join(path, quarantine.FileName), Said: filepath.Join(said, quarantine.FileName), Deny: 0o077})
+	return doctor.Examine(config)
 }
 
 // Stop ends what is received from the HTTP API; at the end of the process it waits for what is in hand,

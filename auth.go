@@ -183,6 +183,9 @@ func (a *Auth) checkInstance(v *visit) *outcome.Verdict {
 	}
 }
 
+// isOpen reports whether the gate lets everyone through, whatever the token.
+func (a *Auth) isOpen() bool { return a.Off || a.ReportOnly }
+
 // headerFor is the header that a genuine notification of an instance has.
 func (a *Auth) headerFor(instance string) string {
 	set := a.set.Load()

@@ -1,6 +1,7 @@
 package greenapi
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -47,4 +48,28 @@ func TestSlowHandler(t *testing.T) {
 			t.Errorf("record %s, want %s", line, want)
 		}
 	}
+}
+
+// TestHandlerFails: a handler that others stand in for is named once, and when it is well again.
+func TestHandlerFails(t *testing.T) {
+	in := edgetest.NewInbox(t, nil)
+	sick, well := edgetest.Script(t, "503", "503", "503", "200"), edgetest.Script(t, "200")
+	e := edgetest.Start(t, edgetest.Alerting(in.URL, "", edgetest.Loopback+"reverse_proxy "+sick.Address+" "+well.Address+" {\nlb_policy first\n}"))
+	for i := range 3 {
+		if status := e.Post(edgetest.Numbered(fmt.Sprint("N", i))); status != 200 {
+			t.Errorf("status %d", status)
+		}
+		e.WantRecord("outcome", "delivered", "level", "info", "handler", well.Address, "attempts", "2", "tried", "["+sick.Address+": 503]")
+	}
+	e.Post(edgetest.Numbered("WELL"))
+	logs := e.Logs.All()
+	if n := strings.Count(logs, "handler fails, others are asked if there are any"); n != 1 {
+		t.Errorf("told %d times", n)
+	}
+	if !strings.Contains(logs, `"msg":"handler takes notifications again","handler":"`+sick.Address+`"`) {
+		t.Error("not told that it is well again")
+	}
+	edgetest.Eventually(t, "alert", func() bool {
+		return strings.Contains(strings.Join(in.All(), ""), "Handler "+sick.Address+": not_now.")
+	})
 }

@@ -26,6 +26,7 @@ var house = map[string]room{
 	".": {caddy: true, imports: []string{
 		"internal/address",
 		"internal/api",
+		"internal/doctor",
 		"internal/drain",
 		"internal/follow",
 		"internal/judge",
@@ -50,6 +51,7 @@ var house = map[string]room{
 	"internal/token":    {imports: []string{"internal/follow", "notification"}},
 	"internal/watch":    {imports: []string{"internal/outcome", "notification"}},
 	"internal/receiver": {imports: []string{"internal/lease", "internal/outcome", "internal/reason", "notification", "vendorapi"}},
+	"internal/doctor":   {caddy: true},
 
 	"internal/api": {imports: []string{
 		"internal/address", "internal/outcome", "internal/reason", "internal/receiver", "internal/watch", "quarantine",

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -201,6 +202,21 @@ func (f *IPFilter) allows(one string, r *http.Request) bool {
 		}
 	}
 	return false
+}
+
+// isOpen reports whether nearly any address gets through the gate.
+func (f *IPFilter) isOpen() bool {
+	if f.Off || f.ReportOnly {
+		return true
+	}
+	list := slices.Clone([]netip.Prefix(f.allowed))
+	for _, source := range f.sources {
+		switch source.(type) {
+		case *caddyhttp.StaticIPRange, *AddressFile, VendorAddresses: // which need no request to say so
+			list = append(list, source.GetIPRanges(nil)...)
+		}
+	}
+	return address.MostOfInternet(list)
 }
 
 func parseAllow(allow []string) ([]netip.Prefix, error) {

@@ -3,6 +3,7 @@ package address
 
 import (
 	"errors"
+	"math"
 	"net/netip"
 	"slices"
 	"sort"
@@ -69,6 +70,29 @@ func FoldPrefix(prefix netip.Prefix) netip.Prefix {
 		return netip.PrefixFrom(prefix.Addr().Unmap(), prefix.Bits()-96)
 	}
 	return prefix
+}
+
+// globalUnicast is where the IPv6 addresses of the Internet are (RFC 4291, 2.4; all that IANA has
+// given out).
+var globalUnicast = netip.MustParsePrefix("2000::/3")
+
+// MostOfInternet reports whether a list has half of the addresses of IPv4 or of IPv6, in however
+// many pieces. Such a list keeps nobody out who can choose where to send from.
+func MostOfInternet(list []netip.Prefix) bool {
+	folded := make([]netip.Prefix, len(list))
+	for i, prefix := range list {
+		folded[i] = FoldPrefix(prefix)
+	}
+	var v4, v6 float64 // the shares of all
+	for _, prefix := range NewSet(folded) {
+		switch {
+		case prefix.Addr().Is4():
+			v4 += math.Ldexp(1, -prefix.Bits())
+		case prefix.Overlaps(globalUnicast):
+			v6 += math.Ldexp(1, min(0, globalUnicast.Bits()-prefix.Bits()))
+		}
+	}
+	return v4 >= 0.5 || v6 >= 0.5
 }
 
 // Missing counts the prefixes that another set lacks. One is there if its first and its last address are:

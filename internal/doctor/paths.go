@@ -1,4 +1,4 @@
-package greenapi
+package doctor
 
 import (
 	"path"
@@ -9,27 +9,29 @@ import (
 	"go.uber.org/zap"
 )
 
-// warnOfExactPaths warns of blocks behind a matcher of one exact path, or of all that is below one. GREEN-API
+// onePath finds a matcher in front of a block that takes one exact path, or only what is below one. GREEN-API
 // prints its URLs with and without a slash at the end, and the form that the matcher does not take gets a 404.
-func (a *App) warnOfExactPaths() {
-	for _, b := range a.blocks {
-		h := b.handler
-		if h.server == nil {
-			continue
-		}
-		exact, folders := exactPaths(h.server.Routes, h)
-		for _, path := range exact {
-			a.logger.Warn("a block takes one exact path, and GREEN-API's URL may end in a slash or not: the other form does not reach it",
-				missingPath(h.Name, path, otherForm(path))...)
-		}
-		for _, path := range folders {
-			a.logger.Warn("a block takes what is below a slash only, and GREEN-API's URL may end without it: that form does not reach it",
-				missingPath(h.Name, path, strings.TrimSuffix(path, "/*"))...)
-		}
+func onePath(b Block) (found []Finding) {
+	if b.Server == nil {
+		return nil
 	}
+	exact, folders := exactPaths(b.Server.Routes, b.Handler)
+	for _, path := range exact {
+		found = append(found, Finding{
+			"a block takes one exact path, and GREEN-API's URL may end in a slash or not: the other form does not reach it",
+			missingPath(b.Name, path, otherForm(path)),
+		})
+	}
+	for _, path := range folders {
+		found = append(found, Finding{
+			"a block takes what is below a slash only, and GREEN-API's URL may end without it: that form does not reach it",
+			missingPath(b.Name, path, strings.TrimSuffix(path, "/*")),
+		})
+	}
+	return found
 }
 
-// missingPath are the fields of a warning about a path that no matcher takes.
+// missingPath returns the fields of a finding about a path that no matcher takes.
 func missingPath(name, path, missing string) []zap.Field {
 	return []zap.Field{
 		zap.String("name", name), zap.String("path", path), zap.String("missing", missing),
@@ -38,9 +40,9 @@ func missingPath(name, path, missing string) []zap.Field {
 }
 
 // exactPaths returns the paths on the way to a handler of which only one form is matched, and the patterns
-// such as /path/* of which the form without the slash is not. Of a pattern that is narrowed further on, the
-// form without the slash is none that a sender would use.
-func exactPaths(routes caddyhttp.RouteList, to *Handler) (exact, folders []string) {
+// such as /path/* of which the form without the slash is not matched. A sender would not use that form if the
+// pattern is narrowed further on.
+func exactPaths(routes caddyhttp.RouteList, to caddyhttp.MiddlewareHandler) (exact, folders []string) {
 	for _, route := range routes {
 		inner, leads := onTheWay(route, to)
 		if !leads {
@@ -65,22 +67,21 @@ func exactPaths(routes caddyhttp.RouteList, to *Handler) (exact, folders []strin
 }
 
 // onTheWay returns the routes inside a route that lead to the handler, and reports whether it leads there.
-func onTheWay(route caddyhttp.Route, to *Handler) (inner []caddyhttp.RouteList, leads bool) {
+func onTheWay(route caddyhttp.Route, to caddyhttp.MiddlewareHandler) (inner []caddyhttp.RouteList, leads bool) {
 	for _, handler := range route.Handlers {
-		switch handler := handler.(type) {
-		case *Handler:
-			leads = leads || handler == to
-		case *caddyhttp.Subroute:
-			if leadsTo(handler.Routes, to) {
-				leads, inner = true, append(inner, handler.Routes)
+		if sub, ok := handler.(*caddyhttp.Subroute); ok {
+			if leadsTo(sub.Routes, to) {
+				leads, inner = true, append(inner, sub.Routes)
 			}
+			continue
 		}
+		leads = leads || handler == to
 	}
 	return inner, leads
 }
 
 // narrows reports whether routes inside of others match the path once more, on the way to the handler.
-func narrows(inner []caddyhttp.RouteList, to *Handler) bool {
+func narrows(inner []caddyhttp.RouteList, to caddyhttp.MiddlewareHandler) bool {
 	return slices.ContainsFunc(inner, func(routes caddyhttp.RouteList) bool {
 		return slices.ContainsFunc(routes, func(route caddyhttp.Route) bool {
 			inside, leads := onTheWay(route, to)
@@ -89,7 +90,7 @@ func narrows(inner []caddyhttp.RouteList, to *Handler) bool {
 	})
 }
 
-func leadsTo(routes caddyhttp.RouteList, to *Handler) bool {
+func leadsTo(routes caddyhttp.RouteList, to caddyhttp.MiddlewareHandler) bool {
 	return slices.ContainsFunc(routes, func(route caddyhttp.Route) bool {
 		_, leads := onTheWay(route, to)
 		return leads
@@ -150,7 +151,7 @@ func reaches(patterns []string, to string) bool {
 	})
 }
 
-// hasExact reports whether some route beside is for a path, exactly: it answers it or rewrites it.
+// hasExact reports whether a route is for exactly that path: it answers or rewrites it.
 func hasExact(routes caddyhttp.RouteList, to string) bool {
 	return slices.ContainsFunc(routes, func(route caddyhttp.Route) bool {
 		return slices.Contains(pathsOf(route), to)

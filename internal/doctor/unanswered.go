@@ -1,4 +1,4 @@
-package greenapi
+package doctor
 
 import (
 	"fmt"
@@ -10,14 +10,14 @@ import (
 	"go.uber.org/zap"
 )
 
-// answering are the handlers that answer whatever comes to them. Others, like `header`, hand on.
+// answering are the handlers that answer every request. Others, like `header`, pass it to the next one.
 var answering = []caddy.ModuleID{
 	"http.handlers.static_response", "http.handlers.error", "http.handlers.green_api",
 	"http.handlers.reverse_proxy", "http.handlers.file_server",
 }
 
-// catchesAll tells whether a request to any host and path is answered by some route. Caddy answers
-// 200 where none does, and GREEN-API would take its notification for delivered.
+// catchesAll reports whether some route answers a request to any host and path. Where none does, Caddy answers
+// 200, and GREEN-API takes its notification for delivered.
 func catchesAll(routes caddyhttp.RouteList) bool {
 	return slices.ContainsFunc(routes, func(route caddyhttp.Route) bool {
 		return len(route.MatcherSets) == 0 && slices.ContainsFunc(route.Handlers, answersAll)
@@ -32,24 +32,25 @@ func answersAll(handler caddyhttp.MiddlewareHandler) bool {
 	return ok && slices.Contains(answering, module.CaddyModule().ID)
 }
 
-// warnOfEmpty200 tells of servers that answer 200 to what no route matches.
-func (a *App) warnOfEmpty200() {
-	warned := make(map[*caddyhttp.Server]bool)
-	for _, b := range a.blocks {
-		server := b.handler.server
-		if server == nil || warned[server] || catchesAll(server.Routes) {
+// unanswered finds servers that answer 200 to what no route matches.
+func unanswered(blocks []Block) (found []Finding) {
+	seen := make(map[*caddyhttp.Server]bool)
+	for _, b := range blocks {
+		if b.Server == nil || seen[b.Server] || catchesAll(b.Server.Routes) {
 			continue
 		}
-		warned[server] = true
-		site := siteForAll(server.Listen, len(server.TLSConnPolicies) > 0)
-		a.logger.Warn("requests that no route matches are answered 200 by Caddy, and a notification among them is lost",
-			zap.Strings("listen", server.Listen),
-			zap.String("fix", "end each site with the line 'respond 404', and add a site for all other hosts, of these lines: '"+strings.Join(site, "', '")+"'"))
+		seen[b.Server] = true
+		site := siteForAll(b.Server.Listen, len(b.Server.TLSConnPolicies) > 0)
+		found = append(found, Finding{"requests that no route matches are answered 200 by Caddy, and a notification among them is lost", []zap.Field{
+			zap.Strings("listen", b.Server.Listen),
+			zap.String("fix", "end each site with the line 'respond 404', and add a site for all other hosts, of these lines: '"+strings.Join(site, "', '")+"'"),
+		}})
 	}
+	return found
 }
 
-// siteForAll is a site of the Caddyfile, line by line, that takes every host of a server. It is bound
-// as the server is: a site that is not would be another server.
+// siteForAll returns the lines of a Caddyfile's site that takes every host of a server. The site is bound
+// as the server is, or it would be another server.
 func siteForAll(listen []string, tls bool) (lines []string) {
 	var sites, bind []string
 	for _, text := range listen {
@@ -74,7 +75,7 @@ func siteForAll(listen []string, tls bool) (lines []string) {
 	return append(lines, "respond 404", "}")
 }
 
-// allHosts is the address of a site for every host. Beside HTTPS on its own port, Caddy listens on that of
+// allHosts is the address of a site for every host. Beside HTTPS on its own port, Caddy listens on the port of
 // HTTP, to redirect.
 func allHosts(address caddy.NetworkAddress, tls bool) string {
 	switch port := address.StartPort; {
