@@ -88,8 +88,8 @@ func (a *App) status() (s api.Status) {
 	stats := quarantineStats()
 	s.Quarantine.Path, s.Quarantine.MaxBytes = a.Quarantine.Path, a.Quarantine.MaxSize
 	s.Quarantine.Entries, s.Quarantine.Bytes, s.Quarantine.File = stats.Entries, stats.Bytes, stats.File
-	s.Waiting, s.AlertsPending, s.Instances = waitingNotifications(), a.operator.alerts.pending(), a.operator.seen.List()
-	s.Outcomes, s.Receivers = a.operator.totals.counts(), receivers.States()
+	s.Waiting, s.AlertsPending, s.Instances = waitingNotifications(), a.operator.desk.Pending(), a.operator.seen.List()
+	s.Outcomes, s.Receivers = a.operator.desk.Totals(), receivers.States()
 	s.Drift, s.NewTypes, s.ReportOnly = []watch.RuleState{}, []watch.TypeState{}, []api.ReportOnly{}
 	for _, name := range slices.Sorted(maps.Keys(a.blocks)) {
 		h := a.blocks[name].handler

@@ -145,14 +145,14 @@ func (a *App) Provision(ctx caddy.Context) error {
 			return fmt.Errorf("alert %d: %w", i+1, err)
 		}
 	}
-	if err := metrics.register(ctx.GetMetricsRegistry(), a.perInstance()); err != nil {
-		return err
-	}
 	events, err := ctx.App("events")
 	if err != nil {
 		return err
 	}
 	a.operator = holdOperator()
+	if err := a.operator.desk.Register(ctx.GetMetricsRegistry(), a.perInstance()); err != nil {
+		return err
+	}
 	a.shared, a.held = holdQuarantine(q.Path), true // its file stays shut until Start
 	a.events = events.(*caddyevents.App)
 	return errors.Join(a.events.On("started", hearing{a}), a.events.On("stopping", hearing{a}))
@@ -222,7 +222,7 @@ func (a *App) takeOver() {
 	}
 	a.warnOfSmallShares()
 	quarantineLimit.Store(a.Quarantine.MaxSize)
-	a.operator.alerts.configure(a.Alerts, a.logger)
+	a.operator.desk.Configure(a.endpoints(), a.logger)
 	if app, err := a.ctx.AppIfConfigured("http"); err == nil {
 		a.grace = time.Duration(app.(*caddyhttp.App).GracePeriod)
 	}
@@ -289,7 +289,7 @@ func (a *App) claim(h *Handler, config []byte) error {
 // tellOperator tells the operator, if there is a green_api in the config.
 func tellOperator(n outcome.Note) {
 	operators.Range(func(_, value any) bool {
-		value.(*operator).alerts.tell(n)
+		value.(*operator).desk.Tell(n)
 		return true
 	})
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
+	"github.com/greenapi-community/caddy-green-api/internal/tell"
 )
 
 const (
@@ -120,14 +121,14 @@ func (h *Handler) provisionDelivery() {
 	h.hooks = hooks{
 		attempted: func(c *outcome.Case, got answer) {
 			h.survive(func() {
-				countAttempt(got.result)
+				h.countAttempt(got.result)
 				h.watchHandler(got, time.Now())
 			})
 		},
 		slow: func(c *outcome.Case, upstream string) { h.survive(func() { h.tellSlow(c, upstream, time.Now()) }) },
 		waits: func(c *outcome.Case) {
-			h.logger.Warn("notification waits for a handler", append(notificationFields(c), attemptFields(c)...)...)
-			h.alert(c, reason.NotNow, &outcome.Verdict{Level: zap.WarnLevel})
+			h.logger.Warn("notification waits for a handler", append(tell.NotificationFields(c), tell.AttemptFields(c)...)...)
+			h.reporter.Alert(c, reason.NotNow, zap.WarnLevel)
 		},
 		keep:  h.keep,
 		times: h.app.shared.times,

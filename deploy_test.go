@@ -8,19 +8,23 @@ import (
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/greenapi-community/caddy-green-api/internal/tell"
 )
 
 // TestDeployMetrics: the dashboard and the alert rules ask for metrics that there are.
 func TestDeployMetrics(t *testing.T) {
 	known := make(map[string]bool)
-	for _, collector := range append(append([]prometheus.Collector{}, metrics.all...), metrics.perInstance...) {
-		descs := make(chan *prometheus.Desc, 10)
-		collector.Describe(descs)
-		close(descs)
-		for desc := range descs {
-			name := regexp.MustCompile(`fqName: "([^"]+)"`).FindStringSubmatch(desc.String())[1]
-			known[name], known[name+"_bucket"] = true, true
-		}
+	registry := prometheus.NewRegistry()
+	if err := newOperator(tell.DefaultTimes()).desk.Register(registry, true); err != nil {
+		t.Fatal(err)
+	}
+	descs := make(chan *prometheus.Desc, 100)
+	registry.Describe(descs)
+	close(descs)
+	for desc := range descs {
+		name := regexp.MustCompile(`fqName: "([^"]+)"`).FindStringSubmatch(desc.String())[1]
+		known[name], known[name+"_bucket"] = true, true
 	}
 	for _, file := range []string{"deploy/grafana/green_api.json", "deploy/prometheus/green_api.rules.yml", "deploy/prometheus/green_api.test.yml"} {
 		text, err := os.ReadFile(file)

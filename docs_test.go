@@ -17,7 +17,6 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
-	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/sender"
 )
 
@@ -309,7 +308,7 @@ func TestOperations(t *testing.T) {
 	}
 }
 
-var messagesOf = []string{messages[outcome.Delivered], messages[outcome.Dropped], messages[outcome.Quarantined], messages[outcome.Refused], messages[outcome.Failed]}
+var messagesOf = []string{"notification delivered", "notification dropped", "notification quarantined", "request refused", "notification failed"}
 
 // TestTrapExampleTimeouts: what the documents show bounds how long a header and a body may take.
 func TestTrapExampleTimeouts(t *testing.T) {

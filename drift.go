@@ -46,7 +46,7 @@ func (h *Handler) watchRules(v *visit, said *outcome.Verdict) {
 	for _, rule := range h.Validate.drift.AddRules(rules, v.N.Instance, v.Started, h.namedInstances()) {
 		h.logger.Error("format changed: a rule of a schema is no longer held against notifications, replay what it has kept", zap.String("name", h.Name),
 			zap.String("type", rule.Kind), zap.String("pointer", rule.Pointer), zap.String("keyword", rule.Keyword))
-		h.app.operator.alerts.tell(outcome.Note{
+		h.app.operator.desk.Tell(outcome.Note{
 			Reason: reason.FormatChanged, Kind: v.Kind, Level: zap.ErrorLevel, Instance: v.N.Instance, At: time.Now(),
 			More: "The rule " + rule.Pointer + " " + rule.Keyword + " of " + rule.Kind + " is no longer held against notifications of block " + h.Name + ". " +
 				"Replay what it has kept: caddy green-api quarantine replay --reason schema --recheck.",
@@ -63,7 +63,7 @@ func (h *Handler) watchType(v *visit, _ *outcome.Verdict) {
 	}
 	h.logger.Warn("new type: a type of notification that no schema knows is passed on from now on, replay what was kept",
 		zap.String("name", h.Name), zap.String("type", v.Kind), zap.String("instance", v.N.Instance))
-	h.app.operator.alerts.tell(outcome.Note{
+	h.app.operator.desk.Tell(outcome.Note{
 		Reason: reason.NewType, Kind: v.Kind, Level: zap.WarnLevel, Instance: v.N.Instance, At: time.Now(),
 		More: "It is passed on to the handlers of block " + h.Name + " from now on. GET /green_api/status names it. " +
 			"Replay what was kept: caddy green-api quarantine replay --reason unknown_type --recheck.",

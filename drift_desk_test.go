@@ -13,6 +13,7 @@ import (
 // TestDriftClosedLists: what the sender makes up, a message type or a name, is in no log and in no
 // alert, and does not make rules of its own.
 func TestDriftClosedLists(t *testing.T) {
+	quickAlerts(t)
 	in := edgetest.NewInbox(t, nil)
 	up := edgetest.NewUpstream(t, 200, nil)
 	schemas := t.TempDir()

@@ -22,6 +22,7 @@ const enoughBreaks = 20
 // TestDriftGuard: when notifications of several instances break the same rule, it gives way, and
 // the operator is told; not for one instance of many, and not for others.
 func TestDriftGuard(t *testing.T) {
+	quickAlerts(t)
 	in := edgetest.NewInbox(t, nil)
 	up := edgetest.NewUpstream(t, 200, nil)
 	changed := func(instance, i int) string {
@@ -61,6 +62,7 @@ func newType(typ, mark string, instance int) string {
 // TestDriftType: a type that no schema knows is passed on when it has come often enough, across
 // reloads, and the operator is told without a word of the sender's.
 func TestDriftType(t *testing.T) {
+	quickAlerts(t)
 	in := edgetest.NewInbox(t, nil)
 	up := edgetest.NewUpstream(t, 200, nil)
 	config := edgetest.Alerting(in.URL, "", edgetest.Loopback+"reverse_proxy "+up.Address)

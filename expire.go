@@ -137,7 +137,7 @@ func (a *App) expireNow(maxAge time.Duration, now time.Time, doubtful bool) erro
 		return err
 	}
 	if soon > 0 && a.operator.daily.First(reason.Expiring, now) {
-		a.operator.alerts.tell(outcome.Note{
+		a.operator.desk.Tell(outcome.Note{
 			Reason: reason.Expiring, Kind: notification.KindNone, Level: zapcore.WarnLevel, Instance: first.Instance, Example: first.ID, At: now,
 			More: strconv.Itoa(soon) + " will be deleted within 48 hours. Replay or export them: caddy green-api quarantine list.",
 		})

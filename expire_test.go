@@ -11,9 +11,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
-	"github.com/greenapi-community/caddy-green-api/internal/reason"
-	"github.com/greenapi-community/caddy-green-api/internal/watch"
-	"github.com/greenapi-community/caddy-green-api/notification"
+	"github.com/greenapi-community/caddy-green-api/internal/tell"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
 )
 
@@ -57,28 +55,27 @@ func TestMaxAgeNotice(t *testing.T) {
 	if err := alert.provision(); err != nil {
 		t.Fatal(err)
 	}
-	a := &App{Quarantine: &Quarantine{Path: dir}, operator: new(operator), logger: caddy.Log()}
-	endpoint := newAlertEndpoint(alert, a.logger)
-	a.operator.alerts.endpoints = []*alertEndpoint{endpoint}
-	expire := func(doubtful bool) *alertGroup {
+	expire := func(doubtful bool) (told string) {
 		t.Helper()
+		desk := tell.NewDesk(gauges(), tell.DefaultTimes(), alertsTo(func(body string) { told += body }))
+		desk.Configure([]tell.Endpoint{alert.endpoint}, caddy.Log())
+		a := &App{Quarantine: &Quarantine{Path: dir}, operator: &operator{desk: desk}, logger: caddy.Log()}
 		for range 3 {
 			if err := a.expireNow(7*24*time.Hour, now, doubtful); err != nil {
 				t.Fatal(err)
 			}
 		}
-		return endpoint.groups[alertKey{reason.Expiring, notification.KindNone}]
+		desk.Close() // tells what there is
+		return told
 	}
-	if g := expire(true); g == nil || g.count != 1 || !strings.Contains(g.more, "2 will be deleted within 48 hours") {
-		t.Errorf("when the clock is in doubt, told %+v", g)
+	if told := expire(true); !strings.Contains(told, `"reason":"expiring"`) || !strings.Contains(told, `"count":1,`) || !strings.Contains(told, "2 will be deleted within 48 hours") {
+		t.Errorf("when the clock is in doubt, told %s", told)
 	}
 	if left := edgetest.ReadQuarantine(t, dir); len(left) != 3 {
 		t.Errorf("when the clock was in doubt, %d were left of 3", len(left))
 	}
-	a.operator.daily = watch.Daily{}
-	endpoint.groups = make(map[alertKey]*alertGroup)
-	if g := expire(false); g == nil || g.count != 1 || !strings.Contains(g.more, "1 will be deleted within 48 hours") {
-		t.Errorf("told %+v", g)
+	if told := expire(false); !strings.Contains(told, `"count":1,`) || !strings.Contains(told, "1 will be deleted within 48 hours") {
+		t.Errorf("told %s", told)
 	}
 	left := edgetest.ReadQuarantine(t, dir)
 	if len(left) != 2 || left[0].NotificationID != "SOON" {

@@ -17,6 +17,7 @@ import (
 // TestFollowedFiles: a change of a followed file is in effect within seconds and without a reload. If the file
 // is bad, its last good copy stays in effect, and the operator is told.
 func TestFollowedFiles(t *testing.T) {
+	quickAlerts(t)
 	in := edgetest.NewInbox(t, nil)
 	up := edgetest.NewUpstream(t, 200, nil)
 	instances, addresses := filepath.Join(t.TempDir(), "instances"), filepath.Join(t.TempDir(), "addresses")

@@ -8,6 +8,7 @@ import (
 
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
+	"github.com/greenapi-community/caddy-green-api/internal/tell"
 	"github.com/greenapi-community/caddy-green-api/notification"
 )
 
@@ -17,7 +18,7 @@ func (h *Handler) tellSlow(c *outcome.Case, handler string, now time.Time) {
 	if !h.fleet.slow.Failed(handler, now) {
 		return
 	}
-	fields := append(notificationFields(c), zap.Duration("after", h.limits.warnAfter))
+	fields := append(tell.NotificationFields(c), zap.Duration("after", h.limits.warnAfter))
 	if handler != "" { // without a policy of ours it is not known yet
 		fields = append(fields, zap.String("handler", handler))
 	}
@@ -47,7 +48,7 @@ func (h *Handler) watchHandler(got answer, now time.Time) {
 			fields = append(fields, zap.Error(got.err))
 		}
 		h.app.logger.Warn("handler fails, others are asked if there are any", fields...)
-		h.app.operator.alerts.tell(outcome.Note{
+		h.app.operator.desk.Tell(outcome.Note{
 			Reason: reason.HandlerFails, Kind: notification.KindNone, Level: zapcore.WarnLevel, At: now,
 			More: "Handler " + got.handler + ": " + string(failures[got.result].Reason) + ".",
 		})

@@ -52,6 +52,7 @@ func TestSlowHandler(t *testing.T) {
 
 // TestHandlerFails: a handler that others stand in for is named once, and when it is well again.
 func TestHandlerFails(t *testing.T) {
+	quickAlerts(t)
 	in := edgetest.NewInbox(t, nil)
 	sick, well := edgetest.Script(t, "503", "503", "503", "200"), edgetest.Script(t, "200")
 	e := edgetest.Start(t, edgetest.Alerting(in.URL, "", edgetest.Loopback+"reverse_proxy "+sick.Address+" "+well.Address+" {\nlb_policy first\n}"))

@@ -24,6 +24,7 @@ import (
 	"github.com/greenapi-community/caddy-green-api/internal/follow"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
+	"github.com/greenapi-community/caddy-green-api/internal/tell"
 	"github.com/greenapi-community/caddy-green-api/notification"
 )
 
@@ -75,12 +76,12 @@ type IPFilter struct {
 	sources  []caddyhttp.IPRangeSource
 	logger   *zap.Logger
 	sayOnce  sync.Once // proxy_not_strict
-	scanners scanSummary
+	scanners tell.Scanners
 }
 
 func (f *IPFilter) provision(ctx caddy.Context) error {
 	f.logger = ctx.Logger()
-	f.scanners.logger = f.logger
+	f.scanners.Log = f.logger
 	if f.Off {
 		if len(f.Allow)+len(f.SourceRaw) > 0 || f.Unlisted != "" || f.ReportOnly {
 			return errors.New("off: takes no other option beside it")
@@ -118,7 +119,7 @@ func (f *IPFilter) provision(ctx caddy.Context) error {
 	return nil
 }
 
-func (f *IPFilter) cleanup() { f.scanners.flush() }
+func (f *IPFilter) cleanup() { f.scanners.Flush() }
 
 // trustsLoosely tells whether server takes the client's address from headers that a client can
 // forge. Caddy has taken the option itself away by the time this runs, so that the result of its
@@ -152,7 +153,7 @@ func (f *IPFilter) check(v *visit) *outcome.Verdict {
 		return nil
 	}
 	if v.Token != outcome.TokenRight {
-		f.scanners.add(v.Client)
+		f.scanners.Add(v.Client)
 		return f.refuse(v, reason.IPNotAllowed, zap.DebugLevel)
 	}
 	end := f.refuse(v, reason.UnlistedSender, zap.WarnLevel)

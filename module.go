@@ -24,6 +24,7 @@ import (
 
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
+	"github.com/greenapi-community/caddy-green-api/internal/tell"
 )
 
 func init() {
@@ -84,6 +85,7 @@ type Handler struct {
 	fleet    *fleet
 	server   *caddyhttp.Server // that it is provisioned for; nil if that cannot be seen
 	logger   *zap.Logger
+	reporter tell.Reporter
 	posted   []step                                          // the way of what is posted
 	received []step                                          // the way of what is received from the HTTP API
 	proxy    caddyhttp.MiddlewareHandler                     // the provisioned ReverseProxy, nil without one
@@ -112,6 +114,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err := h.join(ctx); err != nil {
 		return err
 	}
+	h.reporter = h.newReporter()
 	ctx = ctx.WithValue(loadedAgainKey{}, h.isAsBefore())
 	if h.Auth == nil && len(h.Receive) > 0 {
 		h.Auth = &Auth{nobody: true}
@@ -133,7 +136,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		provision func(caddy.Context) error
 	}{
 		{"ip_filter", h.IPFilter.provision},
-		{"auth", func(ctx caddy.Context) error { return h.Auth.provision(ctx, h.app.operator.alerts.tell) }},
+		{"auth", func(ctx caddy.Context) error { return h.Auth.provision(ctx, h.app.operator.desk.Tell) }},
 		{"validate", h.Validate.provision},
 		{"deliver", h.Deliver.provision},
 		{"reverse_proxy", h.provisionProxy},
@@ -239,7 +242,7 @@ func (h *Handler) walk(v *visit, steps []step, next caddyhttp.Handler) *outcome.
 	for _, step := range steps {
 		end := step.check(v)
 		if end != nil && step.reportOnly {
-			h.countReportOnly(v, end)
+			h.reporter.ReportOnly(&v.Case, end)
 			v.ReportOnly(end)
 			if end.Reason == reason.Malformed { // nothing is known of it that could be checked
 				break

@@ -4,18 +4,18 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/greenapi-community/caddy-green-api/internal/api"
+	"github.com/greenapi-community/caddy-green-api/internal/receiver"
+	"github.com/greenapi-community/caddy-green-api/internal/tell"
 	"github.com/greenapi-community/caddy-green-api/internal/watch"
 )
 
 // operator is what the operator wants to know, and is told, over config reloads.
 type operator struct {
+	desk   *tell.Desk
 	seen   watch.Instances
-	alerts alertDesk
-	events eventDesk
 	daily  watch.Daily
 	clock  wallClock
 	silent watch.Silences
-	totals totals
 
 	replays api.Replays
 }
@@ -25,9 +25,37 @@ var operators = caddy.NewUsagePool()
 
 const theOperator = "operator"
 
+func newOperator(times tell.Times) *operator {
+	return &operator{desk: tell.NewDesk(gauges(), times, nil)}
+}
+
+// gauges are what the metrics show of the moment.
+func gauges() tell.Gauges {
+	g := tell.Gauges{
+		Waiting:            func() float64 { return float64(waitingNotifications()) },
+		QuarantineEntries:  func() float64 { return float64(quarantineStats().Entries) },
+		QuarantineBytes:    func() float64 { return float64(quarantineStats().Bytes) },
+		QuarantineMaxBytes: func() float64 { return float64(quarantineLimit.Load()) },
+		Receivers:          make(map[string]func() float64),
+	}
+	for _, state := range []string{receiver.Receiving, receiver.Standby, receiver.Failing} {
+		g.Receivers[state] = func() float64 { return float64(receivers.Count(state)) }
+	}
+	return g
+}
+
+// waitingNotifications is how many wait for a handler.
+func waitingNotifications() (n int) {
+	fleets.Range(func(_, value any) bool {
+		n += value.(*fleet).waits()
+		return true
+	})
+	return n
+}
+
 func holdOperator() *operator {
 	shared, _, _ := operators.LoadOrNew(theOperator, func() (caddy.Destructor, error) { // never fails
-		return new(operator), nil
+		return newOperator(tell.DefaultTimes()), nil
 	})
 	return shared.(*operator)
 }
@@ -40,7 +68,6 @@ func releaseOperator() error {
 // Destruct sends what is left to tell, at the end of the process or of the last config with a
 // green_api in it.
 func (o *operator) Destruct() error {
-	o.alerts.close()
-	o.events.close()
+	o.desk.Close()
 	return nil
 }

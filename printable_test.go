@@ -45,6 +45,7 @@ func TestPrintable(t *testing.T) {
 // TestTerminal: nothing that an outsider says steers the terminal of who reads the log, an alert, or
 // what the commands print.
 func TestTerminal(t *testing.T) {
+	quickAlerts(t)
 	in := edgetest.NewInbox(t, nil)
 	up := edgetest.NewUpstream(t, 200, nil)
 	port := edgetest.FreePort(t)

@@ -73,7 +73,7 @@ func (c *Receive) provision(ctx caddy.Context, h *Handler) error {
 		Block: h.Name, Client: &vendorapi.Client{URL: address, Instance: c.Instance, Token: secret}, APIURL: said, Store: h.app.store,
 		Take: func(body []byte) bool { return h.receive(c, body).Status == http.StatusOK },
 		Hide: func(err error) error { return hideURL(err, said, address) },
-		Log:  h.logger, Tell: h.app.operator.alerts.tell,
+		Log:  h.logger, Tell: h.app.operator.desk.Tell,
 	}
 	return nil
 }

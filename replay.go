@@ -17,6 +17,7 @@ import (
 	"github.com/greenapi-community/caddy-green-api/internal/api"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
+	"github.com/greenapi-community/caddy-green-api/internal/tell"
 	"github.com/greenapi-community/caddy-green-api/notification"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
 )
@@ -38,7 +39,7 @@ func (h *Handler) replay(entry quarantine.Entry, recheck bool) (end *outcome.Ver
 	said := *end
 	said.Fields = append([]zap.Field{zap.String("quarantine_id", entry.ID)}, end.Fields...)
 	if check := h.logger.Check(said.Level, "quarantine entry replayed"); check != nil {
-		check.Write(recordFields(&v.Case, &said)...)
+		check.Write(tell.RecordFields(&v.Case, &said)...)
 	}
 	return end, v.Tried()
 }

@@ -1,11 +1,10 @@
 package greenapi
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
-
-	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 )
@@ -14,9 +13,8 @@ import (
 // have done.
 func TestReportOnly(t *testing.T) {
 	up := edgetest.NewUpstream(t, 200, nil)
-	e := edgetest.Start(t, edgetest.Site("ip_filter {\nallow 203.0.113.7\nreport_only\n}\nauth {\ntoken TOKEN\ninstance 1101000002 other\nreport_only\n}\n"+
+	e := edgetest.Start(t, metricsSite("", "ip_filter {\nallow 203.0.113.7\nreport_only\n}\nauth {\ntoken TOKEN\ninstance 1101000002 other\nreport_only\n}\n"+
 		"validate {\ndrop stateInstanceChanged\nmax_body_size 1KiB\nreport_only\n}\nreverse_proxy "+up.Address))
-	metrics.reportOnly.Reset()
 	for _, test := range []struct {
 		name, body, token string
 		would, reason     string
@@ -38,12 +36,14 @@ func TestReportOnly(t *testing.T) {
 		}
 		e.WantRecord("outcome", "delivered", "reason", test.reason, "would_be", test.would, "report_only", "true", "level", test.level)
 	}
+	page := e.Scrape()
 	for labels, want := range map[[3]string]float64{
 		{"none", "refused", "unlisted_sender"}: 4, {"none", "refused", "ip_not_allowed"}: 1, {"none", "refused", "no_token"}: 1,
 		{"incomingMessageReceived", "quarantined", "schema"}: 1, {"none", "quarantined", "malformed"}: 1, {"incomingMessageReceived", "refused", "instance_not_allowed"}: 1,
 	} {
-		if got := testutil.ToFloat64(metrics.reportOnly.WithLabelValues(labels[0], labels[1], labels[2])); got != want {
-			t.Errorf("%v: %g counted, want %g", labels, got, want)
+		line := fmt.Sprintf(`caddy_green_api_report_only_total{outcome=%q,reason=%q,type=%q} %g`, labels[1], labels[2], labels[0], want)
+		if !strings.Contains(page, "\n"+line+"\n") {
+			t.Errorf("lacks %s", line)
 		}
 	}
 	if got := e.Post(edgetest.StateChanged); got != 200 || !strings.Contains(up.Requests()[len(up.Requests())-1].Body, "stateInstanceChanged") {

@@ -41,6 +41,7 @@ func TestNamesOfTheBody(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "messageData.textMessage.json"), []byte(schema), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	quickAlerts(t)
 	in := edgetest.NewInbox(t, nil)
 	up := edgetest.NewUpstream(t, 200, nil)
 	e := edgetest.Start(t, edgetest.Alerting(in.URL, "", edgetest.Loopback+"validate {\nschemas "+dir+"\n}\nreverse_proxy "+up.Address))

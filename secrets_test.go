@@ -35,6 +35,7 @@ func TestSecrets(t *testing.T) {
 		}
 	}
 
+	quickAlerts(t)
 	in := edgetest.NewInbox(t, func(n int) int { // it repeats, too
 		if n == 1 {
 			return 500

@@ -100,18 +100,24 @@ func TestSeveralSend(t *testing.T) {
 			for _, instance := range slices.Sorted(maps.Keys(test.seen)) { // the last to send is the last to be added
 				op.seen.Add(instance, outcome.Delivered, now.Add(-test.seen[instance]))
 			}
-			auth := &Auth{set: new(atomic.Pointer[token.Set])}
-			set, err := token.NewSet(nil, tokensOf(test.configured), resolve)
-			if err != nil {
-				t.Fatal(err)
-			}
-			auth.set.Store(set)
-			a := &App{operator: op, blocks: map[string]block{"default": {handler: &Handler{Auth: auth}}}}
+			a := &App{operator: op, blocks: map[string]block{"default": {handler: &Handler{Auth: withTokensOf(t, test.configured...)}}}}
 			if got := a.severalSend(test.instance, now); got != test.want {
 				t.Errorf("got %v, want %v", got, test.want)
 			}
 		})
 	}
+}
+
+// withTokensOf is a gate auth with a token for each instance.
+func withTokensOf(t *testing.T, instances ...string) *Auth {
+	t.Helper()
+	auth := &Auth{set: new(atomic.Pointer[token.Set])}
+	set, err := token.NewSet(nil, tokensOf(instances), resolve)
+	if err != nil {
+		t.Fatal(err)
+	}
+	auth.set.Store(set)
+	return auth
 }
 
 func tokensOf(instances []string) map[string][]string {

@@ -48,6 +48,6 @@ func (a *App) tellOfSilent(lengths []time.Duration, now time.Time) {
 	}
 	for _, one := range a.operator.silent.Watch(configured, lengths, now) {
 		a.logger.Warn("nothing has come from an instance for long", zap.String("instance", one.Instance), zap.Duration("silence", one.Length))
-		a.operator.alerts.tell(outcome.Note{Reason: reason.Silence, Kind: notification.KindNone, Level: zap.WarnLevel, Instance: one.Instance, Silence: one.Length, At: now})
+		a.operator.desk.Tell(outcome.Note{Reason: reason.Silence, Kind: notification.KindNone, Level: zap.WarnLevel, Instance: one.Instance, Silence: one.Length, At: now})
 	}
 }

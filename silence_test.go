@@ -1,46 +1,63 @@
 package greenapi
 
 import (
+	"context"
+	"fmt"
 	"slices"
+	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
 
-	"github.com/greenapi-community/caddy-green-api/internal/outcome"
-	"github.com/greenapi-community/caddy-green-api/internal/reason"
+	"github.com/greenapi-community/caddy-green-api/internal/tell"
 )
 
-// TestSilenceReaches: only the alerts that asked for a silence of that length are told of it.
-func TestSilenceReaches(t *testing.T) {
+// TestSilences: alerts ask for silences, the shortest first and each length once.
+func TestSilences(t *testing.T) {
 	a := new(App)
-	var desk alertDesk
 	for _, length := range []time.Duration{0, time.Hour, 15 * time.Minute, time.Hour} {
-		alert := &Alert{URL: "http://127.0.0.1", Silence: caddy.Duration(length)}
-		a.Alerts = append(a.Alerts, alert)
-		desk.endpoints = append(desk.endpoints, newAlertEndpoint(alert, nil)) // which does not run
+		a.Alerts = append(a.Alerts, &Alert{URL: "http://127.0.0.1", Silence: caddy.Duration(length)})
 	}
 	if got := a.silences(); !slices.Equal(got, []time.Duration{15 * time.Minute, time.Hour}) {
 		t.Errorf("silences %v", got)
 	}
-	for _, test := range []struct {
-		note outcome.Note
-		want []int
-	}{
-		{outcome.Note{Reason: reason.Silence, Silence: time.Hour}, []int{1, 3}},
-		{outcome.Note{Reason: reason.Silence, Silence: 15 * time.Minute}, []int{2}},
-		{outcome.Note{Reason: reason.Schema}, []int{0, 1, 2, 3}},
-	} {
-		desk.tell(test.note)
-		var got []int
-		for i, e := range desk.endpoints {
-			if len(e.groups) > 0 {
-				got = append(got, i)
+}
+
+// TestWatchSilence: a configured instance that falls silent is told of once, soon after, and again when
+// it has sent something in between.
+func TestWatchSilence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		var told []string
+		op := &operator{desk: tell.NewDesk(tell.Gauges{}, tell.DefaultTimes(), alertsTo(func(body string) {
+			told = append(told, fmt.Sprintf("%s %s", time.Since(began).Round(time.Minute), body))
+		}))}
+		alert := &Alert{URL: "http://127.0.0.1", Silence: caddy.Duration(time.Hour), Body: `"{alert.reason} {alert.instances} {alert.count}"`}
+		if err := alert.provision(); err != nil {
+			t.Fatal(err)
+		}
+		a := &App{Alerts: []*Alert{alert}, operator: op, logger: zap.NewNop(), blocks: map[string]block{"default": {handler: &Handler{Auth: withTokensOf(t, "1", "2")}}}}
+		op.desk.Configure(a.endpoints(), a.logger)
+		ctx, cancel := context.WithCancel(t.Context())
+		var watching sync.WaitGroup
+		watching.Go(func() { a.watchSilence(ctx) })
+		for minute := range 240 {
+			time.Sleep(time.Minute)
+			op.silent.Saw("1", time.Now())
+			if minute == 100 {
+				op.silent.Saw("2", time.Now())
 			}
-			clear(e.groups)
 		}
-		if !slices.Equal(got, test.want) {
-			t.Errorf("%s of %s is told to %v, want %v", test.note.Reason, test.note.Silence, got, test.want)
+		cancel()
+		watching.Wait()
+		op.desk.Close()
+		want := `1h1m0s "silence 2 1"` + "\n" + `2h41m0s "silence 2 1"`
+		if got := strings.Join(told, "\n"); got != want {
+			t.Errorf("told %s\nwant %s", got, want)
 		}
-	}
+	})
 }

@@ -1,6 +1,7 @@
 package greenapi
 
 import (
+	"context"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -8,68 +9,69 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"go.uber.org/zap"
 
 	"github.com/greenapi-community/caddy-green-api/internal/address"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
+	"github.com/greenapi-community/caddy-green-api/internal/tell"
 )
 
-// tell lets everybody know how a request ended who wants to: metrics, alerts, events, the status
-// page and the access log.
-func (h *Handler) tell(v *visit, said *outcome.Verdict) {
-	h.count(v, said)
-	op := h.app.operator
-	op.totals.add(said.Outcome)
-	if v.N.Instance != "" && said.Outcome != outcome.Refused {
-		op.seen.Add(v.N.Instance, said.Outcome, v.Started)
-		op.silent.Saw(v.N.Instance, v.Started)
-	}
-	if extra := accessLogFields(v.r); extra != nil {
-		extra.Set(zap.String("green_api_outcome", string(said.Outcome)))
-		text := func(key, value string) {
-			if value != "" {
-				extra.Set(zap.String(key, value))
-			}
-		}
-		text("green_api_type", outcome.Clip(v.N.Type))
-		text("green_api_message", outcome.Clip(v.N.Message))
-		text("green_api_instance", v.N.Instance)
-		text("green_api_reason", string(said.Reason))
-	}
-	if said.Level < zap.WarnLevel {
-		return
-	}
-	h.alert(&v.Case, said.Reason, said)
-	if name := eventOf[said.Outcome]; name != "" {
-		op.events.emit(h, name, map[string]any{
-			"name": h.Name, "type": outcome.Clip(v.N.Type), "message": outcome.Clip(v.N.Message), "instance": v.Instance(), "id": outcome.Clip(v.N.ID),
-			"outcome": string(said.Outcome), "reason": string(said.Reason), "status": said.Status, "handler": v.Handler, "quarantine_id": v.QuarantineID,
-		})
+// newReporter returns what reports how the notifications of this block ended.
+func (h *Handler) newReporter() tell.Reporter {
+	return tell.Reporter{
+		Desk: h.app.operator.desk, Name: h.Name, Log: h.logger, DeskLog: h.app.logger, LogBody: h.LogBody,
+		PerInstance: func(instance string) bool { return h.app.perInstance() && h.configured(instance) },
+		Details:     h.alertDetails,
+		Emitter:     h.emitter,
 	}
 }
 
-// accessLogFields are what an access log says beside its own; nil if the server writes none.
-func accessLogFields(r *http.Request) *caddyhttp.ExtraLogFields {
+// alertDetails returns what an alert about a notification says beside the usual, and whether the operator
+// is to be told at all.
+func (h *Handler) alertDetails(why reason.Reason, c *outcome.Case) (more string, wanted bool) {
+	switch why {
+	case reason.UnlistedSender:
+		return h.IPFilter.lineToPaste(c.Client), true
+	case reason.InstanceNotAllowed:
+		return "", h.app.operator.daily.First(c.Instance(), time.Now())
+	}
+	return "", true
+}
+
+// emitter returns what emits an event of Caddy's; nil if nobody has subscribed to it.
+func (h *Handler) emitter(name string) func(map[string]any) {
+	events := h.app.events
+	if events == nil || !events.ShouldEmit(name) {
+		return nil
+	}
+	return func(data map[string]any) {
+		// A reload cancels the context of a config, but the events of its last requests still go out.
+		ctx := h.ctx
+		ctx.Context = context.WithoutCancel(ctx.Context)
+		events.Emit(ctx, name, data)
+	}
+}
+
+// accessLog is where the access log takes more fields; nil if the server writes none.
+func accessLog(r *http.Request) tell.AccessLog {
 	if server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok && server.Logs == nil {
 		return nil
 	}
-	extra, _ := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields)
-	return extra
+	if extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok && extra != nil {
+		return extra
+	}
+	return nil
 }
 
-// alert takes a note down for the operator.
-func (h *Handler) alert(c *outcome.Case, why reason.Reason, said *outcome.Verdict) {
-	n := outcome.Note{Reason: why, Kind: c.Kind, Level: said.Level, Instance: c.Instance(), Example: c.QuarantineID, At: time.Now()}
-	switch why {
-	case reason.UnlistedSender:
-		n.More = h.IPFilter.lineToPaste(c.Client)
-	case reason.InstanceNotAllowed:
-		if !h.app.operator.daily.First(n.Instance, n.At) {
-			return
-		}
+// countAttempt counts an attempt to deliver.
+func (h *Handler) countAttempt(got result) {
+	switch got {
+	case noneFree:
+	case taken:
+		h.reporter.Attempted("taken")
+	default:
+		h.reporter.Attempted(string(failures[got].Reason))
 	}
-	h.app.operator.alerts.tell(n)
 }
 
 // lineToPaste is the line of the config that lets in what is allowed now and this address, and no

@@ -10,6 +10,7 @@ import (
 // TestLargest: with every size and duration as large as it can be, notifications are taken as ever.
 func TestLargest(t *testing.T) {
 	const longest = "2562047h"
+	quickAlerts(t)
 	in := edgetest.NewInbox(t, nil)
 	up := edgetest.NewUpstream(t, 200, nil)
 	config := edgetest.Alerting(in.URL, "every "+longest+"\nsilence "+longest, edgetest.Loopback+

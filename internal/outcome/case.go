@@ -73,6 +73,27 @@ func (c *Case) PassOn(remark *Verdict) {
 	}
 }
 
+// WithRemark returns a verdict together with what the remark adds to it.
+func (c *Case) WithRemark(end *Verdict) Verdict {
+	said := *end
+	if c.Remark.Reason == "" {
+		return said
+	}
+	if said.Reason == "" {
+		said.Reason = c.Remark.Reason
+	}
+	said.Level = max(said.Level, c.Remark.Level)
+	said.Faults = c.Remark.Faults
+	if said.Syntax == nil {
+		said.Syntax = c.Remark.Syntax
+	}
+	if said.Err == nil {
+		said.Err = c.Remark.Err
+	}
+	said.Fields = append(said.Fields, c.Remark.Fields...)
+	return said
+}
+
 // ReportOnly notes how the notification would have ended without `report_only`.
 func (c *Case) ReportOnly(end *Verdict) {
 	c.Admitted = c.Admitted && end.Outcome != Refused

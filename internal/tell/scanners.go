@@ -1,4 +1,4 @@
-package greenapi
+package tell
 
 import (
 	"sync"
@@ -10,10 +10,10 @@ import (
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 )
 
-// scanSummary says once a minute how many strangers were refused, instead of a record for each:
-// an address on the internet is scanned all day.
-type scanSummary struct {
-	logger *zap.Logger
+// Scanners logs once a minute how many strangers were refused, instead of a record for each: an address
+// on the internet is scanned all day.
+type Scanners struct {
+	Log *zap.Logger
 
 	mu    sync.Mutex
 	count int
@@ -21,20 +21,21 @@ type scanSummary struct {
 	timer *time.Timer
 }
 
-const scanSummaryEvery = time.Minute
+const scannersEvery = time.Minute
 
-func (s *scanSummary) add(client string) {
+// Add counts a stranger who was refused.
+func (s *Scanners) Add(client string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.count++
 	s.last = client
 	if s.timer == nil {
-		s.timer = time.AfterFunc(scanSummaryEvery, s.flush)
+		s.timer = time.AfterFunc(scannersEvery, s.Flush)
 	}
 }
 
-// flush writes what has been counted. The next stranger starts the next minute.
-func (s *scanSummary) flush() {
+// Flush writes what has been counted. The next stranger starts the next minute.
+func (s *Scanners) Flush() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.timer != nil {
@@ -42,7 +43,7 @@ func (s *scanSummary) flush() {
 		s.timer = nil
 	}
 	if s.count > 0 {
-		s.logger.Info("requests refused from addresses that are not allowed",
+		s.Log.Info("requests refused from addresses that are not allowed",
 			zap.Int("count", s.count), zap.String("last_client_ip", outcome.Clip(s.last)), zap.String("reason", reason.IPNotAllowed))
 	}
 	s.count = 0

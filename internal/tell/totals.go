@@ -1,4 +1,4 @@
-package greenapi
+package tell
 
 import (
 	"maps"
@@ -7,7 +7,7 @@ import (
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 )
 
-// totals counts how requests have ended, over reloads. The zero value is ready.
+// totals counts how requests have ended, across reloads. The zero value is ready.
 type totals struct {
 	mu sync.Mutex
 	of map[outcome.Outcome]int64
@@ -22,7 +22,7 @@ func (t *totals) add(end outcome.Outcome) {
 	t.of[end]++
 }
 
-// counts are the totals of all outcomes.
+// counts returns the totals of all outcomes.
 func (t *totals) counts() map[outcome.Outcome]int64 {
 	counts := make(map[outcome.Outcome]int64)
 	for end := range messages {

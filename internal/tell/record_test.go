@@ -1,0 +1,198 @@
+package tell
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
+	"github.com/greenapi-community/caddy-green-api/internal/reason"
+	"github.com/greenapi-community/caddy-green-api/notification"
+)
+
+// gaugesOf are gauges that show numbers of their own.
+func gaugesOf() Gauges {
+	of := func(n float64) func() float64 { return func() float64 { return n } }
+	return Gauges{
+		Waiting: of(1), QuarantineEntries: of(2), QuarantineBytes: of(3), QuarantineMaxBytes: of(4),
+		Receivers: map[string]func() float64{"standby": of(5), "failing": of(6)},
+	}
+}
+
+func newReporter(d *Desk, log *zap.Logger) *Reporter {
+	return &Reporter{
+		Desk: d, Name: "block", Log: log, DeskLog: log,
+		PerInstance: func(instance string) bool { return instance == "1" },
+		Details:     func(reason.Reason, *outcome.Case) (string, bool) { return "", true },
+		Emitter:     func(string) func(map[string]any) { return nil },
+	}
+}
+
+type accessLog []string
+
+func (a *accessLog) Set(field zap.Field) { *a = append(*a, field.Key+"="+field.String) }
+
+// TestRecord: each way to end has its message, is counted once, and is in the access log.
+func TestRecord(t *testing.T) {
+	core, logs := observer.New(zap.DebugLevel)
+	d := NewDesk(gaugesOf(), DefaultTimes(), nil)
+	r := newReporter(d, zap.New(core))
+	ends := map[outcome.Outcome]string{
+		outcome.Delivered: "notification delivered", outcome.Dropped: "notification dropped", outcome.Quarantined: "notification quarantined",
+		outcome.Refused: "request refused", outcome.Failed: "notification failed",
+	}
+	for end, message := range ends {
+		c := &outcome.Case{N: &notification.Notification{Instance: "1"}, Kind: "incomingMessageReceived", Started: time.Now(), Body: []byte("SECRET")}
+		var access accessLog
+		r.Record(c, &outcome.Verdict{Outcome: end, Reason: reason.Schema}, &access)
+		got := logs.TakeAll()
+		if len(got) != 1 || got[0].Message != message || strings.Contains(fmt.Sprint(got[0].ContextMap()), "SECRET") {
+			t.Errorf("%s: %v", end, got)
+		}
+		if !slices.Equal(access, []string{"green_api_outcome=" + string(end), "green_api_instance=1", "green_api_reason=schema"}) {
+			t.Errorf("%s: access log %v", end, access)
+		}
+		if n := d.Totals()[end]; n != 1 {
+			t.Errorf("%s: %d in total", end, n)
+		}
+		if n := testutil.ToFloat64(d.metrics.notifications.WithLabelValues("incomingMessageReceived", string(end), "schema")); n != 1 {
+			t.Errorf("%s: %g counted", end, n)
+		}
+	}
+	if n := testutil.CollectAndCount(d.metrics.byInstance); n != len(ends)-1 { // without refused
+		t.Errorf("%d outcomes of the instance", n)
+	}
+	if n := testutil.CollectAndCount(d.metrics.delivery); n != 1 {
+		t.Errorf("%d deliveries", n)
+	}
+	r.LogBody = true
+	r.Record(&outcome.Case{N: new(notification.Notification), Body: []byte(strings.Repeat("x", 2*maxLoggedBody))}, &outcome.Verdict{Outcome: outcome.Dropped}, nil)
+	if body := logs.TakeAll()[0].ContextMap()["body"].(string); len(body) != maxLoggedBody {
+		t.Errorf("%d bytes of the body are logged", len(body))
+	}
+}
+
+// TestAlertDetails: the block decides which alerts are wanted, and adds to them; below WARN there is none.
+func TestAlertDetails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		d := NewDesk(gaugesOf(), DefaultTimes(), w)
+		e := endpoint(t, "well")
+		var err error
+		if e.Body, err = NewBody("{alert.text}", false, nil); err != nil {
+			t.Fatal(err)
+		}
+		d.Configure([]Endpoint{e}, zap.NewNop())
+		r := newReporter(d, zap.NewNop())
+		r.Details = func(why reason.Reason, c *outcome.Case) (string, bool) {
+			return "More of " + c.Client + ".", why != reason.BadToken
+		}
+		for why, level := range map[reason.Reason]zapcore.Level{reason.Schema: zap.ErrorLevel, reason.BadToken: zap.WarnLevel, reason.Unwanted: zap.InfoLevel} {
+			c := &outcome.Case{N: new(notification.Notification), Claimed: "7", Client: "203.0.113.7", QuarantineID: "ID"}
+			r.Record(c, &outcome.Verdict{Outcome: outcome.Refused, Reason: why, Level: level}, nil)
+		}
+		d.Close()
+		got := w.all("well")
+		if len(got) != 1 || !strings.HasSuffix(got[0], ", instance 7. More of 203.0.113.7. An example is in the quarantine: ID") {
+			t.Errorf("told %q", got)
+		}
+	})
+}
+
+// TestMetricsBounded: however many instances send, only those that the block names have series.
+func TestMetricsBounded(t *testing.T) {
+	d := NewDesk(gaugesOf(), DefaultTimes(), nil)
+	r := newReporter(d, zap.NewNop())
+	registry := prometheus.NewRegistry()
+	if err := d.Register(registry, true); err != nil {
+		t.Fatal(err)
+	}
+	record := func(n int) {
+		c := &outcome.Case{N: &notification.Notification{Type: fmt.Sprint("type", n), Instance: fmt.Sprint(n), Timestamp: int64(n)}, Kind: notification.KindOther, Started: time.Now()}
+		r.Record(c, &outcome.Verdict{Outcome: outcome.Dropped, Reason: reason.UnknownType}, nil)
+	}
+	count := func() int {
+		n, err := testutil.GatherAndCount(registry)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	record(1)
+	before := count()
+	for n := range 10_000 {
+		record(n)
+	}
+	if after := count(); after != before {
+		t.Errorf("%d series, %d before", after, before)
+	}
+	if got := testutil.ToFloat64(d.metrics.notifications.WithLabelValues(notification.KindOther, "dropped", "unknown_type")); got != 10_001 {
+		t.Errorf("%g counted", got)
+	}
+}
+
+// TestRegister: each config's registry gets the metrics, two blocks of one config share them, and gauges
+// show what they are handed.
+func TestRegister(t *testing.T) {
+	d := NewDesk(gaugesOf(), DefaultTimes(), nil)
+	for range 2 {
+		registry := prometheus.NewPedanticRegistry()
+		for range 2 {
+			if err := d.Register(registry, true); err != nil {
+				t.Fatal(err)
+			}
+		}
+		sum := 0.0
+		families, err := registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, family := range families {
+			for _, metric := range family.GetMetric() {
+				sum += metric.GetGauge().GetValue()
+			}
+		}
+		if math.Round(sum) != 21 {
+			t.Errorf("the gauges show %g in all", sum)
+		}
+	}
+}
+
+// TestScanners: strangers are told of once a minute, and at the end.
+func TestScanners(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		core, logs := observer.New(zap.DebugLevel)
+		s := &Scanners{Log: zap.New(core)}
+		s.Flush()
+		for range 100 {
+			s.Add("203.0.113.7")
+			time.Sleep(1100 * time.Millisecond)
+		}
+		time.Sleep(time.Hour)
+		s.Add("203.0.113.8\x1b")
+		s.Flush()
+		time.Sleep(time.Hour)
+		var got []string
+		for _, entry := range logs.All() {
+			got = append(got, fmt.Sprint(entry.Message, " ", entry.ContextMap()))
+		}
+		const said = "requests refused from addresses that are not allowed map[count:"
+		want := []string{
+			said + "55 last_client_ip:203.0.113.7 reason:ip_not_allowed]", said + "45 last_client_ip:203.0.113.7 reason:ip_not_allowed]",
+			said + "1 last_client_ip:203.0.113.8? reason:ip_not_allowed]",
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("logged %q", got)
+		}
+	})
+}
