@@ -63,6 +63,7 @@ var house = map[string]room{
 	"internal/standin":  {imports: []string{"sender"}},
 	"internal/edgetest": {caddy: true, imports: []string{"internal/standin", "notification", "quarantine", "sender"}},
 	"test/chaos":        {caddy: true, imports: []string{".", "internal/edgetest", "quarantine", "sender", "notification"}},
+	"test/edges":        {caddy: true, imports: []string{".", "internal/edgetest", "internal/standin"}},
 	"test/traps":        {caddy: true, imports: []string{".", "internal/edgetest", "internal/reason"}},
 
 	"cmd/caddy":        {caddy: true, imports: []string{"."}},
