@@ -2,13 +2,11 @@ package greenapi
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"net/http"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
-	"github.com/cespare/xxhash/v2"
 )
 
 func init() {
@@ -52,21 +50,7 @@ func (a *Affinity) Provision(caddy.Context) error {
 // Select chooses an upstream, nil if all are full. Behind green_api it does not choose one that
 // has failed this notification while another is left.
 func (a *Affinity) Select(pool reverseproxy.UpstreamPool, r *http.Request, _ http.ResponseWriter) *reverseproxy.Upstream {
-	key := a.key(r)
-	pick := func(pool reverseproxy.UpstreamPool, load func(*reverseproxy.Upstream) int) *reverseproxy.Upstream {
-		if key != "" {
-			if up := highestRandomWeight(pool, key); up != nil {
-				return up
-			}
-		} else if up := leastBusy(pool, load, (*reverseproxy.Upstream).Available); up != nil {
-			return up
-		}
-		return leastBusy(pool, load, func(up *reverseproxy.Upstream) bool { return !up.Full() })
-	}
-	if asking := askingOf(r.Context()); asking != nil {
-		return asking.choose(pool, pick)
-	}
-	return pick(pool, (*reverseproxy.Upstream).NumRequests)
+	return chooseByKey(pool, r, a.key(r))
 }
 
 // key is what must stay with one upstream, "" for nothing.
@@ -87,43 +71,6 @@ func (a *Affinity) key(r *http.Request) string {
 		return ""
 	}
 	return instance + "\n" + chat // a chat with two instances is two chats
-}
-
-// highestRandomWeight is rendezvous hashing: each key ranks all upstreams, and an upstream that
-// comes or goes changes the rank of none of the others.
-func highestRandomWeight(pool reverseproxy.UpstreamPool, key string) *reverseproxy.Upstream {
-	var best *reverseproxy.Upstream
-	var bestWeight uint64
-	for _, up := range pool {
-		if !up.Available() {
-			continue
-		}
-		if weight := xxhash.Sum64String(up.String() + "\n" + key); best == nil || weight > bestWeight {
-			best, bestWeight = up, weight
-		}
-	}
-	return best
-}
-
-// leastBusy is the eligible upstream with the fewest requests in flight, any one of those that are
-// level: at rest, each gets its share.
-func leastBusy(pool reverseproxy.UpstreamPool, load func(*reverseproxy.Upstream) int, eligible func(*reverseproxy.Upstream) bool) *reverseproxy.Upstream {
-	var best *reverseproxy.Upstream
-	fewest, level := 0, 0
-	for _, up := range pool {
-		if !eligible(up) {
-			continue
-		}
-		switch requests := load(up); {
-		case best == nil || requests < fewest:
-			best, fewest, level = up, requests, 1
-		case requests == fewest:
-			if level++; rand.IntN(level) == 0 { //nolint:gosec // no secret
-				best = up
-			}
-		}
-	}
-	return best
 }
 
 // UnmarshalCaddyfile sets up the policy from Caddyfile tokens. Syntax:

@@ -17,7 +17,7 @@ import (
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 )
 
-func pool(n int) reverseproxy.UpstreamPool {
+func somePool(n int) reverseproxy.UpstreamPool {
 	var pool reverseproxy.UpstreamPool
 	for i := range n {
 		pool = append(pool, &reverseproxy.Upstream{Host: new(reverseproxy.Host), Dial: fmt.Sprintf("handler-%d:8080", i)})
@@ -29,17 +29,17 @@ func pool(n int) reverseproxy.UpstreamPool {
 func TestAffinityMoves(t *testing.T) {
 	const chats = 10_000
 	for _, n := range []int{2, 3, 10} {
-		before, after := pool(n), pool(n+1)
+		before, after := seatsOf(somePool(n))(nil), seatsOf(somePool(n+1))(nil)
 		moved := 0
 		for i := range chats {
 			key := fmt.Sprintf("1101000001\n7900%07d@c.us", i)
-			was, is := highestRandomWeight(before, key), highestRandomWeight(after, key)
-			if was.String() == is.String() {
+			was, is := before[highestRandomWeight(before, key)], after[highestRandomWeight(after, key)]
+			if was.address == is.address {
 				continue
 			}
 			moved++
-			if is.String() != after[n].String() {
-				t.Fatalf("%q moved from %s to %s, which was there before", key, was, is)
+			if is.address != after[n].address {
+				t.Fatalf("%q moved from %s to %s, which was there before", key, was.address, is.address)
 			}
 		}
 		share := chats / (n + 1)
@@ -51,9 +51,9 @@ func TestAffinityMoves(t *testing.T) {
 
 func TestAffinityLeastBusy(t *testing.T) {
 	seen := make(map[string]int)
-	p := pool(3)
+	p := seatsOf(somePool(3))(nil)
 	for range 300 {
-		seen[leastBusy(p, (*reverseproxy.Upstream).NumRequests, (*reverseproxy.Upstream).Available).String()]++
+		seen[p[leastBusy(p, func(seat) bool { return true })].address]++
 	}
 	for name, n := range seen {
 		if n < 50 {
@@ -63,8 +63,8 @@ func TestAffinityLeastBusy(t *testing.T) {
 	if len(seen) != 3 {
 		t.Errorf("only %v", seen)
 	}
-	if up := leastBusy(p, (*reverseproxy.Upstream).NumRequests, func(*reverseproxy.Upstream) bool { return false }); up != nil {
-		t.Errorf("chose %s although none is eligible", up)
+	if up := leastBusy(p, func(seat) bool { return false }); up >= 0 {
+		t.Errorf("chose %s although none is eligible", p[up].address)
 	}
 }
 
@@ -181,7 +181,7 @@ func TestWeights(t *testing.T) {
 
 // TestPositions: every policy of Caddy's chooses among those that are open, and only them.
 func TestPositions(t *testing.T) {
-	whole := pool(4)
+	whole := somePool(4)
 	weighted := &reverseproxy.WeightedRoundRobinSelection{Weights: []int{5, 0, 3, 1}}
 	if err := weighted.Provision(caddy.Context{}); err != nil {
 		t.Fatal(err)

@@ -16,11 +16,9 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"golang.org/x/net/dns/dnsmessage"
 
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
-	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 )
 
 // TestLoop has the table of what handlers may do, row by row. lb_policy first makes them be asked
@@ -234,52 +232,6 @@ func TestLoopRetryAfter(t *testing.T) {
 	}
 }
 
-func TestRetryAfter(t *testing.T) {
-	for text, want := range map[string]time.Duration{
-		"": 0, "0": 0, "7": 7 * time.Second, "-1": 0, "1.5": 0, "soon": 0, "99999999999999999999": 0,
-		time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat): 0,
-	} {
-		if got := retryAfter(http.Header{"Retry-After": {text}}); got != want {
-			t.Errorf("%q: %s, want %s", text, got, want)
-		}
-	}
-	date := time.Now().Add(time.Minute).UTC().Format(http.TimeFormat)
-	if got := retryAfter(http.Header{"Retry-After": {date}}); got < 58*time.Second || got > time.Minute {
-		t.Errorf("%q: %s", date, got)
-	}
-}
-
-// TestLoopHopeless: a notification that one handler could not process waits a while for others that
-// cannot be reached.
-func TestLoopHopeless(t *testing.T) {
-	deadline := time.Now().Add(time.Minute)
-	long, short := time.Now().Add(-defaultLimits().graceAfterFault-time.Second), time.Now().Add(-time.Second)
-	for _, test := range []struct {
-		name  string
-		a     asking
-		last  result
-		since time.Time
-		want  bool
-	}{
-		{"all have answered", asking{policy: true}, handlerError, time.Time{}, true},
-		{"no upstream at all", asking{policy: true}, notNow, long, false},
-		{"others are away", asking{policy: true, left: 2, away: 2}, handlerError, time.Time{}, false},
-		{"others are away for a second", asking{policy: true, left: 2, away: 2}, misrouted, short, false},
-		{"others are away for long", asking{policy: true, left: 2, away: 2}, timedOut, long, true},
-		{"another is busy for long", asking{policy: true, left: 2, away: 1}, handlerError, long, false},
-		{"all are away for long", asking{policy: true, left: 2, away: 2}, notNow, long, false},
-		{"broke off, all are away for long", asking{policy: true, left: 2, away: 2}, brokenOff, long, false},
-		{"asked for too much time", asking{policy: true, left: 2, retryAt: deadline.Add(1)}, notNow, short, true},
-		{"asked for too much time, another is full", asking{policy: true, left: 2, full: 1, retryAt: deadline.Add(1)}, notNow, short, false},
-	} {
-		limits := defaultLimits()
-		test.a.limits, test.a.last.result = &limits, test.last
-		if got := test.a.hopeless(test.since, deadline); got != test.want {
-			t.Errorf("%s: %t", test.name, got)
-		}
-	}
-}
-
 // TestBackPressure: a handler never has more than max_requests, what is above waits, and those that
 // wait are served in the order in which they came.
 func TestBackPressure(t *testing.T) {
@@ -366,45 +318,6 @@ func TestBackPressureStorm(t *testing.T) {
 	}
 	if n := len(a.Requests()) + len(b.Requests()); n != senders*each {
 		t.Errorf("%d delivered, want %d", n, senders*each)
-	}
-}
-
-// TestLineWakes: when handlers are back, those that waited for them do not wait for their timers.
-func TestLineWakes(t *testing.T) {
-	f := newHandlerFleet(nil)
-	p := pool(1)
-	first := func(pool reverseproxy.UpstreamPool, _ func(*reverseproxy.Upstream) int) *reverseproxy.Upstream {
-		if len(pool) == 0 {
-			return nil
-		}
-		return pool[0]
-	}
-	var waiting []*asking
-	for i := range 20 {
-		a := &asking{fleet: f, limits: new(limits), c: &outcome.Case{Started: time.Unix(int64(i), 0)}}
-		a.mark(p[0].String(), unreached, time.Now().Add(time.Hour))
-		if a.choose(p, first) != nil {
-			t.Fatal("chose an upstream that is away")
-		}
-		waiting = append(waiting, a)
-	}
-	one := &asking{fleet: f, limits: new(limits), c: new(outcome.Case)}
-	if one.choose(p, first) == nil {
-		t.Fatal("chose none")
-	}
-	one.done(taken)
-	for i, a := range waiting { // each calls two others
-		if !a.wait(time.Hour, time.Now().Add(5*time.Second)) {
-			t.Fatalf("%d. was not called", i)
-		}
-		if a.choose(p, first) == nil {
-			t.Fatalf("%d. has no place", i)
-		}
-		a.done(taken)
-		a.close()
-	}
-	if len(f.line) != 0 || len(f.busy) != 0 {
-		t.Errorf("left: %d in line, %v busy", len(f.line), f.busy)
 	}
 }
 

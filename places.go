@@ -7,8 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
-
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 )
 
@@ -70,7 +68,8 @@ type asking struct {
 	chosen place // of the attempt that runs
 
 	// While and after it stood in line.
-	pool     reverseproxy.UpstreamPool
+	seats    []seat // the upstreams at the last choice
+	room     [manySeats]seat
 	inLine   bool
 	called   chan struct{} // has room for the one call that can come
 	promised place         // held for it
@@ -120,15 +119,28 @@ func (a *asking) mark(upstream string, state upstreamState, until time.Time) {
 	a.shown[upstream] = shown{state, until}
 }
 
-// A pick chooses one upstream of a pool, or nil. load tells how many requests one has.
-type pick func(pool reverseproxy.UpstreamPool, load func(*reverseproxy.Upstream) int) *reverseproxy.Upstream
+// A seat is an upstream as a policy sees it.
+type seat struct {
+	at       int    // its place in the pool
+	address  string // its name
+	limit    int    // max_requests; 0 for none
+	requests int    // that it has, of this fleet or of others
+	healthy  bool
+}
 
-// choose has pick choose among the upstreams that may be asked now, and takes a place there. If
-// there is none it returns nil, and the notification stands in line.
+func (s seat) full() bool { return s.limit > 0 && s.requests >= s.limit }
+
+// manySeats is how many upstreams a pool may have until choosing needs more memory.
+const manySeats = 10
+
+// choose has a policy choose among the upstreams that may be asked now, takes a place there and returns its
+// number in the pool. If there is none it returns -1, and the notification stands in line. seats appends the
+// upstreams as they are now, in the order of the pool; pick returns the index of one of the open upstreams,
+// -1 if it wants none.
 //
 // Places are counted here: reverse_proxy counts a request when it is on its way, so that several
 // could get the last place.
-func (a *asking) choose(pool reverseproxy.UpstreamPool, pick pick) *reverseproxy.Upstream {
+func (a *asking) choose(seats func(to []seat) []seat, pick func(open []seat) int) int {
 	f := a.fleet
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -139,44 +151,52 @@ func (a *asking) choose(pool reverseproxy.UpstreamPool, pick pick) *reverseproxy
 	a.chosen, a.promised = place{}, place{}
 	f.free(held)
 
-	open, lastResort := a.open(pool)
-	var up *reverseproxy.Upstream
-	for _, open := range []reverseproxy.UpstreamPool{f.notShunned(open), open, lastResort} {
-		if up == nil && len(open) > 0 {
-			up = pick(open, f.load)
+	if a.seats == nil {
+		a.seats = a.room[:0]
+	}
+	a.seats = seats(a.seats[:0])
+	for i := range a.seats {
+		a.seats[i].requests = max(a.seats[i].requests, f.busy[a.seats[i].address])
+	}
+	chosen := -1
+	open, lastResort := a.open()
+	for _, open := range [][]seat{f.notShunned(open), open, lastResort} {
+		if chosen < 0 && len(open) > 0 {
+			if i := pick(open); i >= 0 {
+				chosen = open[i].at
+			}
 		}
 	}
-	if up != nil {
-		a.chosen = place{up.String(), up.MaxRequests}
+	if chosen >= 0 {
+		a.chosen = place{a.seats[chosen].address, a.seats[chosen].limit}
 		f.take(a.chosen)
 	}
 	if held.upstream != a.chosen.upstream { // then it is the next one's
 		f.take(held)
 		f.leave(held, false)
 	}
-	if up == nil {
-		a.pool = pool
+	if chosen < 0 {
 		f.line.join(a)
 	}
-	return up
+	return chosen
 }
 
 // open are the upstreams that may be asked now: not the full ones, nor those that have answered
 // for good or asked for time. One that broke off is the last resort, if no other is left.
-func (a *asking) open(pool reverseproxy.UpstreamPool) (open, lastResort reverseproxy.UpstreamPool) {
-	a.left, a.away, a.full, a.retryAt = len(pool), 0, 0, time.Time{}
-	if a.shown == nil && !a.fleet.anyFull(pool) {
-		return pool, nil
+func (a *asking) open() (open, lastResort []seat) {
+	a.left, a.away, a.full, a.retryAt = len(a.seats), 0, 0, time.Time{}
+	if a.shown == nil && !slices.ContainsFunc(a.seats, seat.full) {
+		return a.seats, nil
 	}
 	now := time.Now()
 	others := 0 // that are there, and have not broken off
-	for _, up := range pool {
-		was := a.shown[up.String()]
+	for _, s := range a.seats {
+		was := a.shown[s.address]
 		switch {
 		case was.state == spent:
 			a.left--
 			continue
-		case was.state == unreached, was.state == 0 && !up.Healthy():
+		case was.state == unreached, was.state == 0 && !s.healthy:
 			a.away++
 		case was.state == brokeItOff:
 		default:
@@ -187,12 +207,12 @@ func (a *asking) open(pool reverseproxy.UpstreamPool) (open, lastResort reversep
 			if a.retryAt.IsZero() || was.until.Before(a.retryAt) {
 				a.retryAt = was.until
 			}
-		case a.fleet.full(up):
+		case s.full():
 			a.full++
 		case was.state == brokeItOff:
-			lastResort = append(lastResort, up)
+			lastResort = append(lastResort, s)
 		default:
-			open = append(open, up)
+			open = append(open, s)
 		}
 	}
 	if others > 0 {
@@ -203,7 +223,7 @@ func (a *asking) open(pool reverseproxy.UpstreamPool) (open, lastResort reversep
 
 // wants tells whether a, standing in line, would ask the upstream if it had a place there.
 func (a *asking) wants(upstream string, now time.Time) bool {
-	if !slices.ContainsFunc(a.pool, func(up *reverseproxy.Upstream) bool { return up.String() == upstream }) {
+	if !slices.ContainsFunc(a.seats, func(s seat) bool { return s.address == upstream }) {
 		return false
 	}
 	was := a.shown[upstream]
@@ -316,28 +336,15 @@ func (f *handlerFleet) leave(p place, took bool) {
 	}
 }
 
-// load is how many requests an upstream has, of this fleet or of others.
-func (f *handlerFleet) load(up *reverseproxy.Upstream) int {
-	return max(f.busy[up.String()], up.NumRequests())
-}
-
-func (f *handlerFleet) full(up *reverseproxy.Upstream) bool {
-	return up.MaxRequests > 0 && f.load(up) >= up.MaxRequests
-}
-
-func (f *handlerFleet) anyFull(pool reverseproxy.UpstreamPool) bool {
-	return slices.ContainsFunc(pool, f.full)
-}
-
-// notShunned is the pool without the upstreams that let an attempt time out.
-func (f *handlerFleet) notShunned(pool reverseproxy.UpstreamPool) reverseproxy.UpstreamPool {
+// notShunned are the upstreams that did not let an attempt time out.
+func (f *handlerFleet) notShunned(open []seat) []seat {
 	if len(f.shunned) == 0 {
-		return pool
+		return open
 	}
 	now := time.Now()
 	maps.DeleteFunc(f.shunned, func(_ string, until time.Time) bool { return now.After(until) })
-	return slices.DeleteFunc(slices.Clone(pool), func(up *reverseproxy.Upstream) bool {
-		_, shunned := f.shunned[up.String()]
+	return slices.DeleteFunc(slices.Clone(open), func(s seat) bool {
+		_, shunned := f.shunned[s.address]
 		return shunned
 	})
 }

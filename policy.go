@@ -2,10 +2,12 @@ package greenapi
 
 import (
 	"context"
+	"math/rand/v2"
 	"net/http"
 	"slices"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+	"github.com/cespare/xxhash"
 )
 
 // askedOnce is a policy of Caddy's, or of anybody else, that does not choose an upstream that has
@@ -22,24 +24,57 @@ func (p askedOnce) Select(pool reverseproxy.UpstreamPool, r *http.Request, w htt
 	if a == nil {
 		return p.Selector.Select(pool, r, w)
 	}
-	// A policy may have another to fall back on, which must not take the same lock.
-	r = r.WithContext(context.WithValue(r.Context(), askingKey{}, (*asking)(nil)))
+	r = withoutAsking(r)
 	used, turns := pool, 2*len(pool)
 	if weighted, ok := p.Selector.(*reverseproxy.WeightedRoundRobinSelection); ok && len(weighted.Weights) > 1 {
 		used, turns = withWeight(pool, weighted.Weights)
 	}
-	return a.choose(used, func(open reverseproxy.UpstreamPool, _ func(*reverseproxy.Upstream) int) *reverseproxy.Upstream {
+	return chosen(used, a.choose(seatsOf(used), func(open []seat) int {
+		indexOf := func(up *reverseproxy.Upstream) int {
+			return slices.IndexFunc(open, func(s seat) bool { return used[s.at] == up })
+		}
 		for range turns {
 			up := p.Selector.Select(pool, r, w)
-			if up == nil || slices.Contains(open, up) {
-				return up
+			if up == nil {
+				return -1
+			}
+			if i := indexOf(up); i >= 0 {
+				return i
 			}
 		}
 		if len(used) < len(pool) {
-			return nil // it would give their weights to others
+			return -1 // it would give their weights to others
 		}
-		return p.Selector.Select(open, r, w)
-	})
+		left := make(reverseproxy.UpstreamPool, len(open))
+		for i, s := range open {
+			left[i] = used[s.at]
+		}
+		return indexOf(p.Selector.Select(left, r, w))
+	}))
+}
+
+// withoutAsking is the request for a policy that is asked by another: it must not choose by itself, which
+// takes the same lock.
+func withoutAsking(r *http.Request) *http.Request {
+	return r.WithContext(context.WithValue(r.Context(), askingKey{}, (*asking)(nil)))
+}
+
+// seatsOf appends the upstreams of a pool to seats.
+func seatsOf(pool reverseproxy.UpstreamPool) func(to []seat) []seat {
+	return func(to []seat) []seat {
+		for i, up := range pool {
+			to = append(to, seat{i, up.String(), up.MaxRequests, up.NumRequests(), up.Healthy()})
+		}
+		return to
+	}
+}
+
+// chosen is the upstream with a number, nil for -1.
+func chosen(pool reverseproxy.UpstreamPool, at int) *reverseproxy.Upstream {
+	if at < 0 {
+		return nil
+	}
+	return pool[at]
 }
 
 // withWeight are the upstreams that weighted_round_robin ever chooses, and after how many turns it has come to
@@ -53,4 +88,63 @@ func withWeight(pool reverseproxy.UpstreamPool, weights []int) (used reverseprox
 		}
 	}
 	return used, min(turns, most)
+}
+
+// chooseByKey chooses the upstream that has always been the one for a key, or the least busy one if the key
+// is "" or none is healthy; nil if all are full. Behind green_api it does not choose one that has failed
+// this notification while another is left.
+func chooseByKey(pool reverseproxy.UpstreamPool, r *http.Request, key string) *reverseproxy.Upstream {
+	pick := func(open []seat) int {
+		if key != "" {
+			if i := highestRandomWeight(open, key); i >= 0 {
+				return i
+			}
+		} else if i := leastBusy(open, func(s seat) bool { return s.healthy }); i >= 0 {
+			return i
+		}
+		return leastBusy(open, func(seat) bool { return true })
+	}
+	if asking := askingOf(r.Context()); asking != nil {
+		return chosen(pool, asking.choose(seatsOf(pool), pick))
+	}
+	open := slices.DeleteFunc(seatsOf(pool)(nil), seat.full)
+	if i := pick(open); i >= 0 {
+		return chosen(pool, open[i].at)
+	}
+	return nil
+}
+
+// highestRandomWeight is rendezvous hashing: each key ranks all upstreams, and an upstream that
+// comes or goes changes the rank of none of the others. It returns the best healthy one's index, -1 for none.
+func highestRandomWeight(seats []seat, key string) int {
+	best, bestWeight := -1, uint64(0)
+	for i, s := range seats {
+		if !s.healthy {
+			continue
+		}
+		if weight := xxhash.Sum64String(s.address + "\n" + key); best < 0 || weight > bestWeight {
+			best, bestWeight = i, weight
+		}
+	}
+	return best
+}
+
+// leastBusy is the eligible upstream with the fewest requests in flight, any one of those that are
+// level: at rest, each gets its share. It returns its index, -1 for none.
+func leastBusy(seats []seat, eligible func(seat) bool) int {
+	best, fewest, level := -1, 0, 0
+	for i, s := range seats {
+		if !eligible(s) {
+			continue
+		}
+		switch {
+		case best < 0 || s.requests < fewest:
+			best, fewest, level = i, s.requests, 1
+		case s.requests == fewest:
+			if level++; rand.IntN(level) == 0 { //nolint:gosec // no secret
+				best = i
+			}
+		}
+	}
+	return best
 }
