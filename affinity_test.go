@@ -15,6 +15,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 )
 
 func somePool(n int) reverseproxy.UpstreamPool {
@@ -193,10 +194,19 @@ func TestPositions(t *testing.T) {
 	} {
 		chosen := make(map[string]int)
 		for range 300 {
-			a := &asking{fleet: newHandlerFleet(nil)}
-			a.mark(whole[0].String(), spent, time.Now())
-			r := httptest.NewRequest(http.MethodPost, "/", nil)
-			up := askedOnce{policy}.Select(whole, r.WithContext(context.WithValue(r.Context(), askingKey{}, a)), nil)
+			var up *reverseproxy.Upstream
+			attempts := 0
+			limits, hooks := defaultLimits(), hooks{attempted: func(*outcome.Case, answer) {}}
+			limits.timeout, limits.attemptTimeout = time.Minute, time.Minute
+			newHandlerFleet(nil).replay(t.Context(), &outcome.Case{Started: time.Now()}, wayFunc(func(ctx context.Context, _ *asking) answer {
+				r := httptest.NewRequest(http.MethodPost, "/", nil).WithContext(ctx)
+				if attempts++; attempts == 1 { // the first upstream fails it
+					askedOnce{reverseproxy.FirstSelection{}}.Select(whole, r, nil)
+					return answer{result: handlerError}
+				}
+				up = askedOnce{policy}.Select(whole, r, nil)
+				return answer{result: taken}
+			}), &limits, &hooks)
 			if up == nil {
 				t.Fatalf("%s: chose none", name)
 			}
@@ -207,3 +217,7 @@ func TestPositions(t *testing.T) {
 		}
 	}
 }
+
+type wayFunc func(context.Context, *asking) answer
+
+func (f wayFunc) attempt(ctx context.Context, a *asking) answer { return f(ctx, a) }

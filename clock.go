@@ -9,6 +9,9 @@ import (
 // tests put it ahead.
 type clock struct{ ahead atomic.Int64 }
 
+// skip puts the clock ahead.
+func (c *clock) skip(d time.Duration) { c.ahead.Add(int64(d)) }
+
 // An instant is a moment by both clocks of a machine.
 type instant struct {
 	wall time.Time     // the time of day, which may be set at any moment

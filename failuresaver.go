@@ -34,7 +34,11 @@ func save(times *failureTimes, store *quarantine.Store) *saver {
 	if err != nil {
 		s.tell(err)
 	}
-	times.restore(saved, new(clock).now())
+	failures := make([]firstFailure, len(saved))
+	for i, f := range saved {
+		failures[i] = firstFailure(f)
+	}
+	times.restore(failures, new(clock).now())
 	s.working.Go(s.run)
 	return s
 }
@@ -42,7 +46,7 @@ func save(times *failureTimes, store *quarantine.Store) *saver {
 func (s *saver) run() {
 	for {
 		select {
-		case <-s.times.changed:
+		case <-s.times.unsavedChanges():
 		case <-s.end:
 			return
 		}
@@ -72,7 +76,11 @@ func (s *saver) save() error {
 	if len(set) == 0 && len(gone) == 0 {
 		return nil
 	}
-	err := s.store.SaveFirstFailures(set, gone, quarantineLimit.Load())
+	failures := make([]quarantine.FirstFailure, len(set))
+	for i, f := range set {
+		failures[i] = quarantine.FirstFailure(f)
+	}
+	err := s.store.SaveFirstFailures(failures, gone, quarantineLimit.Load())
 	if err != nil {
 		s.times.putBack(set, gone)
 		s.tell(err)

@@ -40,7 +40,7 @@ func (h *Handler) watchHandler(got answer, now time.Time) {
 		if !h.fleet.failing.Failed(got.handler, now) {
 			return
 		}
-		fields := []zap.Field{zap.String("handler", got.handler), zap.String("reason", string(failures[got.result].Reason))}
+		fields := []zap.Field{zap.String("handler", got.handler), zap.String("reason", string(got.result.why()))}
 		if got.status != 0 {
 			fields = append(fields, zap.Int("handler_status", got.status))
 		}
@@ -50,7 +50,7 @@ func (h *Handler) watchHandler(got answer, now time.Time) {
 		h.app.logger.Warn("handler fails, others are asked if there are any", fields...)
 		h.app.operator.desk.Tell(outcome.Note{
 			Reason: reason.HandlerFails, Kind: notification.KindNone, Level: zapcore.WarnLevel, At: now,
-			More: "Handler " + got.handler + ": " + string(failures[got.result].Reason) + ".",
+			More: "Handler " + got.handler + ": " + string(got.result.why()) + ".",
 		})
 	}
 }

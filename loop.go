@@ -79,6 +79,9 @@ var failures = map[result]outcome.Verdict{
 	nobody:       {Reason: reason.NoHandler, Status: http.StatusBadGateway},
 }
 
+// why is the reason of what was not taken.
+func (r result) why() reason.Reason { return failures[r].Reason }
+
 // deliver gives a notification to a handler, and says how that ended. One whose sender gave up while it
 // is on its way is not given a second time when it comes again: it joins the first, or is told of its
 // good end. ctx is over when the sender has hung up, which does not cut the delivery short.
@@ -155,7 +158,7 @@ func (f *handlerFleet) asking(c *outcome.Case, limits *limits, hooks *hooks) *as
 func (a *asking) ask(ctx context.Context, w way) answer {
 	deadline := a.deadline(time.Now())
 	defer a.close()
-	ctx = context.WithValue(context.WithoutCancel(ctx), askingKey{}, a)
+	ctx = withAsking(context.WithoutCancel(ctx), a)
 
 	patience := waiting{asking: a, pause: a.limits.firstPause, deadline: deadline}
 	if !patience.timeLeft() { // its body was long in coming

@@ -260,9 +260,9 @@ func TestBackPressure(t *testing.T) {
 	for i := range notifications {
 		go func() { answers <- e.Post(edgetest.Numbered(fmt.Sprint("N", i))) }()
 		edgetest.Eventually(t, "place in line", func() bool {
-			fleet.mu.Lock()
-			defer fleet.mu.Unlock()
-			return len(fleet.line)+fleet.busy[up.Address] > i
+			mu.Lock()
+			defer mu.Unlock()
+			return fleet.waits()+len(order) > i
 		})
 	}
 	for range notifications {
@@ -280,9 +280,7 @@ func TestBackPressure(t *testing.T) {
 		}
 	}
 	edgetest.Eventually(t, "free places", func() bool {
-		fleet.mu.Lock()
-		defer fleet.mu.Unlock()
-		return len(fleet.line) == 0 && len(fleet.busy) == 0
+		return fleet.waits() == 0
 	})
 }
 
@@ -331,9 +329,7 @@ func TestLoopReload(t *testing.T) {
 	fleet := holdFleet(defaultName)
 	defer releaseFleet(defaultName)
 	edgetest.Eventually(t, "waiting", func() bool {
-		fleet.mu.Lock()
-		defer fleet.mu.Unlock()
-		return len(fleet.line) == 1
+		return fleet.waits() == 1
 	})
 	if err := e.Load(edgetest.Site(edgetest.Loopback + "reverse_proxy " + up.Address)); err != nil {
 		t.Fatal(err)

@@ -40,6 +40,9 @@ func (f *handlerFleet) waits() int {
 	return len(f.line)
 }
 
+// isUnheard reports whether the sender of a notification on its way has hung up.
+func (f *handlerFleet) isUnheard() bool { return f.flights.isUnheard() }
+
 func (f *handlerFleet) isExiting() bool {
 	select {
 	case <-f.exiting:
@@ -109,6 +112,11 @@ type askingKey struct{}
 func askingOf(ctx context.Context) *asking {
 	a, _ := ctx.Value(askingKey{}).(*asking)
 	return a
+}
+
+// withAsking is a context in which askingOf finds a; nil hides one.
+func withAsking(ctx context.Context, a *asking) context.Context {
+	return context.WithValue(ctx, askingKey{}, a)
 }
 
 // mark writes down what an upstream has shown.

@@ -1,7 +1,6 @@
 package greenapi
 
 import (
-	"context"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -56,7 +55,7 @@ func (p askedOnce) Select(pool reverseproxy.UpstreamPool, r *http.Request, w htt
 // withoutAsking is the request for a policy that is asked by another: it must not choose by itself, which
 // takes the same lock.
 func withoutAsking(r *http.Request) *http.Request {
-	return r.WithContext(context.WithValue(r.Context(), askingKey{}, (*asking)(nil)))
+	return r.WithContext(withAsking(r.Context(), nil))
 }
 
 // seatsOf appends the upstreams of a pool to seats.

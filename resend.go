@@ -86,6 +86,18 @@ func (f *flights) land(mine *flight, sender context.Context, c *outcome.Case, en
 	close(mine.done)
 }
 
+// isUnheard reports whether the sender of a notification on its way has hung up.
+func (f *flights) isUnheard() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, flight := range f.of {
+		if flight.sender.Err() != nil {
+			return true
+		}
+	}
+	return false
+}
+
 // unheard are notifications that were delivered or kept when nobody waited for the answer any longer.
 // The sender has to be told: it sends them again, once more.
 type unheard struct {

@@ -1,8 +1,6 @@
 package greenapi
 
 import (
-	"context"
-	"encoding/binary"
 	"fmt"
 	"net"
 	"net/http"
@@ -14,7 +12,6 @@ import (
 	"time"
 
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
-	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 )
 
 // TestJoin: a notification that comes again while its first delivery still runs, after the sender
@@ -148,79 +145,7 @@ func TestUnheard(t *testing.T) {
 func awaitHangUp(t *testing.T) {
 	fleet := holdFleet(defaultName)
 	defer releaseFleet(defaultName)
-	edgetest.Eventually(t, "sender's end", func() bool {
-		fleet.flights.mu.Lock()
-		defer fleet.flights.mu.Unlock()
-		for _, flight := range fleet.flights.of {
-			return flight.sender.Err() != nil
-		}
-		return false
-	})
-}
-
-// TestFlightsSenders: who joins a flight is its sender from then on. It is not left for a third, and
-// whether somebody hears of the end is up to it.
-func TestFlightsSenders(t *testing.T) {
-	body, good := []byte(edgetest.TextMessage), &outcome.Verdict{Outcome: outcome.Delivered}
-	c := &outcome.Case{Body: body}
-	for _, secondStays := range []bool{true, false} {
-		var f flights
-		first, hangUp := context.WithCancel(t.Context())
-		mine, _, _ := f.board(first, "", body, 0)
-		hangUp()
-		second, hangUp := context.WithCancel(t.Context())
-		if _, other, _ := f.board(second, "", body, 0); other != mine {
-			t.Fatal("the second does not join the first, which nobody waits for")
-		}
-		third := t.Context()
-		if unseen, other, ended := f.board(third, "", body, 0); unseen != nil || other != nil || ended {
-			t.Error("the third joins although the second waits")
-		}
-		f.land(nil, third, c, good, 0)
-		if !secondStays {
-			hangUp()
-		}
-		f.land(mine, first, c, good, 0)
-		if _, _, ended := f.board(t.Context(), "", body, 0); ended == secondStays {
-			t.Errorf("second waits %t: the next is told of the end %t", secondStays, ended)
-		}
-		hangUp()
-	}
-
-	var f flights
-	gone, hangUp := context.WithCancel(t.Context())
-	hangUp()
-	f.land(nil, gone, c, good, 0) // one that flew unseen
-	if _, _, ended := f.board(gone, "", body, 0); !ended {
-		t.Error("not told of the end")
-	}
-	if _, _, ended := f.board(t.Context(), "", body, 0); !ended {
-		t.Error("who has hung up was told, and nobody else is")
-	}
-	if _, _, ended := f.board(t.Context(), "", body, 0); ended {
-		t.Error("told twice")
-	}
-}
-
-// TestUnheardBounded: however many senders hang up, the memory for them is bounded.
-func TestUnheardBounded(t *testing.T) {
-	var u unheard
-	body := make([]byte, 8)
-	for i := range 3 * maxUnheard {
-		binary.BigEndian.PutUint64(body, uint64(i))
-		u.add(body, 0)
-	}
-	if len(u.until) > maxUnheard || len(u.oldest) > maxUnheard || !u.tell(body, unheardFor-1, true) {
-		t.Errorf("%d and %d remembered", len(u.until), len(u.oldest))
-	}
-	u.tell([]byte("another"), unheardFor, true)
-	if len(u.until)+len(u.oldest) != 0 {
-		t.Errorf("%d and %d are compared with each notification after all are over", len(u.until), len(u.oldest))
-	}
-	u.add(body, unheardFor)
-	if len(u.until) != 1 || len(u.oldest) != 1 {
-		t.Errorf("%d and %d remembered after all are over", len(u.until), len(u.oldest))
-	}
+	edgetest.Eventually(t, "sender's end", fleet.isUnheard)
 }
 
 // TestDeduplicate: only what a handler took is remembered, by event, and over reloads.
@@ -265,31 +190,6 @@ func TestDeduplicate(t *testing.T) {
 		if got := e.Record().Text("reason"); got != test.reason {
 			t.Errorf("%d: reason %q, want %q", i, got, test.reason)
 		}
-	}
-}
-
-func TestDuplicatesForget(t *testing.T) {
-	var d duplicates
-	now := time.Unix(1700000000, 0)
-	key := func(i int) (k eventKey) {
-		binary.BigEndian.PutUint64(k[:], uint64(i))
-		return k
-	}
-	d.add(key(1), now, time.Minute)
-	for after, want := range map[time.Duration]bool{0: true, 59 * time.Second: true, time.Minute: false} {
-		if got := d.has(key(1), now.Add(after)); got != want {
-			t.Errorf("after %s: %t", after, got)
-		}
-	}
-	for i := range maxDuplicates + 1000 {
-		d.add(key(i+2), now, time.Minute)
-	}
-	if len(d.until) > maxDuplicates || len(d.oldest) != len(d.until) || d.has(key(1), now) || !d.has(key(maxDuplicates), now) {
-		t.Errorf("%d remembered", len(d.until))
-	}
-	d.add(key(0), now.Add(time.Hour), time.Minute)
-	if len(d.until) != 1 || len(d.oldest) != 1 {
-		t.Errorf("%d remembered after all are over", len(d.until))
 	}
 }
 
@@ -365,23 +265,5 @@ func TestExitAsksNobodyElse(t *testing.T) {
 	}
 	if err := p.Wait(); err != nil {
 		t.Errorf("%v\n%s", err, p.Output)
-	}
-}
-
-// TestFlightsBothWays: what comes by webhook and HTTP API at once, as while an instance is switched,
-// is one notification; twice by the same way it is two.
-func TestFlightsBothWays(t *testing.T) {
-	for _, test := range []struct {
-		first, second string
-		joins         bool
-	}{{"", viaHTTPAPI, true}, {viaHTTPAPI, "", true}, {"", "", false}, {viaHTTPAPI, viaHTTPAPI, false}} {
-		var f flights
-		mine, _, _ := f.board(t.Context(), test.first, []byte(edgetest.TextMessage), 0)
-		if mine == nil {
-			t.Fatal("the first does not board")
-		}
-		if _, other, _ := f.board(t.Context(), test.second, []byte(edgetest.TextMessage), 0); (other != nil) != test.joins {
-			t.Errorf("via %q, then %q: joins %t, want %t", test.first, test.second, other != nil, test.joins)
-		}
 	}
 }

@@ -7,8 +7,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/greenapi-community/caddy-green-api/quarantine"
 )
 
 // GREEN-API deletes a notification after 24 hours in its queue. Nobody says when it came there: it was
@@ -39,14 +37,20 @@ const (
 )
 
 // failureKey stands for the body of a notification, or for an instance.
-type failureKey = [quarantine.KeySize]byte
+type failureKey = [16]byte
 
 func bodyKey(body []byte) failureKey {
 	sum := sha256.Sum256(body)
-	return failureKey(sum[:quarantine.KeySize])
+	return failureKey(sum[:len(failureKey{})])
 }
 
 func instanceKey(instance string) failureKey { return bodyKey([]byte("instance " + instance)) }
+
+// A firstFailure says since when something fails, as it is saved.
+type firstFailure struct {
+	Key failureKey
+	At  time.Time
+}
 
 // failureTimes knows since when notifications fail, and since when instances got nothing delivered: of
 // the last maxFailureTimes that failed. The quarantine's file has a copy, so that a restart does not
@@ -208,8 +212,8 @@ func (f *failureTimes) change(key failureKey) {
 }
 
 // restore takes in what the file has, before which nothing or little has failed.
-func (f *failureTimes) restore(saved []quarantine.FirstFailure, now instant) {
-	slices.SortFunc(saved, func(x, y quarantine.FirstFailure) int { return x.At.Compare(y.At) })
+func (f *failureTimes) restore(saved []firstFailure, now instant) {
+	slices.SortFunc(saved, func(x, y firstFailure) int { return x.At.Compare(y.At) })
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, s := range saved {
@@ -233,13 +237,16 @@ func (f *failureTimes) restore(saved []quarantine.FirstFailure, now instant) {
 	}
 }
 
+// unsavedChanges has a value when there are changes to save.
+func (f *failureTimes) unsavedChanges() <-chan struct{} { return f.changed }
+
 // changes are what the file lacks and what it must not have any longer.
-func (f *failureTimes) changes() (set []quarantine.FirstFailure, gone []failureKey) {
+func (f *failureTimes) changes() (set []firstFailure, gone []failureKey) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for key := range f.unsaved {
 		if at, known := f.of[key]; known {
-			set = append(set, quarantine.FirstFailure{Key: key, At: at.Value.(*failureTime).day})
+			set = append(set, firstFailure{Key: key, At: at.Value.(*failureTime).day})
 		} else {
 			gone = append(gone, key)
 		}
@@ -249,7 +256,7 @@ func (f *failureTimes) changes() (set []quarantine.FirstFailure, gone []failureK
 }
 
 // putBack is for changes that could not be saved.
-func (f *failureTimes) putBack(set []quarantine.FirstFailure, gone []failureKey) {
+func (f *failureTimes) putBack(set []firstFailure, gone []failureKey) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, s := range set {

@@ -70,7 +70,7 @@ func (h *Handler) countAttempt(got result) {
 	case taken:
 		h.reporter.Attempted("taken")
 	default:
-		h.reporter.Attempted(string(failures[got].Reason))
+		h.reporter.Attempted(string(got.why()))
 	}
 }
 
