@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/greenapi-community/caddy-green-api/internal/command"
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 	"github.com/greenapi-community/caddy-green-api/internal/standin"
 )
@@ -20,13 +21,11 @@ func TestCircle(t *testing.T) {
 	handlers := []*edgetest.Upstream{edgetest.NewUpstream(t, 200, nil), edgetest.NewUpstream(t, 200, nil)}
 	e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"deliver {\ndeduplicate 10m\n}\n"+v.Receives(instance)+
 		"reverse_proxy "+handlers[0].Address+" "+handlers[1].Address+" {\nlb_policy green_api chat\n}"))
-	t.Setenv(apiTokenVariable, edgetest.APIToken)
-	pace := settingsPace
-	settingsPace = 200 * time.Millisecond
-	t.Cleanup(func() { settingsPace = pace })
+	t.Setenv("GREEN_API_API_TOKEN", edgetest.APIToken)
+	commands := command.New(command.Config{Resolve: resolve, Pace: 200 * time.Millisecond})
 	set := func(args ...string) {
 		t.Helper()
-		out, problems, code := runCommand(t, "", "", append([]string{"green-api", "settings", "set", instance, "--api-url", v.URL, "--wait"}, args...)...)
+		out, problems, code := edgetest.RunCommandOf(t, commands, "", "", append([]string{"green-api", "settings", "set", instance, "--api-url", v.URL, "--wait"}, args...)...)
 		if code != 0 || strings.Contains(out+problems, edgetest.APIToken) || strings.Contains(out+problems, edgetest.Token) {
 			t.Fatalf("exit status %d: %s%s", code, out, problems)
 		}

@@ -271,7 +271,7 @@ func TestDriftAdmitted(t *testing.T) {
 	t.Cleanup(api.Close)
 	receive := ""
 	for i := range 3 {
-		receive += fmt.Sprintf("receive %d token {\napi_url %s\n}\n", firstInstance+i, api.URL)
+		receive += fmt.Sprintf("receive %d token {\napi_url %s\n}\n", 1101000001+i, api.URL)
 	}
 	posted := func(e *edgetest.Edge, body string) { e.Post(body) }
 	for _, test := range []struct {
@@ -335,5 +335,5 @@ func TestDriftResent(t *testing.T) {
 
 // ofInstance is a body as another instance of the same fleet sends it.
 func ofInstance(body string, n int) string {
-	return strings.Replace(body, "1101000001", fmt.Sprint(firstInstance+n), 1)
+	return strings.Replace(body, "1101000001", fmt.Sprint(1101000001+n), 1)
 }

@@ -26,6 +26,7 @@ var house = map[string]room{
 	".": {caddy: true, imports: []string{
 		"internal/address",
 		"internal/api",
+		"internal/command",
 		"internal/doctor",
 		"internal/drain",
 		"internal/follow",
@@ -57,6 +58,11 @@ var house = map[string]room{
 
 	"internal/api": {imports: []string{
 		"internal/address", "internal/outcome", "internal/reason", "internal/receiver", "internal/watch", "quarantine",
+	}},
+
+	"internal/command": {caddy: true, imports: []string{
+		"internal/address", "internal/api", "internal/follow", "internal/judge", "internal/outcome", "internal/reason", "internal/token",
+		"notification", "quarantine", "sender", "vendorapi",
 	}},
 
 	// For tests.

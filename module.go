@@ -18,10 +18,12 @@ import (
 	"runtime/debug"
 
 	"github.com/caddyserver/caddy/v2"
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"go.uber.org/zap"
 
+	"github.com/greenapi-community/caddy-green-api/internal/command"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/internal/tell"
@@ -29,6 +31,7 @@ import (
 
 func init() {
 	caddy.RegisterModule(Handler{})
+	caddycmd.RegisterCommand(command.New(command.Config{Resolve: resolve}))
 }
 
 // Handler receives GREEN-API webhooks. Each request passes the gates `ip_filter`, `auth` and

@@ -1,18 +1,14 @@
 package greenapi
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
-	"github.com/greenapi-community/caddy-green-api/internal/judge"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
-	"github.com/greenapi-community/caddy-green-api/notification"
 )
 
 // steering are runes that a terminal obeys, beside control characters of ASCII.
@@ -80,7 +76,7 @@ func TestTerminal(t *testing.T) {
 			}
 			args = append(args, "--address", "127.0.0.1:"+port)
 		}
-		stdout, stderr, _ := runCommand(t, t.TempDir(), "", args...)
+		stdout, stderr, _ := edgetest.RunCommand(t, t.TempDir(), "", args...)
 		clean(command, stdout+stderr)
 		if strings.Contains(command, "show --format json") {
 			var entry struct {
@@ -91,23 +87,4 @@ func TestTerminal(t *testing.T) {
 			}
 		}
 	}
-
-	var out bytes.Buffer
-	c := &checker{out: &out, stderr: &out}
-	found := finding{File: steering, Type: steering, Errors: []notification.Fault{{Pointer: steering, Keyword: steering}}}
-	if err := c.print(found); err != nil {
-		t.Error(err)
-	}
-	clean("check of an export", out.String())
-	out.Reset()
-	c = &checker{rules: judge.Rules{MaxBody: 1}, out: &out, stderr: &out, json: true}
-	if err := c.printOne(steering, []byte(`{"receiptId":1,"body":{}}`)); err != nil {
-		t.Error(err)
-	}
-	clean("check of an answer", out.String())
-	out.Reset()
-	if err := (ends{why: errors.New(steering)}).print(&out); err != nil {
-		t.Error(err)
-	}
-	clean("how it ended", out.String())
 }

@@ -26,7 +26,7 @@ func TestSchemaWarnings(t *testing.T) {
 			t.Errorf("the log lacks %s", part)
 		}
 	}
-	stdout, stderr, code := runCommand(t, "", edgetest.StateChanged, "green-api", "check", "--schemas", dir, "-")
+	stdout, stderr, code := edgetest.RunCommand(t, "", edgetest.StateChanged, "green-api", "check", "--schemas", dir, "-")
 	if code != 0 || stdout != "pass        -  stateInstanceChanged\n" ||
 		!strings.Contains(stderr, "incomingCall.json: /requiered: no keyword of JSON Schema") || !strings.Contains(stderr, "messageData.textmessage.json: /: the name differs") {
 		t.Errorf("exit code %d, stdout %q, stderr %q", code, stdout, stderr)
@@ -47,7 +47,7 @@ func TestNamesOfTheBody(t *testing.T) {
 	e := edgetest.Start(t, edgetest.Alerting(in.URL, "", edgetest.Loopback+"validate {\nschemas "+dir+"\n}\nreverse_proxy "+up.Address))
 	for i := range enoughBreaks {
 		body := strings.Replace(edgetest.Numbered(fmt.Sprint("N", i)), `"messageData":{`, fmt.Sprintf(`"messageData":{"members":{"CANARY Ivan +7900%d":5},`, i), 1)
-		e.Post(strings.Replace(body, "1101000001", fmt.Sprint(firstInstance+i%watch.DriftInstances), 1))
+		e.Post(strings.Replace(body, "1101000001", fmt.Sprint(1101000001+i%watch.DriftInstances), 1))
 	}
 	e.WantRecord("reason", "schema", "pointer", "[/messageData/members/*]", "keyword", "[type]")
 	edgetest.Eventually(t, "alert", func() bool { return strings.Contains(strings.Join(in.All(), ""), "/messageData/members/* type") })

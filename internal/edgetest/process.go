@@ -4,12 +4,16 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/spf13/cobra"
 )
 
 // Process is a Caddy of its own that runs a config.
@@ -53,6 +57,42 @@ func StartProcess(t *testing.T, e *Edge, config string) *Process {
 		t.Fatalf("Caddy ended:\n%s", p.Output)
 	}
 	return p
+}
+
+// RunCommand runs one of the commands `caddy green-api …` in this process, in a directory if one is
+// named. It does what RunCaddy does, but for what only a process has.
+func RunCommand(t *testing.T, dir, stdin string, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	return RunCommandOf(t, caddycmd.Commands()["green-api"], dir, stdin, args...)
+}
+
+// RunCommandOf is RunCommand of a command that need not be the registered one.
+func RunCommandOf(t *testing.T, of caddycmd.Command, dir, stdin string, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	if dir != "" {
+		before, err := os.Getwd()
+		if err == nil {
+			err = os.Chdir(dir)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer os.Chdir(before)
+	}
+	command := &cobra.Command{Use: of.Name + " " + of.Usage, Short: of.Short, Long: of.Long}
+	of.CobraFunc(command)
+	root := &cobra.Command{Use: "caddy", SilenceUsage: true}
+	root.AddCommand(command)
+	var out, problems bytes.Buffer
+	root.SetArgs(args)
+	root.SetIn(strings.NewReader(stdin))
+	root.SetOut(&out)
+	root.SetErr(&problems)
+	if err := root.Execute(); err != nil {
+		code = 1
+		fmt.Sscanf(err.Error(), "exiting with status %d", &code)
+	}
+	return out.String(), problems.String(), code
 }
 
 // RunCaddy runs a command in a process of its own, in a directory.

@@ -1,98 +1,21 @@
-package greenapi
+package command_test
 
 import (
-	"bytes"
 	"encoding/json"
-	"fmt"
-	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
-	caddycmd "github.com/caddyserver/caddy/v2/cmd"
-	"github.com/spf13/cobra"
-
+	"github.com/greenapi-community/caddy-green-api/internal/api"
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 	"github.com/greenapi-community/caddy-green-api/internal/judge"
 	"github.com/greenapi-community/caddy-green-api/notification"
+	"github.com/greenapi-community/caddy-green-api/quarantine"
 )
-
-// runCommand runs one of green_api's commands in this process, in a directory if one is named. It is as
-// runCaddy, but for what only a process has; TestCommandProcesses has that they are the same.
-func runCommand(t *testing.T, dir, stdin string, args ...string) (stdout, stderr string, code int) {
-	t.Helper()
-	if dir != "" {
-		before, err := os.Getwd()
-		if err == nil {
-			err = os.Chdir(dir)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer os.Chdir(before)
-	}
-	registered := caddycmd.Commands()["green-api"]
-	command := &cobra.Command{Use: registered.Name + " " + registered.Usage, Short: registered.Short, Long: registered.Long}
-	registered.CobraFunc(command)
-	root := &cobra.Command{Use: "caddy", SilenceUsage: true}
-	root.AddCommand(command)
-	var out, problems bytes.Buffer
-	root.SetArgs(args)
-	root.SetIn(strings.NewReader(stdin))
-	root.SetOut(&out)
-	root.SetErr(&problems)
-	if err := root.Execute(); err != nil {
-		code = 1
-		fmt.Sscanf(err.Error(), "exiting with status %d", &code)
-	}
-	return out.String(), problems.String(), code
-}
-
-// TestCommandProcesses: a process prints what a command prints, and ends with its exit code.
-func TestCommandProcesses(t *testing.T) {
-	dir := bodies(t)
-	b := newSettingsBench(t)
-	up := edgetest.NewUpstream(t, 200, nil)
-	config, admin := edgetest.WithAdmin(t, edgetest.Site(edgetest.Loopback))
-	e := edgetest.Start(t, config)
-	e.Post(edgetest.Broken("ONE"))
-	for _, test := range []struct {
-		args  string
-		stdin string
-		code  int
-	}{
-		{"check - good schema.json", edgetest.StateChanged, 1},
-		{"check --format json state.json", "", 0},
-		{"check --format yaml state.json", "", 2},
-		{"schemas", "", 0},
-		{"schemas a b", "", 2},
-		{"addresses --format nft", "", 0},
-		{"send " + up.URL + " --type incomingCall --count 2 --rate", "", 2},
-		{"settings get 1101000001 --api-url " + b.url, "", 0},
-		{"settings get 1101000001 --api-token demo-wrong-token --api-url " + b.url, "", 1},
-		{"settings set 1101000001 --all yes --dry-run --api-url " + b.url, "", 0},
-		{"settings set 1101000001 --all on --api-url " + b.url, "", 2},
-		{"quarantine list --format json --address " + admin, "", 0},
-		{"quarantine delete --address " + admin, "", 2},
-		{"chekc", "", 2},
-		{"settings set --help", "", 0},
-	} {
-		args := append([]string{"green-api"}, strings.Fields(test.args)...)
-		stdout, stderr, code := edgetest.RunCaddy(t, dir, test.stdin, args...)
-		if test.code != code {
-			t.Errorf("%s: exit code %d, want %d; stdout %q, stderr %q", test.args, code, test.code, stdout, stderr)
-		}
-		gotOut, gotErr, gotCode := runCommand(t, dir, test.stdin, args...)
-		stdout, _, _ = strings.Cut(stdout, "\nFull documentation is available at:") // Caddy's, after its help
-		if gotOut != stdout || gotErr != stderr || gotCode != code {
-			t.Errorf("%s: in this process stdout %q, stderr %q, exit code %d; in one of its own %q, %q, %d",
-				test.args, gotOut, gotErr, gotCode, stdout, stderr, code)
-		}
-	}
-}
 
 // printedForm is the vendor's documentation, which prints an id with leading zeros.
 const printedForm = `{"typeWebhook":"stateInstanceChanged","instanceData":{"idInstance":000001,` +
@@ -334,123 +257,48 @@ func TestCheckRefuses(t *testing.T) {
 	})
 }
 
-func TestSchemasCommand(t *testing.T) {
-	dir := bodies(t)
-	names, err := fs.Glob(notification.SchemaFiles(), "*.json")
-	if err != nil || len(names) == 0 {
-		t.Fatalf("no schemas: %v", err)
+// TestCheckExport: check judges an exported entry by what it came with, and says what an export lacks.
+func TestCheckExport(t *testing.T) {
+	dir := t.TempDir()
+	check := func(lines ...string) (stdout, stderr string, code int) {
+		t.Helper()
+		file := filepath.Join(dir, "kept.jsonl")
+		if err := os.WriteFile(file, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return runCommand(t, "", "", "green-api", "check", file)
 	}
-
-	stdout, stderr, code := runCommand(t, dir, "", "green-api", "schemas")
-	if want := strings.Join(names, "\n") + "\n"; stdout != want || stderr != "" || code != 0 {
-		t.Errorf("names: exit code %d, stderr %q, stdout:\n%s", code, stderr, stdout)
-	}
-
-	stdout, stderr, code = runCommand(t, dir, "", "green-api", "schemas", "written/schemas")
-	if !strings.HasSuffix(stdout, " schemas to written/schemas\n") || stderr != "" || code != 0 {
-		t.Errorf("write: exit code %d, stdout %q, stderr %q", code, stdout, stderr)
-	}
-	written, err := os.ReadDir(filepath.Join(dir, "written", "schemas"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var got []string
-	for _, entry := range written {
-		got = append(got, entry.Name())
-	}
-	if !slices.Equal(got, names) {
-		t.Errorf("wrote %q, want %q", got, names)
-	}
-	for _, name := range names {
-		want, err := fs.ReadFile(notification.SchemaFiles(), name)
+	entry := func(body, name, value string) string {
+		e := quarantine.Entry{ID: "20261121T034150123-0000002a", Received: time.Unix(1, 0), Body: []byte(body)}
+		if name != "" {
+			e.Header = map[string][]string{name: {value}}
+		}
+		line, err := json.Marshal(api.Show(e))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if text, err := os.ReadFile(filepath.Join(dir, "written", "schemas", name)); err != nil || !bytes.Equal(text, want) {
-			t.Errorf("%s is not the built-in one (%v)", name, err)
-		}
+		return string(line)
 	}
-
-	stdout, stderr, code = runCommand(t, dir, "", "green-api", "check", "--schemas", "written/schemas", "message.json", "state.json")
-	if strings.Count(stdout, "pass ") != 2 || code != 0 {
-		t.Errorf("what was written does not load: exit code %d, stdout %q, stderr %q", code, stdout, stderr)
-	}
-
-	changed := filepath.Join(dir, "written", "schemas", names[0])
-	if err := os.WriteFile(changed, []byte(`{}`), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	stdout, stderr, code = runCommand(t, dir, "", "green-api", "schemas", "written/schemas")
-	if code != 2 || stdout != "" || !strings.Contains(stderr, names[0]+" is there already") {
-		t.Errorf("again: exit code %d, want 2; stdout %q, stderr %q", code, stdout, stderr)
-	}
-	if text, err := os.ReadFile(changed); err != nil || string(text) != `{}` {
-		t.Errorf("written over: %q (%v)", text, err)
-	}
-
 	for _, test := range []struct {
-		name string
-		args []string
-		want string
+		line, want string
+		code       int
 	}{
-		{"two directories", []string{"a", "b"}, "caddy green-api schemas: accepts at most 1 arg(s), received 2\n"},
-		{"no directory", []string{"state.json/schemas"}, "caddy green-api schemas: mkdir state.json: not a directory\n"},
-		{"unknown flag", []string{"--dir", "a"}, "caddy green-api schemas: unknown flag: --dir\n"},
+		{entry(edgetest.TextMessage, "", ""), "pass", 0},
+		{entry(edgetest.TextMessage, "Content-Type", notification.ContentType), "pass", 0},
+		{entry(edgetest.TextMessage, "content-type", "application/x-www-form-urlencoded"), "(encoding)", 1},
+		{entry(edgetest.TextMessage, "Content-Type", "application/json; charset=utf-16"), "(encoding)", 1},
+		{entry(edgetest.TextMessage, "Content-Encoding", "gzip"), "(encoding)", 1},
+		{entry(edgetest.TextMessage+strings.Repeat(" ", 1<<20), "", ""), "(too_large)", 1},
 	} {
-		stdout, stderr, code := runCommand(t, dir, "", append([]string{"green-api", "schemas"}, test.args...)...)
-		if want := test.want + "see 'caddy green-api schemas --help'\n"; code != 2 || stdout != "" || stderr != want {
-			t.Errorf("%s: exit code %d, want 2; stdout %q, stderr %q", test.name, code, stdout, stderr)
+		if stdout, stderr, code := check(test.line); code != test.code || !strings.Contains(stdout, test.want) || stderr != "" {
+			t.Errorf("%.300s: exit code %d, want %d and %q; stdout %q, stderr %q", test.line, code, test.code, test.want, stdout, stderr)
 		}
 	}
-}
-
-func TestCommandHelp(t *testing.T) {
-	dir := t.TempDir()
-	for _, test := range []struct {
-		name string
-		args []string
-		want []string
-	}{
-		{"alone", nil, []string{"check  ", "schemas  ", "send  ", "listen  "}},
-		{"green-api", []string{"--help"}, []string{"check  ", "schemas  ", "send  ", "listen  "}},
-		{"check", []string{"check", "--help"}, []string{
-			"Examples:\n  caddy green-api check notification.json\n", "--format ", "--schemas ", "Exit status: 0 ",
-			"file, type, message, instance, outcome,\nreason, and errors",
-		}},
-		{"send", []string{"send", "--help"}, []string{
-			"Examples:\n  caddy green-api send http", "--token ", "--type ", "--body ", "--instances ", "--rate ", "--count ", "--pause ", "--timeout ",
-			"--in-flight ", "--attempts ", "--format ", "Exit status: 0 ",
-		}},
-		{"listen", []string{"listen", "--help"}, []string{"Examples:\n  caddy green-api listen ", "--address ", "--status ", "--delay ", "--forward "}},
-		{"settings", []string{"settings", "--help"}, []string{"get  ", "set  ", "GREEN_API_API_TOKEN"}},
-		{"settings get", []string{"settings", "get", "--help"}, []string{
-			"caddy green-api settings get 1101000001\n", "--api-token ", "--api-url ", "--instances ", "--format ", "Exit status: 0 ",
-		}},
-		{"settings set", []string{"settings", "set", "--help"}, []string{
-			"Examples:\n  caddy green-api settings set 1101000001 --url https", "--url ", "--token ", "--switch ", "--all ", "--dry-run ", "--wait ",
-			"--wait-timeout ", "incomingWebhook, ", "unchanged, dry_run, saved,\nin_force and failed", "Exit status: 0 ",
-		}},
-		{"quarantine list", []string{"quarantine", "list", "--help"}, []string{"--limit ", "Exit status: 0 "}},
-		{"quarantine show", []string{"quarantine", "show", "--help"}, []string{"Exit status: 0 ", "1 if no entry has the id"}},
-		{"quarantine export", []string{"quarantine", "export", "--help"}, []string{"Exit status: 0 "}},
-		{"quarantine replay", []string{"quarantine", "replay", "--help"}, []string{"Exit status: 0 ", "Of ids beside a filter"}},
-		{"quarantine delete", []string{"quarantine", "delete", "--help"}, []string{"Exit status: 0 ", "Of ids beside a filter"}},
-		{"schemas", []string{"schemas", "--help"}, []string{"Examples:\n  caddy green-api schemas\n"}},
-	} {
-		stdout, stderr, code := runCommand(t, dir, "", append([]string{"green-api"}, test.args...)...)
-		if code != 0 || stderr != "" {
-			t.Errorf("%s: exit code %d, stderr %q", test.name, code, stderr)
-		}
-		for _, part := range test.want {
-			if !strings.Contains(stdout, part) {
-				t.Errorf("%s: lacks %q:\n%s", test.name, part, stdout)
-			}
-		}
+	stdout, stderr, code := check(entry(edgetest.TextMessage, "", ""), `{"error":"entry \"x\": quarantine is damaged","entry":"x"}`, entry(edgetest.TextMessage, "", ""))
+	if code != 2 || strings.Count(stdout, "pass") != 2 || !strings.Contains(stderr, "quarantine is damaged") {
+		t.Errorf("with an entry that could not be read: exit code %d, %q, %q", code, stdout, stderr)
 	}
-	for _, arg := range []string{"chekc", "--verbose"} {
-		stdout, stderr, code := runCommand(t, dir, "", "green-api", arg)
-		if code != 2 || stdout != "" || !strings.HasPrefix(stderr, "caddy green-api: unknown ") || !strings.Contains(stderr, arg) {
-			t.Errorf("%s: exit code %d, want 2; stdout %q, stderr %q", arg, code, stdout, stderr)
-		}
+	if stdout, _, code := check(`{"error":"x"}`); code != 1 || !strings.Contains(stdout, "(malformed)") {
+		t.Errorf("a body that looks like an error: exit code %d, %q", code, stdout)
 	}
 }

@@ -1,4 +1,4 @@
-package greenapi
+package command
 
 import (
 	"context"
@@ -14,7 +14,7 @@ import (
 	"github.com/greenapi-community/caddy-green-api/vendorapi"
 )
 
-func settingsCommand() *cobra.Command {
+func settingsCommand(c Config) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "settings",
 		Short: "Reads and sets where instances send notifications, and which",
@@ -28,15 +28,15 @@ may stand {env.NAME} or {file./path}. No API token is ever printed.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	for _, sub := range []*cobra.Command{settingsGet(), settingsSet()} {
+	for _, sub := range []*cobra.Command{settingsGet(c), settingsSet(c)} {
 		sub.SilenceErrors = true
 		cmd.AddCommand(sub)
 	}
 	return cmd
 }
 
-func settingsGet() *cobra.Command {
-	s := new(settingsFlags)
+func settingsGet(c Config) *cobra.Command {
+	s := &settingsFlags{Config: c}
 	showSecrets := false
 	cmd := &cobra.Command{
 		Use:   "get [<instance>...]",
@@ -58,7 +58,7 @@ Exit status: 0 if all could be read, 1 if some could not, 2 if the command was n
 			defer stop()
 			failed := false
 			for _, client := range clients {
-				settings, err := currentSettings(ctx, client)
+				settings, err := s.currentSettings(ctx, client)
 				failed = failed || err != nil
 				if err := s.printSettings(cmd, client.Instance, settings, showSecrets, err); err != nil {
 					return err
@@ -74,16 +74,16 @@ Exit status: 0 if all could be read, 1 if some could not, 2 if the command was n
 	return s.with(cmd)
 }
 
-// currentSettings are an instance's settings that are in force.
-func currentSettings(ctx context.Context, client *vendorapi.Client) (settings vendorapi.Settings, err error) {
-	err = insist(ctx, func() error {
+// currentSettings returns the settings of an instance that are in force.
+func (s *settingsFlags) currentSettings(ctx context.Context, client *vendorapi.Client) (settings vendorapi.Settings, err error) {
+	err = s.insist(ctx, func() error {
 		settings, err = client.GetSettings(ctx)
 		return err
 	})
 	return settings, err
 }
 
-// printSettings prints what of an instance's settings is about notifications.
+// printSettings prints the settings of an instance that are about notifications.
 func (s *settingsFlags) printSettings(cmd *cobra.Command, instance string, settings vendorapi.Settings, secrets bool, problem error) error {
 	shown := make(map[string]string)
 	names := aboutNotifications(settings)
@@ -128,7 +128,8 @@ func sayFailed(cmd *cobra.Command, instance string, problem error) error {
 	return err
 }
 
-// aboutNotifications are the names of such settings: the URL, its token and the switches.
+// aboutNotifications returns the names of the settings that are about notifications: the URL, its
+// token and the switches.
 func aboutNotifications(settings vendorapi.Settings) (names []string) {
 	for _, name := range []string{vendorapi.WebhookURL, vendorapi.WebhookURLToken} {
 		if _, there := settings[name]; there {
@@ -140,7 +141,7 @@ func aboutNotifications(settings vendorapi.Settings) (names []string) {
 
 const notShown = "REDACTED"
 
-// showable is a setting without its secrets.
+// showable returns the value of a setting without its secrets.
 func showable(name, value string) string {
 	switch {
 	case name == vendorapi.WebhookURLToken && value != "":

@@ -1,4 +1,4 @@
-package greenapi
+package command
 
 import (
 	"context"
@@ -18,11 +18,13 @@ import (
 	"github.com/greenapi-community/caddy-green-api/vendorapi"
 )
 
-// apiTokenVariable has the API token of an instance, so that it need not be on the command line.
+// apiTokenVariable is the variable for the API token of an instance, which keeps it off the command
+// line.
 const apiTokenVariable = "GREEN_API_API_TOKEN" //nolint:gosec // a name
 
-// settingsFlags are what the settings commands have in common.
+// settingsFlags is what the settings commands have in common.
 type settingsFlags struct {
+	Config
 	apiToken, apiURL string
 	file             string
 	format           string
@@ -38,8 +40,8 @@ func (s *settingsFlags) with(cmd *cobra.Command) *cobra.Command {
 	return cmd
 }
 
-// clients are the instances that a command is about: the one that is named, or those of the file, or
-// those of it that are named.
+// clients returns a client for each instance that the command is about: the one that the command line
+// names, or those of the file, or of these the ones that the command line names.
 func (s *settingsFlags) clients(cmd *cobra.Command, ids []string) ([]*vendorapi.Client, error) {
 	if s.format != formatText && s.format != formatJSON {
 		return nil, fmt.Errorf("invalid --format %q; want text or json", s.format)
@@ -86,7 +88,7 @@ func checkIDs(ids []string) error {
 }
 
 func (s *settingsFlags) client(id, token, apiURL string) (*vendorapi.Client, error) {
-	token, err := resolve(token)
+	token, err := s.Resolve(token)
 	if err != nil {
 		return nil, fmt.Errorf("API token: %w", err)
 	}
@@ -97,8 +99,8 @@ func (s *settingsFlags) client(id, token, apiURL string) (*vendorapi.Client, err
 	return &vendorapi.Client{URL: apiURL, Instance: id, Token: token}, nil
 }
 
-// listed are the instances of the file, or those of it that are named. Its errors name the line,
-// never what is in it.
+// listed returns the instances of the file, or only the ones named. Its errors name a line and never
+// quote it.
 func (s *settingsFlags) listed(only []string) (clients []*vendorapi.Client, err error) {
 	text, err := os.ReadFile(s.file)
 	if err != nil {
@@ -132,7 +134,7 @@ func (s *settingsFlags) listed(only []string) (clients []*vendorapi.Client, err 
 	return clients, nil
 }
 
-// parseLine is the instance of a line, or nil if others are named.
+// parseLine returns the instance of a line, or nil if only others are asked for.
 func (s *settingsFlags) parseLine(fields, only []string) (*vendorapi.Client, error) {
 	if len(fields) < 2 || len(fields) > 3 || !notification.IsInstanceID(fields[0]) {
 		return nil, errors.New("want an id, its API token and, if it is another, its API's URL")
@@ -145,12 +147,13 @@ func (s *settingsFlags) parseLine(fields, only []string) (*vendorapi.Client, err
 		}
 	}
 	if len(only) > 0 && !slices.Contains(only, fields[0]) {
-		return nil, nil // as the comment says
+		return nil, nil // only others are asked for
 	}
 	return s.client(fields[0], fields[1], apiURL)
 }
 
-// checkURL wants http or https. Its error does not quote the URL, which may have a password in it.
+// checkURL refuses a URL that is not http or https. Its error does not quote the URL, which may have a
+// password in it.
 func checkURL(what, text string) error {
 	parsed, err := url.Parse(text)
 	if err != nil || parsed.Host == "" || parsed.Scheme != "https" && parsed.Scheme != "http" {
@@ -159,19 +162,16 @@ func checkURL(what, text string) error {
 	return nil
 }
 
-// settingsPace is the vendor's limit: one call of getSettings, and of setSettings, a second.
-var settingsPace = time.Second // shorter in tests
-
 const (
-	// settingsTries is how often a call is made that is answered 429 or 5xx.
+	// settingsTries is how often a call is made that the API answers with 429 or 5xx.
 	settingsTries = 5
-	// longestRetryAfter is how long a command waits before another try, whatever the API wishes.
+	// longestRetryAfter is the longest pause before another try, whatever the API asks for.
 	longestRetryAfter = time.Minute
 )
 
 // insist makes a call again, later, if the API says 429 or 5xx.
-func insist(ctx context.Context, call func() error) error {
-	pause := settingsPace
+func (s *settingsFlags) insist(ctx context.Context, call func() error) error {
+	pause := s.Pace
 	for try := 1; ; try++ {
 		err := call()
 		var e *vendorapi.Error
@@ -186,7 +186,7 @@ func insist(ctx context.Context, call func() error) error {
 	}
 }
 
-// pauseFor waits, and tells whether ctx is not over.
+// pauseFor waits, and reports whether ctx is still alive.
 func pauseFor(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

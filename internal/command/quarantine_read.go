@@ -1,4 +1,4 @@
-package greenapi
+package command
 
 import (
 	"errors"

@@ -1,32 +1,25 @@
-package greenapi
+package command_test
 
 import (
-	"bufio"
-	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
-
+	"github.com/greenapi-community/caddy-green-api/internal/command"
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 	"github.com/greenapi-community/caddy-green-api/notification"
 )
 
 // summaryOf parses what send --format json prints.
-func summaryOf(t *testing.T, stdout string) sendSummary {
+func summaryOf(t *testing.T, stdout string) command.SendSummary {
 	t.Helper()
-	var s sendSummary
+	var s command.SendSummary
 	decoder := json.NewDecoder(strings.NewReader(stdout))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&s); err != nil || decoder.More() {
@@ -95,19 +88,19 @@ func TestSendOptions(t *testing.T) {
 		args   []string
 		status int
 		code   int
-		want   sendSummary // counts only
+		want   command.SendSummary // counts only
 		bodies []string
 	}{
-		{name: "files", args: []string{"--body", dir}, status: 200, want: sendSummary{Notifications: 2, Sent: 2, Acknowledged: 2}, bodies: []string{odd, edgetest.StateChanged}},
+		{name: "files", args: []string{"--body", dir}, status: 200, want: command.SendSummary{Notifications: 2, Sent: 2, Acknowledged: 2}, bodies: []string{odd, edgetest.StateChanged}},
 		{
 			name: "a file, several times", args: []string{"--body", filepath.Join(dir, "b.json"), "--count", "3"}, status: 200,
-			want: sendSummary{Notifications: 3, Sent: 3, Acknowledged: 3}, bodies: []string{edgetest.StateChanged, edgetest.StateChanged, edgetest.StateChanged},
+			want: command.SendSummary{Notifications: 3, Sent: 3, Acknowledged: 3}, bodies: []string{edgetest.StateChanged, edgetest.StateChanged, edgetest.StateChanged},
 		},
-		{name: "a type", args: []string{"--type", "incomingCall", "--count", "5", "--rate", "500"}, status: 200, want: sendSummary{Notifications: 5, Sent: 5, Acknowledged: 5}},
-		{name: "a message type", args: []string{"--type", "incomingMessageReceived.textMessage", "--count", "4"}, status: 200, want: sendSummary{Notifications: 4, Sent: 4, Acknowledged: 4}},
+		{name: "a type", args: []string{"--type", "incomingCall", "--count", "5", "--rate", "500"}, status: 200, want: command.SendSummary{Notifications: 5, Sent: 5, Acknowledged: 5}},
+		{name: "a message type", args: []string{"--type", "incomingMessageReceived.textMessage", "--count", "4"}, status: 200, want: command.SendSummary{Notifications: 4, Sent: 4, Acknowledged: 4}},
 		{
 			name: "given up", args: []string{"--type", "incomingCall", "--count", "2", "--attempts", "3", "--pause", "1ms"}, status: 503, code: 1,
-			want: sendSummary{Notifications: 2, Sent: 2, Lost: 2, Resent: 4},
+			want: command.SendSummary{Notifications: 2, Sent: 2, Lost: 2, Resent: 4},
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -118,7 +111,7 @@ func TestSendOptions(t *testing.T) {
 				t.Errorf("exit code %d, want %d; stderr %q", code, test.code, stderr)
 			}
 			s := summaryOf(t, stdout)
-			got := sendSummary{Notifications: s.Notifications, Sent: s.Sent, Acknowledged: s.Acknowledged, Lost: s.Lost, Resent: s.Resent}
+			got := command.SendSummary{Notifications: s.Notifications, Sent: s.Sent, Acknowledged: s.Acknowledged, Lost: s.Lost, Resent: s.Resent}
 			if fmt.Sprint(got) != fmt.Sprint(test.want) {
 				t.Errorf("%+v, want %+v", got, test.want)
 			}
@@ -226,24 +219,6 @@ func TestSendEnds(t *testing.T) {
 	}
 }
 
-// TestSendAsks: without --admin, only an edge on this machine is asked.
-func TestSendAsks(t *testing.T) {
-	for target, want := range map[string]bool{
-		"http://127.0.0.1:8080/x": true, "http://localhost/x": true, "http://LOCALHOST:80": true, "https://[::1]:8443/": true, "http://127.9.9.9": true,
-		"http://[::ffff:127.0.0.1]/": true, "https://hooks.example.com/": false, "http://10.0.0.1/": false, "http://localhost.example.com/": false, "%": false,
-	} {
-		if got := onLoopback(target); got != want {
-			t.Errorf("%s: %v, want %v", target, got, want)
-		}
-	}
-	if got := watchEnds("https://hooks.example.com/", "").end(1, nil); got.known || !errors.Is(got.why, errNobodyAsked) {
-		t.Errorf("%+v", got)
-	}
-	if got := watchEnds("http://127.0.0.1:1/", "").address; got != caddy.DefaultAdminListen {
-		t.Errorf("asks %q", got)
-	}
-}
-
 func TestSendRefuses(t *testing.T) {
 	dir := t.TempDir()
 	for _, test := range []struct {
@@ -276,126 +251,4 @@ func TestSendRefuses(t *testing.T) {
 			t.Errorf("%q: exit code %d, want 2; stdout %q, stderr %q, want %q", test.args, code, stdout, stderr, test.want)
 		}
 	}
-}
-
-// TestListen: the other end prints what it gets and answers as it is told, by itself or by the URL
-// that it hands on to.
-func TestListen(t *testing.T) {
-	var asked atomic.Int64
-	up := edgetest.NewUpstream(t, 0, func(w http.ResponseWriter, _ *http.Request) {
-		asked.Add(1)
-		w.WriteHeader(204)
-	})
-	for _, test := range []struct {
-		args   []string
-		status int
-		body   string
-		prints []string
-	}{
-		{nil, 200, edgetest.TextMessage, []string{"  200  incomingMessageReceived textMessage instance 1101000001 chat 79001234568@c.us id 3EB0C767D097B7C7C030\n", `"textMessage":"a canary sings"`}},
-		{[]string{"--status", "503", "--delay", "10ms"}, 503, edgetest.StateChanged, []string{"  503  stateInstanceChanged instance 1101000001\n"}},
-		{nil, 200, "no\x1b[31m JSON", []string{"  200  POST /hook\n", "no?[31m JSON"}},
-		{[]string{"--forward", up.URL + "/webhook"}, 204, edgetest.TextMessage, []string{"  204  incomingMessageReceived"}},
-		{[]string{"--forward", "http://127.0.0.1:" + edgetest.FreePort(t)}, 502, edgetest.TextMessage, []string{"  502: ", "connection refused"}},
-	} {
-		cmd := edgetest.Command(t, append([]string{"green-api", "listen", "--address", "127.0.0.1:0"}, test.args...)...)
-		var out bytes.Buffer
-		cmd.Stdout = &out
-		url := listenURL(t, cmd)
-		response, err := edgetest.Client.Post(url+"/hook", "application/json", strings.NewReader(test.body))
-		if err != nil {
-			t.Fatal(err)
-		}
-		response.Body.Close()
-		if response.StatusCode != test.status {
-			t.Errorf("%v: status %d, want %d", test.args, response.StatusCode, test.status)
-		}
-		cmd.Process.Signal(syscall.SIGINT)
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("%v: %v", test.args, err)
-		}
-		for _, part := range test.prints {
-			if !strings.Contains(out.String(), part) {
-				t.Errorf("%v: lacks %q:\n%s", test.args, part, out.String())
-			}
-		}
-	}
-	if asked.Load() != 1 || up.Requests()[0].Body != edgetest.TextMessage || up.Requests()[0].Path != "/webhook" {
-		t.Errorf("handed on %d times: %v", asked.Load(), up.Requests())
-	}
-	for _, test := range []struct{ args, want string }{
-		{"--status 99", "invalid --status 99; want 200 to 599"},
-		{"--delay -1s", "invalid --delay -1s"},
-		{"--forward handler:8080", `invalid --forward "handler:8080"; want a URL`},
-		{"--address nowhere", "--address: "},
-	} {
-		if _, stderr, code := runCommand(t, "", "", append([]string{"green-api", "listen"}, strings.Fields(test.args)...)...); code != 2 || !strings.Contains(stderr, test.want) {
-			t.Errorf("%s: exit code %d, stderr %q", test.args, code, stderr)
-		}
-	}
-}
-
-// TestListenForward: what the other end did not take whole is not answered with a 2xx, and what is
-// in hand is finished at the end.
-func TestListenForward(t *testing.T) {
-	target := edgetest.NewUpstream(t, 0, func(w http.ResponseWriter, r *http.Request) {
-		switch r.URL.Path {
-		case "/moved":
-			http.Redirect(w, r, "/login", http.StatusFound)
-		case "/truncated":
-			w.Header().Set("Content-Length", "100")
-			fmt.Fprint(w, "half")
-		case "/slow":
-			time.Sleep(500 * time.Millisecond)
-		}
-	})
-	for path, want := range map[string]int{"/moved": 302, "/truncated": 502} {
-		url := listenURL(t, edgetest.Command(t, "green-api", "listen", "--address", "127.0.0.1:0", "--forward", target.URL+path))
-		response, err := edgetest.Client.Post(url, "application/json", strings.NewReader(edgetest.TextMessage))
-		if err != nil {
-			t.Fatal(err)
-		}
-		response.Body.Close()
-		if response.StatusCode != want {
-			t.Errorf("%s: status %d, want %d", path, response.StatusCode, want)
-		}
-	}
-	cmd := edgetest.Command(t, "green-api", "listen", "--address", "127.0.0.1:0", "--forward", target.URL+"/slow")
-	url := listenURL(t, cmd)
-	answer := make(chan int)
-	before := len(target.Requests())
-	go func() {
-		response, err := edgetest.Client.Post(url, "application/json", strings.NewReader(edgetest.TextMessage))
-		if err != nil {
-			t.Error(err)
-			answer <- 0
-			return
-		}
-		response.Body.Close()
-		answer <- response.StatusCode
-	}()
-	edgetest.Eventually(t, "handed on", func() bool { return len(target.Requests()) > before })
-	cmd.Process.Signal(syscall.SIGTERM)
-	if status := <-answer; status != 200 {
-		t.Errorf("in hand at the end: status %d", status)
-	}
-}
-
-// listenURL starts listen and returns where it listens.
-func listenURL(t *testing.T, cmd *exec.Cmd) string {
-	t.Helper()
-	stderr, err := cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { cmd.Process.Kill() })
-	line, err := bufio.NewReader(stderr).ReadString('\n')
-	address, _, ok := strings.Cut(strings.TrimPrefix(line, "listening on "), ",")
-	if err != nil || !ok {
-		t.Fatalf("%v: %q", err, line)
-	}
-	return "http://" + address
 }

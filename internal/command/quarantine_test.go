@@ -1,4 +1,4 @@
-package greenapi
+package command_test
 
 import (
 	"bytes"
@@ -11,14 +11,150 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/greenapi-community/caddy-green-api/internal/api"
+	"github.com/greenapi-community/caddy-green-api/internal/command"
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
-	"github.com/greenapi-community/caddy-green-api/notification"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
 )
+
+// TestQuarantineCommands takes what is kept from the list to the handlers, as an operator would.
+func TestQuarantineCommands(t *testing.T) {
+	up := edgetest.NewUpstream(t, 200, nil)
+	config, admin := edgetest.WithAdmin(t, edgetest.Site("name sales\n"+edgetest.Loopback+"reverse_proxy "+up.Address))
+	e := edgetest.Start(t, config)
+	odd := "\x00\xff{no JSON"
+	for _, body := range []string{edgetest.Broken("ONE"), edgetest.Broken("TWO"), strings.Replace(edgetest.Broken("OTHER"), "1101000001", "1101000002", 1), odd} {
+		if status := e.Post(body); status != 200 {
+			t.Fatalf("status %d", status)
+		}
+	}
+	run := func(wantCode int, args ...string) (string, string) {
+		t.Helper()
+		stdout, stderr, code := runCommand(t, "", "", append(append([]string{"green-api", "quarantine"}, args...), "--address", admin)...)
+		if code != wantCode {
+			t.Fatalf("%v: exit code %d, want %d; stdout %q, stderr %q", args, code, wantCode, stdout, stderr)
+		}
+		return stdout, stderr
+	}
+	list := func(args ...string) (entries []api.Entry) {
+		t.Helper()
+		stdout, _ := run(0, append([]string{"list", "--format", "json"}, args...)...)
+		for line := range strings.Lines(stdout) {
+			var entry api.Entry
+			if err := json.Unmarshal([]byte(line), &entry); err != nil {
+				t.Fatal(err)
+			}
+			entries = append(entries, entry)
+		}
+		return entries
+	}
+
+	all := list()
+	if len(all) != 4 || all[0].NotificationID != "ONE" || all[0].Body != "" || all[3].Reason != "malformed" {
+		t.Fatalf("%+v", all)
+	}
+	for _, test := range []struct {
+		args []string
+		want int
+	}{
+		{[]string{"--reason", "schema"}, 3},
+		{[]string{"--instance", "1101000002"}, 1},
+		{[]string{"--instance", "1101000002", "--instance", "1101000001"}, 3},
+		{[]string{"--reason", "malformed", "--instance", "1101000001"}, 0},
+		{[]string{"--type", "incomingMessageReceived", "--message", "textMessage"}, 3},
+		{[]string{"--chat", "79001234568@c.us"}, 3},
+		{[]string{"--name", "sales"}, 4},
+		{[]string{"--since", "1h"}, 4},
+		{[]string{"--until", "1h"}, 0},
+		{[]string{"--limit", "2"}, 2},
+		{[]string{"--limit", "2", "--after", all[2].ID}, 1},
+	} {
+		if got := len(list(test.args...)); got != test.want {
+			t.Errorf("%v: %d entries, want %d", test.args, got, test.want)
+		}
+	}
+	text, _ := run(0, "list", "--reason", "schema", "--limit", "1")
+	for _, part := range []string{all[0].ID, "schema  incomingMessageReceived  textMessage  instance 1101000001", "/messageData/textMessageData/textMessage: type"} {
+		if !strings.Contains(text, part) {
+			t.Errorf("list lacks %q: %s", part, text)
+		}
+	}
+	if text, _ = run(0, "show", all[0].ID); !strings.Contains(text, edgetest.Broken("ONE")) || !strings.Contains(text, "from 127.0.0.1, for block sales") {
+		t.Errorf("show: %s", text)
+	}
+
+	// What is exported can be checked, every byte of it.
+	exported, _ := run(0, "export")
+	file := filepath.Join(t.TempDir(), "kept.jsonl")
+	if err := os.WriteFile(file, []byte(exported), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	entries, _ := command.SplitExport([]byte(exported))
+	if len(entries) != 4 || string(entries[0].Bytes()) != edgetest.Broken("ONE") || string(entries[3].Bytes()) != odd {
+		t.Errorf("exported %q", exported)
+	}
+	checked, _, code := runCommand(t, "", "", "green-api", "check", "--format", "json", file)
+	if code != 1 || strings.Count(checked, `"reason":"schema"`) != 3 || strings.Count(checked, `"reason":"malformed"`) != 1 {
+		t.Errorf("check: exit code %d, %s", code, checked)
+	}
+
+	// With --recheck what is still at fault stays; without it the handler decides.
+	if text, _ = run(1, "replay", "--all", "--recheck"); strings.Count(text, "kept") != 3 || len(up.Requests()) != 0 {
+		t.Errorf("replay --recheck: %s, %d delivered", text, len(up.Requests()))
+	}
+	text, said := run(0, "replay", "--instance", "1101000001")
+	if strings.Count(text, "delivered") != 2 || !strings.HasPrefix(said, "2 delivered, 0 failed, 0 still at fault in ") {
+		t.Errorf("replay: %s, %s", text, said)
+	}
+	for i, request := range up.Requests() {
+		if request.Body != edgetest.Broken([]string{"ONE", "TWO"}[i]) || request.Path != "/green-api/webhook" || request.Header.Get("Authorization") != "Bearer "+edgetest.Token ||
+			request.Header.Get("X-Green-Api-Replay") != all[i].ID || request.Header.Get("Content-Type") != "application/json; charset=utf-8" {
+			t.Errorf("handler got %+v", request)
+		}
+	}
+	if left := list(); len(left) != 2 {
+		t.Errorf("%d left", len(left))
+	}
+
+	// Nothing is deleted by accident, and what is leaves nothing behind.
+	if _, said := run(2, "delete"); !strings.Contains(said, "want ids, a filter, or --all") {
+		t.Errorf("delete: %s", said)
+	}
+	for args, want := range map[string]string{
+		"list --since yesterday": `since: invalid time`, "list --format xml": "invalid --format", "show": "want the id of one entry",
+	} {
+		if _, said := run(2, strings.Fields(args)...); !strings.Contains(said, want) {
+			t.Errorf("%s: %s", args, said)
+		}
+	}
+	if _, said := run(1, "show", "nothing"); said != "caddy green-api quarantine show: entry \"nothing\": no such entry in quarantine\n" {
+		t.Errorf("show: %s", said)
+	}
+	if text, _ = run(0, "delete", "--chat", "79001234568@c.us"); text != "1 deleted\n" {
+		t.Errorf("delete: %s", text)
+	}
+	if text, _ = run(0, "delete", "--all"); text != "1 deleted\n" {
+		t.Errorf("delete: %s", text)
+	}
+	if log := e.Logs.All(); strings.Contains(log, "79001234568@c.us") || strings.Contains(log, "79001234568%40") {
+		t.Error("the chat that was asked for is in the log")
+	}
+	if _, said := run(0, "list"); !strings.Contains(said, "nothing is kept") {
+		t.Errorf("list: %s", said)
+	}
+	e.Kept()
+	raw, err := os.ReadFile(filepath.Join(e.Dir, quarantine.FileName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, trace := range []string{"79001234568", "OTHER", "Test Sender", "no JSON", edgetest.Token} {
+		if bytes.Contains(raw, []byte(trace)) {
+			t.Errorf("the file still has %q", trace)
+		}
+	}
+}
 
 // operate runs a quarantine command against the admin API.
 func operate(t *testing.T, admin string, args ...string) (stdout, stderr string, code int) {
@@ -36,7 +172,7 @@ func putAll(t *testing.T, dir string, entries ...quarantine.Entry) (ids []string
 	defer store.Close()
 	for _, entry := range entries {
 		if entry.Name == "" {
-			entry.Name = defaultName
+			entry.Name = "default"
 		}
 		id, err := store.Put(entry, 0)
 		if err != nil {
@@ -89,7 +225,7 @@ func TestUnreadableEntries(t *testing.T) {
 		!strings.Contains(stderr, ids[1]) || !strings.Contains(stderr, ids[3]) || strings.Count(stderr, "quarantine is damaged") != 2 {
 		t.Errorf("export: exit code %d, stdout %q, stderr %q", code, exported, stderr)
 	}
-	if got, _ := splitExport([]byte(exported)); len(got) != 3 {
+	if got, _ := command.SplitExport([]byte(exported)); len(got) != 3 {
 		t.Errorf("exported %d entries", len(got))
 	}
 	// A list reads no bodies, so that it has the one whose body is damaged.
@@ -133,127 +269,6 @@ func TestUnreadableEntries(t *testing.T) {
 	// It can be deleted.
 	if stdout, stderr, code := operate(t, admin, "delete", ids[1], ids[3]); code != 0 || stdout != "2 deleted\n" {
 		t.Errorf("delete: exit code %d, %q, %q", code, stdout, stderr)
-	}
-}
-
-// TestCheckExport: check judges an exported entry by what it came with, and says what an export lacks.
-func TestCheckExport(t *testing.T) {
-	dir := t.TempDir()
-	check := func(lines ...string) (stdout, stderr string, code int) {
-		t.Helper()
-		file := filepath.Join(dir, "kept.jsonl")
-		if err := os.WriteFile(file, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return runCommand(t, "", "", "green-api", "check", file)
-	}
-	entry := func(body, name, value string) string {
-		e := quarantine.Entry{ID: "20261121T034150123-0000002a", Received: time.Unix(1, 0), Body: []byte(body)}
-		if name != "" {
-			e.Header = map[string][]string{name: {value}}
-		}
-		line, err := json.Marshal(api.Show(e))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(line)
-	}
-	for _, test := range []struct {
-		line, want string
-		code       int
-	}{
-		{entry(edgetest.TextMessage, "", ""), "pass", 0},
-		{entry(edgetest.TextMessage, "Content-Type", notification.ContentType), "pass", 0},
-		{entry(edgetest.TextMessage, "content-type", "application/x-www-form-urlencoded"), "(encoding)", 1},
-		{entry(edgetest.TextMessage, "Content-Type", "application/json; charset=utf-16"), "(encoding)", 1},
-		{entry(edgetest.TextMessage, "Content-Encoding", "gzip"), "(encoding)", 1},
-		{entry(edgetest.TextMessage+strings.Repeat(" ", 1<<20), "", ""), "(too_large)", 1},
-	} {
-		if stdout, stderr, code := check(test.line); code != test.code || !strings.Contains(stdout, test.want) || stderr != "" {
-			t.Errorf("%.300s: exit code %d, want %d and %q; stdout %q, stderr %q", test.line, code, test.code, test.want, stdout, stderr)
-		}
-	}
-	stdout, stderr, code := check(entry(edgetest.TextMessage, "", ""), `{"error":"entry \"x\": quarantine is damaged","entry":"x"}`, entry(edgetest.TextMessage, "", ""))
-	if code != 2 || strings.Count(stdout, "pass") != 2 || !strings.Contains(stderr, "quarantine is damaged") {
-		t.Errorf("with an entry that could not be read: exit code %d, %q, %q", code, stdout, stderr)
-	}
-	if stdout, _, code := check(`{"error":"x"}`); code != 1 || !strings.Contains(stdout, "(malformed)") {
-		t.Errorf("a body that looks like an error: exit code %d, %q", code, stdout)
-	}
-}
-
-// TestRecheck: with --recheck, only what would pass if it came now is delivered.
-func TestRecheck(t *testing.T) {
-	up := edgetest.NewUpstream(t, 200, nil)
-	config, admin := edgetest.WithAdmin(t, edgetest.Site(edgetest.Loopback+"validate {\nmax_body_size 2KiB\n}\nreverse_proxy "+up.Address))
-	e := edgetest.Start(t, config)
-	for _, header := range [][]string{
-		{"Content-Type", "application/x-www-form-urlencoded"}, {"Content-Type", "application/json; charset=utf-16"}, {"Content-Encoding", "gzip"},
-	} {
-		e.Post(edgetest.TextMessage, header...)
-	}
-	e.Post(edgetest.TextMessage + strings.Repeat(" ", 2<<10))
-	named := []string{"replay", "--reason", reason.Encoding, "--reason", reason.TooLarge}
-	stdout, _, code := operate(t, admin, append(named, "--recheck", "--format", "json")...)
-	if code != 1 || strings.Count(stdout, `"outcome":"kept"`) != 4 || len(up.Requests()) != 0 {
-		t.Errorf("exit code %d, %s; %d delivered", code, stdout, len(up.Requests()))
-	}
-	if err := e.Load(strings.Replace(config, "2KiB", "4KiB", 1)); err != nil {
-		t.Fatal(err)
-	}
-	stdout, _, code = operate(t, admin, append(named, "--recheck")...)
-	if code != 1 || strings.Count(stdout, "delivered") != 1 || len(up.Requests()) != 1 {
-		t.Errorf("after max_body_size was raised: exit code %d, %s", code, stdout)
-	}
-}
-
-// TestReplayNamed: nothing is replayed that was not asked for, and what no handler may be able to
-// read only by name.
-func TestReplayNamed(t *testing.T) {
-	up := edgetest.NewUpstream(t, 200, nil)
-	config, admin := edgetest.WithAdmin(t, edgetest.Site("validate {\nmax_body_size 2KiB\n}\n"+edgetest.Loopback+"reverse_proxy "+up.Address))
-	e := edgetest.Start(t, config)
-	post := func() (ids map[string]string) {
-		t.Helper()
-		e.Post(edgetest.Broken("ONE"))
-		e.Post("no JSON")
-		e.Post(edgetest.TextMessage, "Content-Type", "text/plain")
-		e.Post(edgetest.TextMessage + strings.Repeat(" ", 2<<10))
-		ids = make(map[string]string)
-		stdout, _, _ := operate(t, admin, "list", "--format", "json")
-		for line := range strings.Lines(stdout) {
-			var entry api.Entry
-			if err := json.Unmarshal([]byte(line), &entry); err != nil {
-				t.Fatal(err)
-			}
-			ids[entry.Reason] = entry.ID
-		}
-		return ids
-	}
-	ids := post()
-	for _, args := range [][]string{{"replay"}, {"replay", "--recheck"}, {"replay", "--to", "default"}} {
-		if _, stderr, code := operate(t, admin, args...); code != 2 || !strings.Contains(stderr, "want ids, a filter, or --all") {
-			t.Errorf("%v: exit code %d, %q", args, code, stderr)
-		}
-	}
-	if status := ask(t, http.MethodPost, "http://"+admin+"/green_api/quarantine/replay", ""); status != 400 {
-		t.Errorf("API without a filter: %d", status)
-	}
-	if len(up.Requests()) != 0 {
-		t.Errorf("%d delivered before anybody asked", len(up.Requests()))
-	}
-	stdout, stderr, code := operate(t, admin, "replay", "--all")
-	if code != 0 || strings.Count(stdout, "\n") != 1 || !strings.Contains(stderr, "3 skipped: malformed, encoding and too_large are replayed only when named") || len(up.Requests()) != 1 {
-		t.Errorf("--all: exit code %d, %q, %q, %d delivered", code, stdout, stderr, len(up.Requests()))
-	}
-	if _, stderr, code := operate(t, admin, "replay", "--since", "1h", "--name", "default"); code != 0 || len(up.Requests()) != 1 {
-		t.Errorf("other filters: exit code %d, %q, %d delivered", code, stderr, len(up.Requests()))
-	}
-	if _, stderr, code := operate(t, admin, "replay", ids[reason.Malformed], "--all"); code != 0 || len(up.Requests()) != 2 {
-		t.Errorf("by id: exit code %d, %q, %d delivered", code, stderr, len(up.Requests()))
-	}
-	if _, stderr, code := operate(t, admin, "replay", "--reason", "encoding,too_large"); code != 0 || len(up.Requests()) != 4 {
-		t.Errorf("by reason: exit code %d, %q, %d delivered", code, stderr, len(up.Requests()))
 	}
 }
 
@@ -373,28 +388,5 @@ func TestManyIDs(t *testing.T) {
 	}
 	if kept := e.Kept(); len(kept) != 1 || kept[0].ID != real[2] {
 		t.Errorf("kept %+v", kept)
-	}
-}
-
-// TestReplayTo: entries of a block that is no longer there are delivered through another.
-func TestReplayTo(t *testing.T) {
-	up := edgetest.NewUpstream(t, 200, nil)
-	config, admin := edgetest.WithAdmin(t, edgetest.Site("name sales\n"+edgetest.Loopback+"reverse_proxy "+up.Address))
-	e := edgetest.Start(t, config)
-	e.Post(edgetest.Broken("ONE"))
-	if err := e.Load(strings.Replace(config, "name sales\n"+edgetest.Loopback, "name support\nip_filter {\nallow 127.0.0.1\n}\nauth {\ntoken other-token\n}\n", 1)); err != nil {
-		t.Fatal(err)
-	}
-	if stdout, _, code := operate(t, admin, "replay", "--name", "sales"); code != 1 || !strings.Contains(stdout, `no green_api block named "sales"; add --to NAME, one of: support`) {
-		t.Errorf("without: exit code %d, %q", code, stdout)
-	}
-	if stdout, stderr, code := operate(t, admin, "replay", "--name", "sales", "--to", "support"); code != 0 {
-		t.Errorf("exit code %d, %q, %q", code, stdout, stderr)
-	}
-	if got := up.Requests(); len(got) != 1 || got[0].Header.Get("Authorization") != "Bearer other-token" || got[0].Body != edgetest.Broken("ONE") {
-		t.Errorf("handler got %+v", got)
-	}
-	if kept := e.Kept(); len(kept) != 0 {
-		t.Errorf("%d kept", len(kept))
 	}
 }

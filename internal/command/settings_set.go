@@ -1,4 +1,4 @@
-package greenapi
+package command
 
 import (
 	"context"
@@ -21,8 +21,8 @@ import (
 	"github.com/greenapi-community/caddy-green-api/vendorapi"
 )
 
-func settingsSet() *cobra.Command {
-	s := &settingChange{flags: new(settingsFlags)}
+func settingsSet(c Config) *cobra.Command {
+	s := &settingChange{flags: &settingsFlags{Config: c}}
 	cmd := &cobra.Command{
 		Use:   "set [<instance>...]",
 		Short: "Sets the settings that are about notifications",
@@ -78,7 +78,7 @@ type settingChange struct {
 	dryRun, wait bool
 	waitTimeout  time.Duration
 
-	named vendorapi.Settings // without those of all
+	named vendorapi.Settings // without the switches of all
 }
 
 // complete checks what is to be set.
@@ -93,7 +93,7 @@ func (s *settingChange) complete(cmd *cobra.Command) error {
 		s.named[vendorapi.WebhookURL] = s.url
 	}
 	if cmd.Flags().Changed("token") {
-		secret, err := webhookToken(s.token)
+		secret, err := s.webhookToken()
 		if err != nil {
 			return fmt.Errorf("--token: %w", err)
 		}
@@ -128,15 +128,15 @@ func (s *settingChange) parseSwitches() error {
 	return nil
 }
 
-// webhookToken is a webhookUrlToken from the command line. Its errors never have a piece of it.
-func webhookToken(text string) (string, error) {
-	if text == "" {
+// webhookToken returns the webhookUrlToken of the command line. Its errors never quote any of it.
+func (s *settingChange) webhookToken() (string, error) {
+	if s.token == "" {
 		return "", nil
 	}
-	if token.IsVariable(text) {
+	if token.IsVariable(s.token) {
 		return "", token.ErrDollar
 	}
-	secret, err := resolve(text)
+	secret, err := s.flags.Resolve(s.token)
 	if err != nil {
 		return "", err
 	}
@@ -147,7 +147,7 @@ func webhookToken(text string) (string, error) {
 	return secret, nil
 }
 
-// wanted are the settings that an instance is to have.
+// wanted returns the settings that an instance is to have.
 func (s *settingChange) wanted(current vendorapi.Settings) vendorapi.Settings {
 	wanted := make(vendorapi.Settings)
 	if s.all != "" {
@@ -196,7 +196,7 @@ func (s *settingChange) run(ctx context.Context, cmd *cobra.Command, clients []*
 		failed = failed || done.Outcome == settingsFailed
 		return s.print(cmd, done)
 	}
-	all := read(ctx, clients)
+	all := s.read(ctx, clients)
 	if err := s.checkSwitches(all); err != nil {
 		return usageError(cmd, err)
 	}
@@ -205,7 +205,7 @@ func (s *settingChange) run(ctx context.Context, cmd *cobra.Command, clients []*
 		if done.Outcome == settingsSaved && s.wait {
 			waiting = append(waiting, done)
 			if s.flags.format == formatJSON {
-				continue // told at the end
+				continue // printed at the end
 			}
 		}
 		if err := tell(done); err != nil {
@@ -223,12 +223,12 @@ func (s *settingChange) run(ctx context.Context, cmd *cobra.Command, clients []*
 	return nil
 }
 
-// read asks for the settings of all instances. Where it fails, that is what became of the instance.
-func read(ctx context.Context, clients []*vendorapi.Client) (all []*settingsDone) {
+// read asks for the settings of all instances. An instance for which that fails has failed.
+func (s *settingChange) read(ctx context.Context, clients []*vendorapi.Client) (all []*settingsDone) {
 	for _, client := range clients {
 		done := &settingsDone{Instance: client.Instance, Changes: []changedOption{}, client: client}
 		var err error
-		if done.current, err = currentSettings(ctx, client); err != nil {
+		if done.current, err = s.flags.currentSettings(ctx, client); err != nil {
 			done.fail(err)
 		}
 		all = append(all, done)
@@ -236,7 +236,7 @@ func read(ctx context.Context, clients []*vendorapi.Client) (all []*settingsDone
 	return all
 }
 
-// checkSwitches refuses a switch that none of the instances has whose settings could be read.
+// checkSwitches refuses a switch that no instance has, as far as settings could be read.
 func (s *settingChange) checkSwitches(all []*settingsDone) error {
 	there := make(vendorapi.Settings)
 	for _, done := range all {
@@ -248,7 +248,7 @@ func (s *settingChange) checkSwitches(all []*settingsDone) error {
 	return s.unknownSwitch(there)
 }
 
-// unknownSwitch says which of the named switches an instance with those settings lacks.
+// unknownSwitch returns an error if an instance with these settings lacks one of the named switches.
 func (s *settingChange) unknownSwitch(settings vendorapi.Settings) error {
 	switches := settings.Switches()
 	for _, text := range s.switches {
@@ -259,7 +259,7 @@ func (s *settingChange) unknownSwitch(settings vendorapi.Settings) error {
 	return nil
 }
 
-// change sets the settings of an instance that differ.
+// change sets the settings of an instance that differ from the wanted ones.
 func (s *settingChange) change(ctx context.Context, done *settingsDone) {
 	if done.Outcome == settingsFailed {
 		return
@@ -281,13 +281,13 @@ func (s *settingChange) change(ctx context.Context, done *settingsDone) {
 		done.Outcome = settingsDryRun
 	default:
 		done.Outcome = settingsSaved
-		if err := insist(ctx, func() error { return done.client.SetSettings(ctx, done.wanted) }); err != nil {
+		if err := s.flags.insist(ctx, func() error { return done.client.SetSettings(ctx, done.wanted) }); err != nil {
 			done.fail(err)
 		}
 	}
 }
 
-// fail says why. The API may have said what it does not take, so the secrets in it are taken out.
+// fail notes why it failed. The API may quote what it does not take, so secrets are removed.
 func (d *settingsDone) fail(err error) *settingsDone {
 	d.Outcome, d.Error = settingsFailed, vendorapi.RedactURLIn(err.Error(), d.wanted.Text(vendorapi.WebhookURL))
 	if _, secret, ok := token.Split(d.wanted.Text(vendorapi.WebhookURLToken)); ok {
@@ -296,9 +296,9 @@ func (d *settingsDone) fail(err error) *settingsDone {
 	return d
 }
 
-// await asks for the settings of all, each at most once a second, until they are as wanted.
+// await asks for the settings of each instance, at most once a second, until they are as wanted.
 func (s *settingChange) await(ctx context.Context, waiting []*settingsDone, tell func(*settingsDone) error) error {
-	for len(waiting) > 0 && pauseFor(ctx, settingsPace) {
+	for len(waiting) > 0 && pauseFor(ctx, s.flags.Pace) {
 		var left []*settingsDone
 		for _, done := range waiting {
 			done.look(ctx)
@@ -320,7 +320,7 @@ func (s *settingChange) await(ctx context.Context, waiting []*settingsDone, tell
 	return nil
 }
 
-// missed says that the settings are not in force, after the last problem in asking, if there was one.
+// missed returns the error of settings that are not in force, with the last problem in asking, if any.
 func (s *settingChange) missed(ctx context.Context, problem error) error {
 	err := fmt.Errorf("saved, but not in force after %s", s.waitTimeout)
 	if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
@@ -332,8 +332,8 @@ func (s *settingChange) missed(ctx context.Context, problem error) error {
 	return err
 }
 
-// look asks whether what was saved is in force. What the API does not say now it may say later,
-// unless it does not take the call at all.
+// look asks whether the saved settings are in force. An error may go away, unless the API refuses the
+// call as such.
 func (d *settingsDone) look(ctx context.Context) {
 	current, err := d.client.GetSettings(ctx)
 	if ctx.Err() != nil {
@@ -382,7 +382,7 @@ func (s *settingChange) print(cmd *cobra.Command, done *settingsDone) error {
 	return err
 }
 
-// quoted is a setting's value in a line.
+// quoted returns the value of a setting for a line of text.
 func quoted(value string) string {
 	if value == "" {
 		return `""`

@@ -1,4 +1,4 @@
-package greenapi
+package command_test
 
 import (
 	"encoding/json"
@@ -9,6 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+
+	"github.com/greenapi-community/caddy-green-api/internal/command"
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 	"github.com/greenapi-community/caddy-green-api/internal/standin"
 )
@@ -24,8 +28,9 @@ const (
 // settingsBench runs settings commands against a stand-in of GREEN-API.
 type settingsBench struct {
 	*standin.Server
-	t   *testing.T
-	url string
+	t        *testing.T
+	url      string
+	commands caddycmd.Command
 }
 
 // newSettingsBench has two instances. Settings are in force after 100 ms, and commands in this process
@@ -37,17 +42,15 @@ func newSettingsBench(t *testing.T) *settingsBench {
 	t.Cleanup(func() { vendor.Close(); server.Close() })
 	vendor.Add("1101000001", apiToken)
 	vendor.Add("1101000002", otherAPI)
-	t.Setenv(apiTokenVariable, apiToken)
-	pace := settingsPace
-	settingsPace = 200 * time.Millisecond
-	t.Cleanup(func() { settingsPace = pace })
-	return &settingsBench{vendor, t, server.URL}
+	t.Setenv(command.APITokenVariable, apiToken)
+	resolve := func(text string) (string, error) { return caddy.NewReplacer().ReplaceOrErr(text, true, true) }
+	return &settingsBench{vendor, t, server.URL, command.New(command.Config{Resolve: resolve, Pace: 200 * time.Millisecond})}
 }
 
 // run runs a command, and fails the test if it prints a token.
 func (b *settingsBench) run(wantCode int, args ...string) (stdout, stderr string) {
 	b.t.Helper()
-	stdout, stderr, code := runCommand(b.t, "", "", append(append([]string{"green-api", "settings"}, args...), "--api-url", b.url)...)
+	stdout, stderr, code := edgetest.RunCommandOf(b.t, b.commands, "", "", append(append([]string{"green-api", "settings"}, args...), "--api-url", b.url)...)
 	if code != wantCode {
 		b.t.Errorf("%q: exit code %d, want %d; stdout %q, stderr %q", args, code, wantCode, stdout, stderr)
 	}
@@ -129,7 +132,7 @@ func TestSettingsGet(t *testing.T) {
 		!strings.Contains(lines[1], `"incomingWebhook":"no"`) {
 		t.Fatalf("%q", lines)
 	}
-	var got settingsGot
+	var got command.SettingsGot
 	if err := json.Unmarshal([]byte(lines[1]), &got); err != nil || got.Error != "" || got.Settings["webhookUrlToken"] != "" || len(got.Settings) != 17 {
 		t.Errorf("%+v, %v", got, err)
 	}
@@ -174,8 +177,8 @@ func TestSettingsSet(t *testing.T) {
 	}
 
 	stdout, _ = b.run(0, "set", "1101000001", "--url", "", "--token", "", "--all", "yes", "--switch", "deviceWebhook=no", "--wait", "--format", "json")
-	var done settingsDone
-	if err := json.Unmarshal([]byte(stdout), &done); err != nil || done.Outcome != settingsInForce || done.Error != "" || len(done.Changes) != 14 {
+	var done command.SettingsDone
+	if err := json.Unmarshal([]byte(stdout), &done); err != nil || done.Outcome != "in_force" || done.Error != "" || len(done.Changes) != 14 {
 		t.Errorf("%v: %s", err, stdout)
 	}
 	settings = b.Settings("1101000001")
@@ -247,7 +250,7 @@ func TestSettingsSecrets(t *testing.T) {
 		t.Error(stdout)
 	}
 	stdout, _ = b.run(0, "get", "1101000001", "--show-secrets", "--format", "json")
-	var got settingsGot
+	var got command.SettingsGot
 	if err := json.Unmarshal([]byte(stdout), &got); err != nil || got.Settings["webhookUrl"] != address || got.Settings["webhookUrlToken"] != "demo-known-token" {
 		t.Errorf("%v: %s", err, stdout)
 	}
@@ -338,6 +341,7 @@ func TestSettingsFailures(t *testing.T) {
 // TestSettingsRefused has what ends with exit code 2, without a call.
 func TestSettingsRefused(t *testing.T) {
 	b := newSettingsBench(t)
+	b.commands = caddycmd.Commands()["green-api"] // its errors of placeholders are the plugin's
 	t.Setenv("SETTINGS_TEST_EMPTY", "")
 	good := b.file("1101000001 " + apiToken + "\n")
 	for _, test := range []struct {
@@ -382,8 +386,8 @@ func TestSettingsRefused(t *testing.T) {
 	if _, stderr, code := runCommand(t, "", "", "green-api", "settings", "get", "1101000001", "--api-url", "api.example.com"); code != 2 || !strings.Contains(stderr, "invalid --api-url") {
 		t.Errorf("exit code %d, stderr %q", code, stderr)
 	}
-	t.Setenv(apiTokenVariable, "")
-	if _, stderr := b.run(2, "get", "1101000001"); !strings.Contains(stderr, "no API token; want it in the variable "+apiTokenVariable) {
+	t.Setenv(command.APITokenVariable, "")
+	if _, stderr := b.run(2, "get", "1101000001"); !strings.Contains(stderr, "no API token; want it in the variable "+command.APITokenVariable) {
 		t.Error(stderr)
 	}
 	for _, method := range []string{"getSettings", "setSettings"} {

@@ -1,8 +1,11 @@
-package greenapi
+// Package command has the commands `caddy green-api …`: one file each.
+package command
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"time"
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
@@ -10,8 +13,20 @@ import (
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 )
 
-func init() {
-	caddycmd.RegisterCommand(caddycmd.Command{
+// Config is what the commands need of the plugin.
+type Config struct {
+	// Resolve replaces the placeholders of a secret, such as {env.NAME}.
+	Resolve func(string) (string, error)
+
+	// Pace is the pause between two calls of the same method of GREEN-API's HTTP API for one instance.
+	// Default: the vendor's limit, a second.
+	Pace time.Duration
+}
+
+// New returns the command `caddy green-api`, which has all others below it.
+func New(c Config) caddycmd.Command {
+	c.Pace = cmp.Or(c.Pace, time.Second)
+	return caddycmd.Command{
 		Name:  "green-api",
 		Usage: "<command>",
 		Short: "Tools for GREEN-API webhooks",
@@ -21,13 +36,13 @@ notification, what is kept of those that are broken, and what notifications are 
 			cmd.Args = usageArgs(cobra.NoArgs)
 			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 			cmd.SetFlagErrorFunc(usageError) // the commands below inherit it
-			for _, sub := range []*cobra.Command{checkCommand(), sendCommand(), listenCommand(), quarantineCommand(), settingsCommand(), schemasCommand(), addressesCommand()} {
+			for _, sub := range []*cobra.Command{checkCommand(), sendCommand(), listenCommand(), quarantineCommand(), settingsCommand(c), schemasCommand(), addressesCommand()} {
 				sub.Args = usageArgs(sub.Args)
-				sub.SilenceErrors = true // said by the commands themselves
+				sub.SilenceErrors = true // the commands print their errors themselves
 				cmd.AddCommand(sub)
 			}
 		},
-	})
+	}
 }
 
 // Exit codes of the commands, beside 0.
@@ -36,22 +51,22 @@ const (
 	exitUsage    = 2
 )
 
-// errFindings ends a command with exit code 1. What was found has been printed.
+// errFindings ends a command with exit code 1. The command has printed what it found.
 var errFindings = errors.New("findings")
 
-// usageError ends a command with exit code 2, having said why.
+// usageError says why a command cannot go on, and ends it with exit code 2.
 func usageError(cmd *cobra.Command, err error) error {
 	fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s\nsee '%s --help'\n", cmd.CommandPath(), outcome.PrintableLines(err.Error()), cmd.CommandPath())
 	return exit(cmd, exitUsage)
 }
 
-// exit is the error by which Caddy's main ends with that code, above 1.
+// exit returns the error that makes Caddy's main end with a code above 1.
 func exit(cmd *cobra.Command, code int) error {
 	cmd.SilenceErrors = true
 	return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) { return code, nil })(cmd, nil)
 }
 
-// usageArgs makes a usage error of wrong arguments.
+// usageArgs turns the error of wrong arguments into a usage error.
 func usageArgs(want cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if want == nil {

@@ -1,0 +1,50 @@
+package greenapi
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/greenapi-community/caddy-green-api/internal/address"
+	"github.com/greenapi-community/caddy-green-api/internal/api"
+	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
+)
+
+func TestStatus(t *testing.T) {
+	up := edgetest.NewUpstream(t, 200, nil)
+	config, admin := edgetest.WithAdmin(t, edgetest.Site(edgetest.Loopback+"reverse_proxy "+up.Address))
+	e := edgetest.Start(t, config)
+	e.Post(edgetest.TextMessage)
+	e.Post(edgetest.Broken("B"))
+	e.Post(strings.Replace(edgetest.TextMessage, "1101000001", "1101000002", 1))
+	var s api.Status
+	if err := json.Unmarshal([]byte(edgetest.ReadAllOf(t, "http://"+admin+"/green_api/status")), &s); err != nil {
+		t.Fatal(err)
+	}
+	if s.Version == "" || !strings.HasPrefix(s.Caddy, "v2.") && s.Caddy == "" || s.Addresses.Date != address.VendorDate || len(s.Addresses.List) != 12 ||
+		s.Quarantine.Entries != 1 || s.Quarantine.MaxBytes != defaultMaxQuarantine || s.Quarantine.Path != e.Dir {
+		t.Errorf("%+v", s)
+	}
+	if len(s.Instances) != 2 || s.Instances[0].Instance != "1101000002" || s.Instances[1].Outcomes[outcome.Delivered] != 1 || s.Instances[1].Outcomes[outcome.Quarantined] != 1 ||
+		time.Since(s.Instances[0].Last) > time.Minute {
+		t.Errorf("instances %+v", s.Instances)
+	}
+	for request, want := range map[string]int{"DELETE status": 405, "GET quarantine/replay": 405, "GET quarantine?limt=1": 400, "DELETE quarantine": 400, "GET quarantine/none": 404} {
+		method, path, _ := strings.Cut(request, " ")
+		r, err := http.NewRequest(method, "http://"+admin+"/green_api/"+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := edgetest.Client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode != want {
+			t.Errorf("%s: status %d, want %d", request, response.StatusCode, want)
+		}
+	}
+}

@@ -1,0 +1,113 @@
+package command_test
+
+import (
+	"strings"
+	"testing"
+
+	_ "github.com/greenapi-community/caddy-green-api" // the plugin, with the commands
+	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
+)
+
+// TestMain gives the tests directories of their own, and can be Caddy itself.
+func TestMain(m *testing.M) { edgetest.Main(m) }
+
+// runCommand runs one of the commands in this process, in a directory if one is named.
+// TestCommandProcesses has that a process does the same.
+func runCommand(t *testing.T, dir, stdin string, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	return edgetest.RunCommand(t, dir, stdin, args...)
+}
+
+// TestCommandProcesses: a process prints what a command prints, and ends with its exit code.
+func TestCommandProcesses(t *testing.T) {
+	dir := bodies(t)
+	b := newSettingsBench(t)
+	up := edgetest.NewUpstream(t, 200, nil)
+	config, admin := edgetest.WithAdmin(t, edgetest.Site(edgetest.Loopback))
+	e := edgetest.Start(t, config)
+	e.Post(edgetest.Broken("ONE"))
+	for _, test := range []struct {
+		args  string
+		stdin string
+		code  int
+	}{
+		{"check - good schema.json", edgetest.StateChanged, 1},
+		{"check --format json state.json", "", 0},
+		{"check --format yaml state.json", "", 2},
+		{"schemas", "", 0},
+		{"schemas a b", "", 2},
+		{"addresses --format nft", "", 0},
+		{"send " + up.URL + " --type incomingCall --count 2 --rate", "", 2},
+		{"settings get 1101000001 --api-url " + b.url, "", 0},
+		{"settings get 1101000001 --api-token demo-wrong-token --api-url " + b.url, "", 1},
+		{"settings set 1101000001 --all yes --dry-run --api-url " + b.url, "", 0},
+		{"settings set 1101000001 --all on --api-url " + b.url, "", 2},
+		{"quarantine list --format json --address " + admin, "", 0},
+		{"quarantine delete --address " + admin, "", 2},
+		{"chekc", "", 2},
+		{"settings set --help", "", 0},
+	} {
+		args := append([]string{"green-api"}, strings.Fields(test.args)...)
+		stdout, stderr, code := edgetest.RunCaddy(t, dir, test.stdin, args...)
+		if test.code != code {
+			t.Errorf("%s: exit code %d, want %d; stdout %q, stderr %q", test.args, code, test.code, stdout, stderr)
+		}
+		gotOut, gotErr, gotCode := runCommand(t, dir, test.stdin, args...)
+		stdout, _, _ = strings.Cut(stdout, "\nFull documentation is available at:") // Caddy's, after its help
+		if gotOut != stdout || gotErr != stderr || gotCode != code {
+			t.Errorf("%s: in this process stdout %q, stderr %q, exit code %d; in one of its own %q, %q, %d",
+				test.args, gotOut, gotErr, gotCode, stdout, stderr, code)
+		}
+	}
+}
+
+func TestCommandHelp(t *testing.T) {
+	dir := t.TempDir()
+	for _, test := range []struct {
+		name string
+		args []string
+		want []string
+	}{
+		{"alone", nil, []string{"check  ", "schemas  ", "send  ", "listen  "}},
+		{"green-api", []string{"--help"}, []string{"check  ", "schemas  ", "send  ", "listen  "}},
+		{"check", []string{"check", "--help"}, []string{
+			"Examples:\n  caddy green-api check notification.json\n", "--format ", "--schemas ", "Exit status: 0 ",
+			"file, type, message, instance, outcome,\nreason, and errors",
+		}},
+		{"send", []string{"send", "--help"}, []string{
+			"Examples:\n  caddy green-api send http", "--token ", "--type ", "--body ", "--instances ", "--rate ", "--count ", "--pause ", "--timeout ",
+			"--in-flight ", "--attempts ", "--format ", "Exit status: 0 ",
+		}},
+		{"listen", []string{"listen", "--help"}, []string{"Examples:\n  caddy green-api listen ", "--address ", "--status ", "--delay ", "--forward "}},
+		{"settings", []string{"settings", "--help"}, []string{"get  ", "set  ", "GREEN_API_API_TOKEN"}},
+		{"settings get", []string{"settings", "get", "--help"}, []string{
+			"caddy green-api settings get 1101000001\n", "--api-token ", "--api-url ", "--instances ", "--format ", "Exit status: 0 ",
+		}},
+		{"settings set", []string{"settings", "set", "--help"}, []string{
+			"Examples:\n  caddy green-api settings set 1101000001 --url https", "--url ", "--token ", "--switch ", "--all ", "--dry-run ", "--wait ",
+			"--wait-timeout ", "incomingWebhook, ", "unchanged, dry_run, saved,\nin_force and failed", "Exit status: 0 ",
+		}},
+		{"quarantine list", []string{"quarantine", "list", "--help"}, []string{"--limit ", "Exit status: 0 "}},
+		{"quarantine show", []string{"quarantine", "show", "--help"}, []string{"Exit status: 0 ", "1 if no entry has the id"}},
+		{"quarantine export", []string{"quarantine", "export", "--help"}, []string{"Exit status: 0 "}},
+		{"quarantine replay", []string{"quarantine", "replay", "--help"}, []string{"Exit status: 0 ", "Of ids beside a filter"}},
+		{"quarantine delete", []string{"quarantine", "delete", "--help"}, []string{"Exit status: 0 ", "Of ids beside a filter"}},
+		{"schemas", []string{"schemas", "--help"}, []string{"Examples:\n  caddy green-api schemas\n"}},
+	} {
+		stdout, stderr, code := runCommand(t, dir, "", append([]string{"green-api"}, test.args...)...)
+		if code != 0 || stderr != "" {
+			t.Errorf("%s: exit code %d, stderr %q", test.name, code, stderr)
+		}
+		for _, part := range test.want {
+			if !strings.Contains(stdout, part) {
+				t.Errorf("%s: lacks %q:\n%s", test.name, part, stdout)
+			}
+		}
+	}
+	for _, arg := range []string{"chekc", "--verbose"} {
+		stdout, stderr, code := runCommand(t, dir, "", "green-api", arg)
+		if code != 2 || stdout != "" || !strings.HasPrefix(stderr, "caddy green-api: unknown ") || !strings.Contains(stderr, arg) {
+			t.Errorf("%s: exit code %d, want 2; stdout %q, stderr %q", arg, code, stdout, stderr)
+		}
+	}
+}

@@ -1,0 +1,82 @@
+package command
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/greenapi-community/caddy-green-api/internal/judge"
+	"github.com/greenapi-community/caddy-green-api/notification"
+	"github.com/greenapi-community/caddy-green-api/sender"
+)
+
+// TestSendAsks: without --admin, only an edge on this machine is asked.
+func TestSendAsks(t *testing.T) {
+	for target, want := range map[string]bool{
+		"http://127.0.0.1:8080/x": true, "http://localhost/x": true, "http://LOCALHOST:80": true, "https://[::1]:8443/": true, "http://127.9.9.9": true,
+		"http://[::ffff:127.0.0.1]/": true, "https://hooks.example.com/": false, "http://10.0.0.1/": false, "http://localhost.example.com/": false, "%": false,
+	} {
+		if got := onLoopback(target); got != want {
+			t.Errorf("%s: %v, want %v", target, got, want)
+		}
+	}
+	if got := watchEnds("https://hooks.example.com/", "").end(1, nil); got.known || !errors.Is(got.why, errNobodyAsked) {
+		t.Errorf("%+v", got)
+	}
+	if got := watchEnds("http://127.0.0.1:1/", "").address; got != caddy.DefaultAdminListen {
+		t.Errorf("asks %q", got)
+	}
+}
+
+// TestReadmeSends: the README's line of what send prints is what it prints: .ci/run compares them.
+func TestReadmeSends(t *testing.T) {
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan := sendPlan{instances: 1}
+	if _, err := plan.queues(); err != nil {
+		t.Fatal(err)
+	}
+	n := plan.total()
+	var line bytes.Buffer
+	if err := printReport(&line, &sender.Report{Sent: n, Acknowledged: n}, ends{why: errOthersCame}, n, formatText); err != nil {
+		t.Fatal(err)
+	}
+	if want, _, _ := strings.Cut(line.String(), " in "); !strings.Contains(string(readme), "```text\n"+want+"\n```") {
+		t.Errorf("README.md lacks %q", want)
+	}
+}
+
+// TestPrintable: nothing in a finding or an error steers the terminal.
+func TestPrintable(t *testing.T) {
+	const steering = "\u007f\u009b\u061c\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+	clean := func(what, text string) {
+		t.Helper()
+		if text == "" || strings.ContainsAny(text, steering+"\x1b") {
+			t.Errorf("%s: %q", what, text)
+		}
+	}
+	var out bytes.Buffer
+	c := &checker{out: &out, stderr: &out}
+	found := finding{File: steering, Type: steering, Errors: []notification.Fault{{Pointer: steering, Keyword: steering}}}
+	if err := c.print(found); err != nil {
+		t.Error(err)
+	}
+	clean("check of an export", out.String())
+	out.Reset()
+	c = &checker{rules: judge.Rules{MaxBody: 1}, out: &out, stderr: &out, json: true}
+	if err := c.printOne(steering, []byte(`{"receiptId":1,"body":{}}`)); err != nil {
+		t.Error(err)
+	}
+	clean("check of an answer", out.String())
+	out.Reset()
+	if err := (ends{why: errors.New(steering)}).print(&out); err != nil {
+		t.Error(err)
+	}
+	clean("how it ended", out.String())
+}
