@@ -116,6 +116,7 @@ func TestFollowForced(t *testing.T) {
 		return text
 	}
 	writeFile(t, file, listed(40))
+	quickAlerts(t)
 	in := edgetest.NewInbox(t, nil)
 	up := edgetest.NewUpstream(t, 200, nil)
 	config := edgetest.Alerting(in.URL, "every 1s", "ip_filter {\nallow 127.0.0.1\n}\nauth {\ninstances "+file+"\n}\nreverse_proxy "+up.Address)

@@ -33,7 +33,7 @@ type world struct {
 func (w *world) RoundTrip(r *http.Request) (*http.Response, error) {
 	answer := w.answers[r.URL.Host]
 	if answer == nil {
-		return nil, errors.New("connection refused")
+		return nil, errors.New("connection refused by SECRET")
 	}
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -72,7 +72,9 @@ func endpoint(t *testing.T, host string) Endpoint {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Endpoint{URL: "http://" + host + "/secret", Host: host, Body: body, Every: 5 * time.Minute, Hide: func(err error) error { return err }}
+	return Endpoint{URL: "http://" + host + "/secret", Host: host, Body: body, Every: 5 * time.Minute, Hide: func(err error) error {
+		return errors.New(strings.ReplaceAll(err.Error(), "SECRET", "{env.HOST}"))
+	}}
 }
 
 func note(why reason.Reason, instance string) outcome.Note {
@@ -119,7 +121,7 @@ func TestAlertEndpointFails(t *testing.T) {
 		w := newWorld()
 		w.answers["hung"] = func(_ int, r *http.Request) int { <-r.Context().Done(); return 0 }
 		w.answers["sick"] = func(n int, _ *http.Request) int {
-			if n < 10 {
+			if n < 10 || n == 11 {
 				return http.StatusInternalServerError
 			}
 			return http.StatusOK
@@ -136,8 +138,10 @@ func TestAlertEndpointFails(t *testing.T) {
 		time.Sleep(time.Minute)
 		d.Tell(note(reason.Schema, "2")) // joins what could not be sent
 		time.Sleep(5 * time.Minute)
-		if n := d.Pending(); n != 2 {
-			t.Errorf("%d are pending, want those of two endpoints", n)
+		d.Tell(note(reason.Malformed, "3")) // the first pause is short again
+		time.Sleep(time.Minute)
+		if n := d.Pending(); n != 4 {
+			t.Errorf("%d are pending, want two of each of two endpoints", n)
 		}
 		ending := time.Now()
 		d.Close()
@@ -154,6 +158,9 @@ func TestAlertEndpointFails(t *testing.T) {
 			want = append(want, fmt.Sprintf("%s %s", after, text))
 			after += time.Duration(pause) * time.Second
 		}
+		for _, after := range []time.Duration{2 * time.Second, 3 * time.Second} {
+			want = append(want, fmt.Sprintf("%s %s", 6*time.Minute+after, `"malformed 1 3"`))
+		}
 		wantAll(t, w.all("sick"), want...)
 		if hung := w.all("hung"); len(hung) < 2 || hung[1] != `13s "schema 50 1"` { // 10 s for an answer, and a pause
 			t.Errorf("hung: %q", hung)
@@ -162,12 +169,12 @@ func TestAlertEndpointFails(t *testing.T) {
 		for _, entry := range logs.All() {
 			said += fmt.Sprintln(entry.Message, entry.ContextMap())
 		}
-		for _, want := range []string{"alert could not be sent map", "answer 500", "connection refused", "alert could not be sent before the end map", "endpoint:gone", "reason:schema"} {
+		for _, want := range []string{"alert could not be sent map", "answer 500", "connection refused by {env.HOST}", "alert could not be sent before the end map", "endpoint:gone", "reason:schema"} {
 			if !strings.Contains(said, want) {
 				t.Errorf("the log lacks %q", want)
 			}
 		}
-		if strings.Contains(said, "/secret") {
+		if strings.Contains(said, "/secret") || strings.Contains(said, "SECRET") {
 			t.Error("the log has the URL")
 		}
 	})
@@ -187,6 +194,7 @@ func TestAlertReconfigured(t *testing.T) {
 		d.Configure(twins, zap.NewNop())
 		for i := range 3 {
 			d.Tell(note(reason.Schema, fmt.Sprint(i)))
+			slices.Reverse(twins[:2])
 			d.Configure(twins[:2], zap.NewNop()) // other is gone
 		}
 		time.Sleep(time.Minute)
@@ -196,10 +204,16 @@ func TestAlertReconfigured(t *testing.T) {
 		wantAll(t, w.all("other"))
 
 		d.Tell(note(reason.Schema, "4"))
-		d.Configure(twins[:1], zap.NewNop())
+		d.Configure([]Endpoint{endpoint(t, "well")}, zap.NewNop())
 		time.Sleep(time.Hour)
 		got = w.all("well")
 		wantAll(t, got[2:], `5m2s "schema 1 4"`)
+
+		d.Tell(note(reason.Schema, "gone")) // with its endpoint, as one of another body takes its place
+		changed := endpoint(t, "well")
+		changed.Body = Body{text: "changed"}
+		d.Configure([]Endpoint{changed}, zap.NewNop())
+		d.Configure([]Endpoint{endpoint(t, "well")}, zap.NewNop())
 
 		d.Tell(note(reason.Schema, "5")) // the end tells what is left
 		d.Close()
@@ -207,6 +221,21 @@ func TestAlertReconfigured(t *testing.T) {
 		if d.Tell(note(reason.Schema, "6")); d.Pending() != 0 {
 			t.Error("gathers after the end")
 		}
+	})
+}
+
+// TestAlertTwins: two endpoints that are the same in everything stay two.
+func TestAlertTwins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		d := NewDesk(Gauges{}, DefaultTimes(), w)
+		twins := []Endpoint{endpoint(t, "well"), endpoint(t, "well")}
+		d.Configure(twins, zap.NewNop())
+		d.Tell(note(reason.Schema, "1"))
+		d.Configure(twins, zap.NewNop())
+		time.Sleep(time.Minute)
+		d.Close()
+		wantAll(t, w.all("well"), `2s "schema 1 1"`, `2s "schema 1 1"`)
 	})
 }
 
