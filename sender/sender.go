@@ -60,6 +60,8 @@ type Options struct {
 	NewConnections bool
 	// Takes any certificate.
 	Insecure bool
+	// Makes the requests, whatever the two above say. Default: they go over the network.
+	Transport http.RoundTripper
 
 	// Is called after each attempt, by several goroutines at once. Default: nothing is.
 	OnAttempt func(Attempt)
@@ -143,7 +145,7 @@ func newSender(options Options) (*sender, error) {
 	if err := options.complete(); err != nil {
 		return nil, err
 	}
-	transport := &http.Transport{
+	var transport http.RoundTripper = &http.Transport{
 		DisableKeepAlives: options.NewConnections,
 		MaxIdleConns:      0, // no limit: a connection for each instance
 		// The vendor's sender is not known to unpack anything.
@@ -151,6 +153,9 @@ func newSender(options Options) (*sender, error) {
 		MaxIdleConnsPerHost: 1 << 20,
 		TLSClientConfig:     &tls.Config{InsecureSkipVerify: options.Insecure}, //nolint:gosec // the user's choice
 		ForceAttemptHTTP2:   false,
+	}
+	if options.Transport != nil {
+		transport = options.Transport
 	}
 	return &sender{
 		options: options, authorization: authorization(options.Token),

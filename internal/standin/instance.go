@@ -85,7 +85,7 @@ func (s *Server) change(i *instance, wanted map[string]any) {
 func (s *Server) send(i *instance) {
 	for {
 		s.mu.Lock()
-		to := sender.Options{URL: i.text(webhookURL), Token: i.text(webhookURLToken), Scale: s.options.Scale, Attempts: 1}
+		to := sender.Options{URL: i.text(webhookURL), Token: i.text(webhookURLToken), Scale: s.options.Scale, Attempts: 1, Transport: s.options.Webhooks}
 		if to.URL == "" || s.ctx.Err() != nil {
 			i.sending = false
 			i.wake()

@@ -39,6 +39,8 @@ type Options struct {
 	Scale float64
 	// Lets any number of calls pass.
 	NoLimits bool
+	// Calls the webhook URLs. Default: over the network.
+	Webhooks http.RoundTripper
 }
 
 // Server is the vendor. It is safe for concurrent use.

@@ -7,14 +7,18 @@ import (
 )
 
 // Transport returns a way to call the API without a socket, so that a test can have fake time.
-func (s *Server) Transport() http.RoundTripper { return transport{s} }
+func (s *Server) Transport() http.RoundTripper { return Direct(s) }
 
-type transport struct{ api http.Handler }
+// Direct returns a way to call any handler without a socket. A handler that panics with
+// http.ErrAbortHandler breaks the connection.
+func Direct(h http.Handler) http.RoundTripper { return direct{h} }
+
+type direct struct{ to http.Handler }
 
 var errDropped = errors.New("connection reset")
 
-// RoundTrip calls the API. A caller that gives up does not wait for the answer.
-func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
+// RoundTrip calls the handler. A caller that gives up does not wait for the answer.
+func (d direct) RoundTrip(r *http.Request) (*http.Response, error) {
 	w := httptest.NewRecorder()
 	answered := make(chan bool, 1)
 	go func() {
@@ -25,7 +29,7 @@ func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
 			}
 			answered <- whole
 		}()
-		t.api.ServeHTTP(w, r)
+		d.to.ServeHTTP(w, r)
 		whole = true
 	}()
 	var whole bool
