@@ -14,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
+	"github.com/greenapi-community/caddy-green-api/internal/delivery"
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 )
@@ -35,12 +36,12 @@ func TestAffinityMoves(t *testing.T) {
 		for i := range chats {
 			key := fmt.Sprintf("1101000001\n7900%07d@c.us", i)
 			was, is := before[highestRandomWeight(before, key)], after[highestRandomWeight(after, key)]
-			if was.address == is.address {
+			if was.Address == is.Address {
 				continue
 			}
 			moved++
-			if is.address != after[n].address {
-				t.Fatalf("%q moved from %s to %s, which was there before", key, was.address, is.address)
+			if is.Address != after[n].Address {
+				t.Fatalf("%q moved from %s to %s, which was there before", key, was.Address, is.Address)
 			}
 		}
 		share := chats / (n + 1)
@@ -54,7 +55,7 @@ func TestAffinityLeastBusy(t *testing.T) {
 	seen := make(map[string]int)
 	p := seatsOf(somePool(3))(nil)
 	for range 300 {
-		seen[p[leastBusy(p, func(seat) bool { return true })].address]++
+		seen[p[leastBusy(p, func(delivery.Seat) bool { return true })].Address]++
 	}
 	for name, n := range seen {
 		if n < 50 {
@@ -64,8 +65,8 @@ func TestAffinityLeastBusy(t *testing.T) {
 	if len(seen) != 3 {
 		t.Errorf("only %v", seen)
 	}
-	if up := leastBusy(p, func(seat) bool { return false }); up >= 0 {
-		t.Errorf("chose %s although none is eligible", p[up].address)
+	if up := leastBusy(p, func(delivery.Seat) bool { return false }); up >= 0 {
+		t.Errorf("chose %s although none is eligible", p[up].Address)
 	}
 }
 
@@ -196,16 +197,16 @@ func TestPositions(t *testing.T) {
 		for range 300 {
 			var up *reverseproxy.Upstream
 			attempts := 0
-			limits, hooks := defaultLimits(), hooks{attempted: func(*outcome.Case, answer) {}}
-			limits.timeout, limits.attemptTimeout = time.Minute, time.Minute
-			newHandlerFleet(nil).replay(t.Context(), &outcome.Case{Started: time.Now()}, wayFunc(func(ctx context.Context, _ *asking) answer {
+			limits, hooks := delivery.DefaultLimits(), delivery.Hooks{Attempted: func(*outcome.Case, delivery.Answer) {}}
+			limits.Timeout, limits.AttemptTimeout = time.Minute, time.Minute
+			delivery.NewFleet(nil).Replay(t.Context(), &outcome.Case{Started: time.Now()}, wayFunc(func(ctx context.Context, _ *delivery.Try) delivery.Answer {
 				r := httptest.NewRequest(http.MethodPost, "/", nil).WithContext(ctx)
 				if attempts++; attempts == 1 { // the first upstream fails it
 					askedOnce{reverseproxy.FirstSelection{}}.Select(whole, r, nil)
-					return answer{result: handlerError}
+					return delivery.Answer{Result: delivery.HandlerError}
 				}
 				up = askedOnce{policy}.Select(whole, r, nil)
-				return answer{result: taken}
+				return delivery.Answer{Result: delivery.Taken}
 			}), &limits, &hooks)
 			if up == nil {
 				t.Fatalf("%s: chose none", name)
@@ -218,6 +219,6 @@ func TestPositions(t *testing.T) {
 	}
 }
 
-type wayFunc func(context.Context, *asking) answer
+type wayFunc func(context.Context, *delivery.Try) delivery.Answer
 
-func (f wayFunc) attempt(ctx context.Context, a *asking) answer { return f(ctx, a) }
+func (f wayFunc) Attempt(ctx context.Context, a *delivery.Try) delivery.Answer { return f(ctx, a) }

@@ -10,6 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"go.uber.org/zap"
 
+	"github.com/greenapi-community/caddy-green-api/internal/delivery"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 )
 
@@ -22,8 +23,8 @@ type proxyWay struct {
 	onward
 }
 
-// attempt asks one handler, until ctx is over at the latest. The request it hands on is its own.
-func (way *proxyWay) attempt(ctx context.Context, a *asking) (got answer) {
+// Attempt asks one handler, until ctx is over at the latest. The request it hands on is its own.
+func (way *proxyWay) Attempt(ctx context.Context, a *delivery.Try) (got delivery.Answer) {
 	far := new(reach)
 	ctx = far.watch(ctx)
 	w := &answerWriter{header: make(http.Header)}
@@ -33,10 +34,10 @@ func (way *proxyWay) attempt(ctx context.Context, a *asking) (got answer) {
 			got = way.panicked(ctx, w, p)
 		}
 		way.ended()
-		got.handler = way.upstream()
-		got.text, got.retryAfter = withoutToken(string(w.text), way.came.Header), retryAfter(w.header)
+		got.Handler = way.upstream()
+		got.Text, got.RetryAfter = delivery.WithoutToken(string(w.text), way.came.Header), delivery.RetryAfter(w.header)
 	}()
-	err := way.toHandlers(a.c).ServeHTTP(w, r)
+	err := way.toHandlers(a.Case).ServeHTTP(w, r)
 	return classify(ctx, w.status, err, way.upstream() != "", far.never())
 }
 
@@ -53,47 +54,47 @@ func (way *proxyWay) toHandlers(c *outcome.Case) caddyhttp.Handler {
 
 // classify says what became of an attempt from how the next handler returned: whether reverse_proxy
 // chose an upstream (asked), and whether its request is known not to have reached it (unsent).
-func classify(ctx context.Context, status int, err error, asked, unsent bool) answer {
+func classify(ctx context.Context, status int, err error, asked, unsent bool) delivery.Answer {
 	if err == nil && status == statusCanceled { // reverse_proxy's, as when a transport is closed
 		err = errCanceled
 	}
 	if err == nil {
 		if status == 0 {
-			return answer{result: nobody, err: errNoAnswer}
+			return delivery.Answer{Result: delivery.Nobody, Err: errNoAnswer}
 		}
 		if status/100 == 2 && ctx.Err() != nil {
 			// Its connection was being closed: with TLS, many a handler sees that, gives up, and its
 			// server says 200 for it, which may still get through.
-			return answer{result: timedOut, status: status, err: errTimedOut}
+			return delivery.Answer{Result: delivery.TimedOut, Status: status, Err: delivery.ErrTimedOut}
 		}
-		return answer{result: byStatus(status), status: status}
+		return delivery.Answer{Result: delivery.ByStatus(status), Status: status}
 	}
 	if dial, notConnected := errors.AsType[reverseproxy.DialError](err); notConnected {
-		return answer{result: notNow, err: fmt.Errorf("%w: %s", errNotConnected, dial.Error())} // whom, and why
+		return delivery.Answer{Result: delivery.NotNow, Err: fmt.Errorf("%w: %s", delivery.ErrNotConnected, dial.Error())} // whom, and why
 	}
 	if unsent {
 		var routeErr caddyhttp.HandlerError
 		if errors.As(err, &routeErr) && routeErr.Err != nil {
 			err = routeErr.Err // without its id and place
 		}
-		return answer{result: notNow, err: fmt.Errorf("%w: %w", errNotConnected, err)}
+		return delivery.Answer{Result: delivery.NotNow, Err: fmt.Errorf("%w: %w", delivery.ErrNotConnected, err)}
 	}
 	if errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
-		return answer{result: timedOut, err: errTimedOut}
+		return delivery.Answer{Result: delivery.TimedOut, Err: delivery.ErrTimedOut}
 	}
 	var routeErr caddyhttp.HandlerError
 	if !errors.As(err, &routeErr) {
-		return answer{result: brokenOff, err: err}
+		return delivery.Answer{Result: delivery.BrokenOff, Err: err}
 	}
 	switch said := routeErr.StatusCode; {
 	case said == http.StatusServiceUnavailable && !asked:
-		return answer{result: noneFree, err: errNoneAvailable}
+		return delivery.Answer{Result: delivery.NoneFree, Err: delivery.ErrNoneAvailable}
 	case said == http.StatusGatewayTimeout:
-		return answer{result: timedOut, err: err}
+		return delivery.Answer{Result: delivery.TimedOut, Err: err}
 	case said == http.StatusBadGateway && asked, said == statusCanceled, said < 300, said > 599:
-		return answer{result: brokenOff, err: err}
+		return delivery.Answer{Result: delivery.BrokenOff, Err: err}
 	default: // of a handler like `error 500`
-		return answer{result: byStatus(said), status: said}
+		return delivery.Answer{Result: delivery.ByStatus(said), Status: said}
 	}
 }
 
@@ -107,15 +108,15 @@ const statusCanceled = 499
 
 // panicked turns a panic of the handlers of the route into an answer. reverse_proxy panics with
 // http.ErrAbortHandler when an answer ends in the middle; its status, which may be 200, is void.
-func (way *proxyWay) panicked(ctx context.Context, w *answerWriter, p any) answer {
+func (way *proxyWay) panicked(ctx context.Context, w *answerWriter, p any) delivery.Answer {
 	if p == http.ErrAbortHandler { //nolint:errorlint // it is a sentinel, panicked as it is
 		if ctx.Err() != nil {
-			return answer{result: timedOut, status: w.status, err: errTimedOut}
+			return delivery.Answer{Result: delivery.TimedOut, Status: w.status, Err: delivery.ErrTimedOut}
 		}
-		return answer{result: brokenOff, status: w.status, err: errTruncated}
+		return delivery.Answer{Result: delivery.BrokenOff, Status: w.status, Err: errTruncated}
 	}
 	way.log.Error("panic in the handlers behind green_api", zap.Any("panic", p), zap.Stack("stack"))
-	return answer{result: brokenOff, err: errPanic}
+	return delivery.Answer{Result: delivery.BrokenOff, Err: errPanic}
 }
 
 var (
@@ -142,7 +143,7 @@ func (w *answerWriter) WriteHeader(status int) {
 func (w *answerWriter) Write(p []byte) (int, error) {
 	w.WriteHeader(http.StatusOK)
 	if w.status/100 != 2 {
-		w.text = append(w.text, p[:min(len(p), maxAnswerText-len(w.text))]...)
+		w.text = append(w.text, p[:min(len(p), delivery.MaxAnswerText-len(w.text))]...)
 	}
 	return len(p), nil
 }

@@ -14,7 +14,7 @@ import (
 // later puts the clocks ahead by which failures are judged.
 func later(d time.Duration) {
 	fleets.Range(func(_, shared any) bool {
-		shared.(*fleet).clock.skip(d)
+		shared.(*fleet).Clock.Skip(d)
 		return true
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
+	"github.com/greenapi-community/caddy-green-api/internal/delivery"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/internal/tell"
@@ -100,15 +101,15 @@ func (d *Deliver) provision(caddy.Context) error {
 }
 
 // limits are the options as delivery takes them.
-func (d *Deliver) limits() limits {
-	limits := defaultLimits()
-	limits.timeout, limits.attemptTimeout = time.Duration(d.Timeout), time.Duration(d.AttemptTimeout)
-	limits.secondOpinion, limits.deduplicate = *d.SecondOpinion, time.Duration(d.Deduplicate)
+func (d *Deliver) limits() delivery.Limits {
+	limits := delivery.DefaultLimits()
+	limits.Timeout, limits.AttemptTimeout = time.Duration(d.Timeout), time.Duration(d.AttemptTimeout)
+	limits.SecondOpinion, limits.Deduplicate = *d.SecondOpinion, time.Duration(d.Deduplicate)
 	if d.DeadLetter != deadLetterOff {
-		limits.deadLetter = int(d.DeadLetter)
+		limits.DeadLetter = int(d.DeadLetter)
 	}
 	if d.DeadLetterAfter != deadLetterAfterOff {
-		limits.deadLetterAfter = time.Duration(d.DeadLetterAfter)
+		limits.DeadLetterAfter = time.Duration(d.DeadLetterAfter)
 	}
 	return limits
 }
@@ -116,33 +117,33 @@ func (d *Deliver) limits() limits {
 // provisionDelivery sets up what delivery is told by this block, and tells it.
 func (h *Handler) provisionDelivery() {
 	h.limits = h.Deliver.limits()
-	h.limits.ownHandlers = h.proxy != nil
+	h.limits.OwnHandlers = h.proxy != nil
 	h.choice = h.proxyFor
-	h.hooks = hooks{
-		attempted: func(c *outcome.Case, got answer) {
+	h.hooks = delivery.Hooks{
+		Attempted: func(c *outcome.Case, got delivery.Answer) {
 			h.survive(func() {
-				h.countAttempt(got.result)
+				h.countAttempt(got.Result)
 				h.watchHandler(got, time.Now())
 			})
 		},
-		slow: func(c *outcome.Case, upstream string) { h.survive(func() { h.tellSlow(c, upstream, time.Now()) }) },
-		waits: func(c *outcome.Case) {
+		Slow: func(c *outcome.Case, upstream string) { h.survive(func() { h.tellSlow(c, upstream, time.Now()) }) },
+		Waits: func(c *outcome.Case) {
 			h.logger.Warn("notification waits for a handler", append(tell.NotificationFields(c), tell.AttemptFields(c)...)...)
 			h.reporter.Alert(c, reason.NotNow, zap.WarnLevel)
 		},
-		keep:  h.keep,
-		times: h.app.shared.times,
+		Keep:    h.keep,
+		Failing: h.app.shared.times,
 	}
 }
 
 // deliver gives the notification to a handler, and says how that ended.
 func (h *Handler) deliver(v *visit, next caddyhttp.Handler) *outcome.Verdict {
 	defer v.way.close()
-	return h.fleet.deliver(v.r.Context(), &v.Case, h.wayOf(v, next), &h.limits, &h.hooks)
+	return h.fleet.Deliver(v.r.Context(), &v.Case, h.wayOf(v, next), &h.limits, &h.hooks)
 }
 
 // wayOf is the way to the handlers.
-func (h *Handler) wayOf(v *visit, next caddyhttp.Handler) way {
+func (h *Handler) wayOf(v *visit, next caddyhttp.Handler) delivery.Way {
 	v.way = proxyWay{proxy: h.choice, next: next, log: h.logger}
 	v.way.came, v.way.body = v.r, v.Body
 	return &v.way

@@ -7,6 +7,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 
+	"github.com/greenapi-community/caddy-green-api/internal/delivery"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
 )
 
@@ -20,7 +21,7 @@ const (
 
 // saver keeps the quarantine's copy of failureTimes up to date.
 type saver struct {
-	times   *failureTimes
+	times   *delivery.FailureTimes
 	store   *quarantine.Store
 	end     chan struct{}
 	working sync.WaitGroup
@@ -28,17 +29,17 @@ type saver struct {
 }
 
 // save takes in what the store has, and saves changes in it until it is stopped.
-func save(times *failureTimes, store *quarantine.Store) *saver {
+func save(times *delivery.FailureTimes, store *quarantine.Store) *saver {
 	s := &saver{times: times, store: store, end: make(chan struct{})}
 	saved, err := store.FirstFailures()
 	if err != nil {
 		s.tell(err)
 	}
-	failures := make([]firstFailure, len(saved))
+	failures := make([]delivery.FirstFailure, len(saved))
 	for i, f := range saved {
-		failures[i] = firstFailure(f)
+		failures[i] = delivery.FirstFailure(f)
 	}
-	times.restore(failures, new(clock).now())
+	times.Restore(failures, new(delivery.Clock).Now())
 	s.working.Go(s.run)
 	return s
 }
@@ -46,7 +47,7 @@ func save(times *failureTimes, store *quarantine.Store) *saver {
 func (s *saver) run() {
 	for {
 		select {
-		case <-s.times.unsavedChanges():
+		case <-s.times.Unsaved():
 		case <-s.end:
 			return
 		}
@@ -72,7 +73,7 @@ func (s *saver) wait(d time.Duration) bool {
 }
 
 func (s *saver) save() error {
-	set, gone := s.times.changes()
+	set, gone := s.times.Changes()
 	if len(set) == 0 && len(gone) == 0 {
 		return nil
 	}
@@ -82,7 +83,7 @@ func (s *saver) save() error {
 	}
 	err := s.store.SaveFirstFailures(failures, gone, quarantineLimit.Load())
 	if err != nil {
-		s.times.putBack(set, gone)
+		s.times.PutBack(set, gone)
 		s.tell(err)
 		return err
 	}

@@ -6,13 +6,14 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/greenapi-community/caddy-green-api/internal/delivery"
 	"github.com/greenapi-community/caddy-green-api/internal/watch"
 )
 
 // fleet is what the blocks of one name share across reloads: their handlers, and which block is the
 // newest.
 type fleet struct {
-	*handlerFleet
+	*delivery.Fleet
 	newest  atomic.Pointer[Handler] // of the config in effect; nil before it is and after its end
 	failing watch.Handlers
 	slow    watch.Handlers // those that let a sender wait
@@ -24,7 +25,7 @@ var fleets = caddy.NewUsagePool()
 
 func holdFleet(name string) *fleet {
 	shared, _, _ := fleets.LoadOrNew(name, func() (caddy.Destructor, error) { // never fails
-		return &fleet{handlerFleet: newHandlerFleet(exiting)}, nil
+		return &fleet{Fleet: delivery.NewFleet(exiting)}, nil
 	})
 	return shared.(*fleet)
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/greenapi-community/caddy-green-api/internal/delivery"
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 )
 
@@ -64,7 +65,7 @@ func TestTrapFraming(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			e.T = t
-			later(unheardFor) // a sender that closes its half early looks like one that has hung up
+			later(delivery.UnheardFor) // a sender that closes its half early looks like one that has hung up
 			before := len(up.Requests())
 			got := e.AnswersTo(test.text)
 			for i := range got {

@@ -6,6 +6,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/greenapi-community/caddy-green-api/internal/delivery"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/internal/tell"
@@ -18,7 +19,7 @@ func (h *Handler) tellSlow(c *outcome.Case, handler string, now time.Time) {
 	if !h.fleet.slow.Failed(handler, now) {
 		return
 	}
-	fields := append(tell.NotificationFields(c), zap.Duration("after", h.limits.warnAfter))
+	fields := append(tell.NotificationFields(c), zap.Duration("after", h.limits.WarnAfter))
 	if handler != "" { // without a policy of ours it is not known yet
 		fields = append(fields, zap.String("handler", handler))
 	}
@@ -27,30 +28,30 @@ func (h *Handler) tellSlow(c *outcome.Case, handler string, now time.Time) {
 
 // watchHandler lets the operator know when a handler begins to fail, and when it is well again. That
 // one refuses a notification says nothing of it.
-func (h *Handler) watchHandler(got answer, now time.Time) {
-	if got.handler == "" {
+func (h *Handler) watchHandler(got delivery.Answer, now time.Time) {
+	if got.Handler == "" {
 		return
 	}
-	switch got.result {
-	case taken:
-		if h.fleet.failing.Took(got.handler) {
-			h.app.logger.Info("handler takes notifications again", zap.String("handler", got.handler))
+	switch got.Result {
+	case delivery.Taken:
+		if h.fleet.failing.Took(got.Handler) {
+			h.app.logger.Info("handler takes notifications again", zap.String("handler", got.Handler))
 		}
-	case notNow, brokenOff, timedOut, handlerError, misrouted:
-		if !h.fleet.failing.Failed(got.handler, now) {
+	case delivery.NotNow, delivery.BrokenOff, delivery.TimedOut, delivery.HandlerError, delivery.Misrouted:
+		if !h.fleet.failing.Failed(got.Handler, now) {
 			return
 		}
-		fields := []zap.Field{zap.String("handler", got.handler), zap.String("reason", string(got.result.why()))}
-		if got.status != 0 {
-			fields = append(fields, zap.Int("handler_status", got.status))
+		fields := []zap.Field{zap.String("handler", got.Handler), zap.String("reason", string(got.Result.Why()))}
+		if got.Status != 0 {
+			fields = append(fields, zap.Int("handler_status", got.Status))
 		}
-		if got.err != nil {
-			fields = append(fields, zap.Error(got.err))
+		if got.Err != nil {
+			fields = append(fields, zap.Error(got.Err))
 		}
 		h.app.logger.Warn("handler fails, others are asked if there are any", fields...)
 		h.app.operator.desk.Tell(outcome.Note{
 			Reason: reason.HandlerFails, Kind: notification.KindNone, Level: zapcore.WarnLevel, At: now,
-			More: "Handler " + got.handler + ": " + string(got.result.why()) + ".",
+			More: "Handler " + got.Handler + ": " + string(got.Result.Why()) + ".",
 		})
 	}
 }

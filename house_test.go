@@ -27,6 +27,7 @@ var house = map[string]room{
 		"internal/address",
 		"internal/api",
 		"internal/command",
+		"internal/delivery",
 		"internal/doctor",
 		"internal/drain",
 		"internal/follow",
@@ -49,6 +50,7 @@ var house = map[string]room{
 
 	"internal/address": {}, "internal/drain": {}, "internal/follow": {}, "internal/lease": {}, "internal/reason": {},
 	"internal/outcome":  {imports: []string{"internal/reason", "notification"}},
+	"internal/delivery": {imports: []string{"internal/outcome", "internal/reason"}},
 	"internal/judge":    {imports: []string{"internal/outcome", "internal/reason", "notification"}},
 	"internal/token":    {imports: []string{"internal/follow", "notification"}},
 	"internal/tell":     {imports: []string{"internal/outcome", "internal/reason", "notification"}},

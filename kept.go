@@ -13,6 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 
+	"github.com/greenapi-community/caddy-green-api/internal/delivery"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
@@ -28,13 +29,13 @@ type sharedQuarantine struct {
 	mu    sync.Mutex
 	store *quarantine.Store
 
-	times  *failureTimes
+	times  *delivery.FailureTimes
 	saving *saver // of times; nil until the store is open
 }
 
 func holdQuarantine(path string) *sharedQuarantine {
 	shared, _, _ := quarantines.LoadOrNew(path, func() (caddy.Destructor, error) { // never fails
-		return &sharedQuarantine{path: path, times: newFailureTimes()}, nil
+		return &sharedQuarantine{path: path, times: delivery.NewFailureTimes()}, nil
 	})
 	return shared.(*sharedQuarantine)
 }

@@ -262,7 +262,7 @@ func TestBackPressure(t *testing.T) {
 		edgetest.Eventually(t, "place in line", func() bool {
 			mu.Lock()
 			defer mu.Unlock()
-			return fleet.waits()+len(order) > i
+			return fleet.Waits()+len(order) > i
 		})
 	}
 	for range notifications {
@@ -280,7 +280,7 @@ func TestBackPressure(t *testing.T) {
 		}
 	}
 	edgetest.Eventually(t, "free places", func() bool {
-		return fleet.waits() == 0
+		return fleet.Waits() == 0
 	})
 }
 
@@ -329,7 +329,7 @@ func TestLoopReload(t *testing.T) {
 	fleet := holdFleet(defaultName)
 	defer releaseFleet(defaultName)
 	edgetest.Eventually(t, "waiting", func() bool {
-		return fleet.waits() == 1
+		return fleet.Waits() == 1
 	})
 	if err := e.Load(edgetest.Site(edgetest.Loopback + "reverse_proxy " + up.Address)); err != nil {
 		t.Fatal(err)
@@ -358,7 +358,7 @@ func TestLoopReload(t *testing.T) {
 
 // warnSoon lets the operator hear sooner of a notification that waits.
 func warnSoon() {
-	holdFleet(defaultName).newest.Load().limits.warnAfter = time.Second
+	holdFleet(defaultName).newest.Load().limits.WarnAfter = time.Second
 	_ = releaseFleet(defaultName)
 }
 

@@ -24,6 +24,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/greenapi-community/caddy-green-api/internal/command"
+	"github.com/greenapi-community/caddy-green-api/internal/delivery"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/internal/tell"
@@ -93,8 +94,8 @@ type Handler struct {
 	received []step                                          // the way of what is received from the HTTP API
 	proxy    caddyhttp.MiddlewareHandler                     // the provisioned ReverseProxy, nil without one
 	choice   func(*outcome.Case) caddyhttp.MiddlewareHandler // proxyFor
-	limits   limits
-	hooks    hooks
+	limits   delivery.Limits
+	hooks    delivery.Hooks
 }
 
 // A step is one check on a notification's way. It returns nil to let the notification go on.

@@ -47,7 +47,7 @@ func gauges() tell.Gauges {
 // waitingNotifications is how many wait for a handler.
 func waitingNotifications() (n int) {
 	fleets.Range(func(_, value any) bool {
-		n += value.(*fleet).waits()
+		n += value.(*fleet).Waits()
 		return true
 	})
 	return n

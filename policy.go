@@ -7,6 +7,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"github.com/cespare/xxhash"
+
+	"github.com/greenapi-community/caddy-green-api/internal/delivery"
 )
 
 // askedOnce is a policy of Caddy's, or of anybody else, that does not choose an upstream that has
@@ -19,7 +21,7 @@ type askedOnce struct{ reverseproxy.Selector }
 // again when it has chosen one that is not open: nothing that Caddy exports could show it that one as
 // not available. A policy that would go on choosing it gets those that are open alone.
 func (p askedOnce) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http.ResponseWriter) *reverseproxy.Upstream {
-	a := askingOf(r.Context())
+	a := delivery.TryOf(r.Context())
 	if a == nil {
 		return p.Selector.Select(pool, r, w)
 	}
@@ -28,9 +30,9 @@ func (p askedOnce) Select(pool reverseproxy.UpstreamPool, r *http.Request, w htt
 	if weighted, ok := p.Selector.(*reverseproxy.WeightedRoundRobinSelection); ok && len(weighted.Weights) > 1 {
 		used, turns = withWeight(pool, weighted.Weights)
 	}
-	return chosen(used, a.choose(seatsOf(used), func(open []seat) int {
+	return chosen(used, a.Choose(seatsOf(used), func(open []delivery.Seat) int {
 		indexOf := func(up *reverseproxy.Upstream) int {
-			return slices.IndexFunc(open, func(s seat) bool { return used[s.at] == up })
+			return slices.IndexFunc(open, func(s delivery.Seat) bool { return used[s.At] == up })
 		}
 		for range turns {
 			up := p.Selector.Select(pool, r, w)
@@ -46,7 +48,7 @@ func (p askedOnce) Select(pool reverseproxy.UpstreamPool, r *http.Request, w htt
 		}
 		left := make(reverseproxy.UpstreamPool, len(open))
 		for i, s := range open {
-			left[i] = used[s.at]
+			left[i] = used[s.At]
 		}
 		return indexOf(p.Selector.Select(left, r, w))
 	}))
@@ -55,14 +57,14 @@ func (p askedOnce) Select(pool reverseproxy.UpstreamPool, r *http.Request, w htt
 // withoutAsking is the request for a policy that is asked by another: it must not choose by itself, which
 // takes the same lock.
 func withoutAsking(r *http.Request) *http.Request {
-	return r.WithContext(withAsking(r.Context(), nil))
+	return r.WithContext(delivery.WithTry(r.Context(), nil))
 }
 
 // seatsOf appends the upstreams of a pool to seats.
-func seatsOf(pool reverseproxy.UpstreamPool) func(to []seat) []seat {
-	return func(to []seat) []seat {
+func seatsOf(pool reverseproxy.UpstreamPool) func(to []delivery.Seat) []delivery.Seat {
+	return func(to []delivery.Seat) []delivery.Seat {
 		for i, up := range pool {
-			to = append(to, seat{i, up.String(), up.MaxRequests, up.NumRequests(), up.Healthy()})
+			to = append(to, delivery.Seat{At: i, Address: up.String(), Limit: up.MaxRequests, Requests: up.NumRequests(), Healthy: up.Healthy()})
 		}
 		return to
 	}
@@ -93,35 +95,35 @@ func withWeight(pool reverseproxy.UpstreamPool, weights []int) (used reverseprox
 // is "" or none is healthy; nil if all are full. Behind green_api it does not choose one that has failed
 // this notification while another is left.
 func chooseByKey(pool reverseproxy.UpstreamPool, r *http.Request, key string) *reverseproxy.Upstream {
-	pick := func(open []seat) int {
+	pick := func(open []delivery.Seat) int {
 		if key != "" {
 			if i := highestRandomWeight(open, key); i >= 0 {
 				return i
 			}
-		} else if i := leastBusy(open, func(s seat) bool { return s.healthy }); i >= 0 {
+		} else if i := leastBusy(open, func(s delivery.Seat) bool { return s.Healthy }); i >= 0 {
 			return i
 		}
-		return leastBusy(open, func(seat) bool { return true })
+		return leastBusy(open, func(delivery.Seat) bool { return true })
 	}
-	if asking := askingOf(r.Context()); asking != nil {
-		return chosen(pool, asking.choose(seatsOf(pool), pick))
+	if asking := delivery.TryOf(r.Context()); asking != nil {
+		return chosen(pool, asking.Choose(seatsOf(pool), pick))
 	}
-	open := slices.DeleteFunc(seatsOf(pool)(nil), seat.full)
+	open := slices.DeleteFunc(seatsOf(pool)(nil), delivery.Seat.Full)
 	if i := pick(open); i >= 0 {
-		return chosen(pool, open[i].at)
+		return chosen(pool, open[i].At)
 	}
 	return nil
 }
 
 // highestRandomWeight is rendezvous hashing: each key ranks all upstreams, and an upstream that
 // comes or goes changes the rank of none of the others. It returns the best healthy one's index, -1 for none.
-func highestRandomWeight(seats []seat, key string) int {
+func highestRandomWeight(seats []delivery.Seat, key string) int {
 	best, bestWeight := -1, uint64(0)
 	for i, s := range seats {
-		if !s.healthy {
+		if !s.Healthy {
 			continue
 		}
-		if weight := xxhash.Sum64String(s.address + "\n" + key); best < 0 || weight > bestWeight {
+		if weight := xxhash.Sum64String(s.Address + "\n" + key); best < 0 || weight > bestWeight {
 			best, bestWeight = i, weight
 		}
 	}
@@ -130,16 +132,16 @@ func highestRandomWeight(seats []seat, key string) int {
 
 // leastBusy is the eligible upstream with the fewest requests in flight, any one of those that are
 // level: at rest, each gets its share. It returns its index, -1 for none.
-func leastBusy(seats []seat, eligible func(seat) bool) int {
+func leastBusy(seats []delivery.Seat, eligible func(delivery.Seat) bool) int {
 	best, fewest, level := -1, 0, 0
 	for i, s := range seats {
 		if !eligible(s) {
 			continue
 		}
 		switch {
-		case best < 0 || s.requests < fewest:
-			best, fewest, level = i, s.requests, 1
-		case s.requests == fewest:
+		case best < 0 || s.Requests < fewest:
+			best, fewest, level = i, s.Requests, 1
+		case s.Requests == fewest:
 			if level++; rand.IntN(level) == 0 { //nolint:gosec // no secret
 				best = i
 			}

@@ -16,6 +16,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/greenapi-community/caddy-green-api/internal/delivery"
 )
 
 func init() {
@@ -77,12 +79,12 @@ func (wholeBody) CaddyModule() caddy.ModuleInfo {
 
 // RoundTrip sends a notification.
 func (t *wholeBody) RoundTrip(r *http.Request) (*http.Response, error) {
-	a := askingOf(r.Context())
-	if a == nil || r.Body == nil || r.ContentLength != int64(len(a.c.Body)) {
+	a := delivery.TryOf(r.Context())
+	if a == nil || r.Body == nil || r.ContentLength != int64(len(a.Case.Body)) {
 		return t.HTTPTransport.RoundTrip(r)
 	}
 	whole := r.WithContext(r.Context()) // a RoundTripper must not change the request
-	whole.Body = io.NopCloser(bytes.NewReader(a.c.Body))
+	whole.Body = io.NopCloser(bytes.NewReader(a.Case.Body))
 	whole.Header = notIdempotent(r.Header)
 	return t.HTTPTransport.RoundTrip(whole)
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/greenapi-community/caddy-green-api/internal/delivery"
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 )
 
@@ -115,7 +116,7 @@ func TestNeverReached(t *testing.T) {
 	for _, r := range e.Logs.Records(t) {
 		var n int
 		_, _ = fmt.Sscanf(r.Text("id"), "N%d", &n)
-		if tried := r.Text("tried"); r.Text("reason") != "not_now" || strings.Contains(tried, "in time") || !strings.Contains(tried, errNotConnected.Error()) {
+		if tried := r.Text("tried"); r.Text("reason") != "not_now" || strings.Contains(tried, "in time") || !strings.Contains(tried, delivery.ErrNotConnected.Error()) {
 			t.Errorf("%s: %s, tried %s", names[n], r.Text("reason"), tried)
 		}
 	}
@@ -184,17 +185,17 @@ func TestCanceled(t *testing.T) {
 		status int
 		err    error
 		unsent bool
-		want   result
+		want   delivery.Result
 	}{
-		{"499", live, 499, nil, false, brokenOff},
-		{"as an error", live, 0, caddyhttp.Error(499, context.Canceled), false, brokenOff},
-		{"before it was sent", live, 499, nil, true, notNow},
-		{"at the end of the attempt", over, 499, nil, false, timedOut},
-		{"another 4xx", live, 418, nil, false, refusedByIt},
-		{"a 2xx at the end of the attempt", over, 200, nil, false, timedOut},
-		{"an answer", live, 200, nil, true, taken},
+		{"499", live, 499, nil, false, delivery.BrokenOff},
+		{"as an error", live, 0, caddyhttp.Error(499, context.Canceled), false, delivery.BrokenOff},
+		{"before it was sent", live, 499, nil, true, delivery.NotNow},
+		{"at the end of the attempt", over, 499, nil, false, delivery.TimedOut},
+		{"another 4xx", live, 418, nil, false, delivery.RefusedByIt},
+		{"a 2xx at the end of the attempt", over, 200, nil, false, delivery.TimedOut},
+		{"an answer", live, 200, nil, true, delivery.Taken},
 	} {
-		if got := classify(test.ctx, test.status, test.err, true, test.unsent); got.result != test.want {
+		if got := classify(test.ctx, test.status, test.err, true, test.unsent); got.Result != test.want {
 			t.Errorf("%s: %v, want %v", test.name, got, test.want)
 		}
 	}

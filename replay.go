@@ -53,7 +53,7 @@ func (h *Handler) replayEnd(v *visit, entry quarantine.Entry, recheck bool) *out
 	if h.proxy == nil {
 		return &outcome.Verdict{Outcome: outcome.Failed, Reason: reason.NoHandler, Level: zap.ErrorLevel, Err: errNoProxyToReplay}
 	}
-	return h.fleet.replay(v.r.Context(), &v.Case, h.wayOf(v, noNext), &h.limits, &h.hooks)
+	return h.fleet.Replay(v.r.Context(), &v.Case, h.wayOf(v, noNext), &h.limits, &h.hooks)
 }
 
 // replayVisit is the request that an entry came with, as far as it is kept, and with a token of the

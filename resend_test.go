@@ -145,7 +145,7 @@ func TestUnheard(t *testing.T) {
 func awaitHangUp(t *testing.T) {
 	fleet := holdFleet(defaultName)
 	defer releaseFleet(defaultName)
-	edgetest.Eventually(t, "sender's end", fleet.isUnheard)
+	edgetest.Eventually(t, "sender's end", fleet.IsUnheard)
 }
 
 // TestDeduplicate: only what a handler took is remembered, by event, and over reloads.

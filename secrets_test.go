@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/greenapi-community/caddy-green-api/internal/delivery"
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 )
 
@@ -183,16 +184,16 @@ func TestSecrets(t *testing.T) {
 }
 
 func TestWithoutToken(t *testing.T) {
-	long := strings.Repeat("x", maxAnswerText)
+	long := strings.Repeat("x", delivery.MaxAnswerText)
 	for _, test := range []struct{ authorization, text, want string }{
 		{"Bearer canary", "a canary, canary\ncanary", "a REDACTED, REDACTED\nREDACTED"},
 		{"canary", "Authorization: canary", "Authorization: REDACTED"},
 		{"Basic dXNlcjpjYW5hcnk=", "Basic dXNlcjpjYW5hcnk=, that is user:canary", "Basic REDACTED, that is user:REDACTED"},
-		{"Bearer canary", long[:maxAnswerText-4] + "cana", long[:maxAnswerText-4] + "REDACTED"},
+		{"Bearer canary", long[:delivery.MaxAnswerText-4] + "cana", long[:delivery.MaxAnswerText-4] + "REDACTED"},
 		{"Bearer canary", "a c", "a c"},
 		{"", "canary", "canary"},
 	} {
-		if got := withoutToken(test.text, http.Header{"Authorization": {test.authorization}}); got != test.want {
+		if got := delivery.WithoutToken(test.text, http.Header{"Authorization": {test.authorization}}); got != test.want {
 			t.Errorf("%q: %q, want %q", test.authorization, got, test.want)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/greenapi-community/caddy-green-api/internal/address"
+	"github.com/greenapi-community/caddy-green-api/internal/delivery"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/internal/tell"
@@ -64,13 +65,13 @@ func accessLog(r *http.Request) tell.AccessLog {
 }
 
 // countAttempt counts an attempt to deliver.
-func (h *Handler) countAttempt(got result) {
+func (h *Handler) countAttempt(got delivery.Result) {
 	switch got {
-	case noneFree:
-	case taken:
+	case delivery.NoneFree:
+	case delivery.Taken:
 		h.reporter.Attempted("taken")
 	default:
-		h.reporter.Attempted(string(got.why()))
+		h.reporter.Attempted(string(got.Why()))
 	}
 }
 

@@ -1,4 +1,4 @@
-package greenapi
+package delivery
 
 import (
 	"encoding/base64"
@@ -9,13 +9,13 @@ import (
 // redacted stands for a token.
 const redacted = "REDACTED"
 
-// withoutToken takes the token of a request out of a text: handlers show whole requests on their
+// WithoutToken takes the token of a request out of a text: handlers show whole requests on their
 // pages of faults, and what they say is kept.
-func withoutToken(text string, header http.Header) string {
+func WithoutToken(text string, header http.Header) string {
 	if text == "" {
 		return ""
 	}
-	cut := len(text) >= maxAnswerText
+	cut := len(text) >= MaxAnswerText
 	for _, value := range header.Values("Authorization") {
 		words := strings.Fields(value)
 		if len(words) == 0 {

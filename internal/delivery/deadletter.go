@@ -1,4 +1,4 @@
-package greenapi
+package delivery
 
 import (
 	"container/list"
@@ -58,16 +58,16 @@ type failedRound struct {
 }
 
 // add notes what became of one attempt.
-func (f *failedRound) add(got answer) {
-	switch got.result {
-	case handlerError, refusedByIt, brokenOff, timedOut:
+func (f *failedRound) add(got Answer) {
+	switch got.Result {
+	case HandlerError, RefusedByIt, BrokenOff, TimedOut:
 		f.answered = true
-	case misrouted:
+	case Misrouted:
 	default:
 		return
 	}
-	if got.handler != "" && !slices.Contains(f.by, got.handler) {
-		f.by = append(f.by, got.handler)
+	if got.Handler != "" && !slices.Contains(f.by, got.Handler) {
+		f.by = append(f.by, got.Handler)
 	}
 }
 

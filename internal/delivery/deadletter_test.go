@@ -1,4 +1,4 @@
-package greenapi
+package delivery
 
 import (
 	"encoding/binary"

@@ -1,4 +1,4 @@
-package greenapi
+package delivery
 
 import (
 	"encoding/binary"
@@ -9,9 +9,9 @@ import (
 )
 
 // midday is a moment of the tables below; up and wall are then moved apart.
-var midday = instant{wall: time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC), up: 100 * time.Hour}
+var midday = Instant{wall: time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC), up: 100 * time.Hour}
 
-func (i instant) after(d time.Duration) instant { return instant{i.wall.Add(d), i.up + d} }
+func (i Instant) after(d time.Duration) Instant { return Instant{i.wall.Add(d), i.up + d} }
 
 // TestRetentionRules: what GREEN-API is about to delete is kept, by the time since it first failed, or by
 // its own timestamp if it goes on failing; and nothing is lost by a clock that is set.
@@ -38,7 +38,7 @@ func TestRetentionRules(t *testing.T) {
 		{"the clock is set back", time.Second, []step{{0, 0, false}, {m, -5 * h, false}, {2 * m, -5 * h, false}, {23*h + 30*m, -5 * h, true}}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			times := newFailureTimes()
+			times := NewFailureTimes()
 			var sent time.Time
 			if test.age != 0 {
 				sent = midday.wall.Add(-test.age)
@@ -70,15 +70,15 @@ func TestRetentionRestored(t *testing.T) {
 		{"the clock was set back, it may be of any age", -5 * h, []bool{false, false, true}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			times, body := newFailureTimes(), bodyKey([]byte("a body"))
-			times.restore([]firstFailure{{Key: body, At: midday.wall.Add(-test.age)}}, midday)
+			times, body := NewFailureTimes(), bodyKey([]byte("a body"))
+			times.Restore([]FirstFailure{{Key: body, At: midday.wall.Add(-test.age)}}, midday)
 			for i, want := range test.keep {
 				now := midday.after(time.Duration(i) * 5 * m)
 				if got := times.fail(body, instanceKey("1"), now.wall, now); got != want {
 					t.Errorf("%d: keep %t, want %t", i, got, want)
 				}
 			}
-			set, gone := times.changes()
+			set, gone := times.Changes()
 			for _, s := range set {
 				if age := midday.wall.Sub(s.At); s.Key == body && (age < -5*m || age > forgetAfter) {
 					t.Errorf("the file would have an age of %s", age)
@@ -94,15 +94,15 @@ func TestRetentionRestored(t *testing.T) {
 // TestRetentionClockSaved: the file has the age by the clock that is right now, however it was set.
 func TestRetentionClockSaved(t *testing.T) {
 	for _, set := range []time.Duration{-5 * time.Hour, 1000 * time.Hour} {
-		times, body := newFailureTimes(), bodyKey([]byte("a body"))
+		times, body := NewFailureTimes(), bodyKey([]byte("a body"))
 		times.fail(body, instanceKey("1"), time.Time{}, midday)
-		times.changes()
+		times.Changes()
 		now := midday.after(20 * time.Hour)
 		now.wall = now.wall.Add(set)
 		times.fail(body, instanceKey("1"), time.Time{}, now)
-		saved, _ := times.changes()
-		again := newFailureTimes()
-		again.restore(saved, now.after(time.Hour))
+		saved, _ := times.Changes()
+		again := NewFailureTimes()
+		again.Restore(saved, now.after(time.Hour))
 		if later := now.after(2 * time.Hour); again.fail(body, instanceKey("1"), time.Time{}, later) {
 			t.Errorf("set by %s: kept after 22 hours", set)
 		}
@@ -114,7 +114,7 @@ func TestRetentionClockSaved(t *testing.T) {
 
 // TestRetentionBehind: behind a head that failed for 23 hours, what is old is not waited for.
 func TestRetentionBehind(t *testing.T) {
-	times := newFailureTimes()
+	times := NewFailureTimes()
 	head, one := bodyKey([]byte("head")), instanceKey("1")
 	behind := func(body, instance string, age time.Duration, at time.Duration) bool {
 		now := midday.after(at)
@@ -155,7 +155,7 @@ func TestRetentionBehind(t *testing.T) {
 
 // TestRetentionBounded: however much fails, memory and file are bounded, and what goes on failing stays.
 func TestRetentionBounded(t *testing.T) {
-	times, steady := newFailureTimes(), bodyKey([]byte("steady"))
+	times, steady := NewFailureTimes(), bodyKey([]byte("steady"))
 	var key failureKey
 	for i := range 2*maxFailureTimes + 1000 {
 		binary.BigEndian.PutUint64(key[:], uint64(i+1))
@@ -168,8 +168,8 @@ func TestRetentionBounded(t *testing.T) {
 	if len(times.of) != maxFailureTimes || times.oldest.Len() != maxFailureTimes {
 		t.Errorf("%d and %d remembered", len(times.of), times.oldest.Len())
 	}
-	if len(times.unsaved) > 2*maxFailureTimes+1 {
-		t.Errorf("%d to be saved", len(times.unsaved))
+	if len(times.pending) > 2*maxFailureTimes+1 {
+		t.Errorf("%d to be saved", len(times.pending))
 	}
 	if at := times.of[steady]; at == nil || at.Value.(*failureTime).since != midday.up {
 		t.Error("what goes on failing was forgotten")
@@ -193,9 +193,9 @@ func TestRetentionDeadline(t *testing.T) {
 		{true, 20 * time.Second, time.Minute, 30 * time.Second},
 		{true, 0, time.Second, time.Second},
 	} {
-		limits := defaultLimits()
-		limits.timeout = test.timeout
-		a := &asking{c: &outcome.Case{Started: sent}, limits: &limits, lastChance: test.last}
+		limits := DefaultLimits()
+		limits.Timeout = test.timeout
+		a := &Try{Case: &outcome.Case{Started: sent}, limits: &limits, lastChance: test.last}
 		if got := a.deadline(sent.Add(test.took)).Sub(sent); got != test.want {
 			t.Errorf("last chance %t, after %s, timeout %s: %s", test.last, test.took, test.timeout, got)
 		}

@@ -1,4 +1,4 @@
-package greenapi
+package delivery
 
 import (
 	"container/list"
@@ -46,20 +46,20 @@ func bodyKey(body []byte) failureKey {
 
 func instanceKey(instance string) failureKey { return bodyKey([]byte("instance " + instance)) }
 
-// A firstFailure says since when something fails, as it is saved.
-type firstFailure struct {
+// A FirstFailure says since when something fails, as it is saved.
+type FirstFailure struct {
 	Key failureKey
 	At  time.Time
 }
 
-// failureTimes knows since when notifications fail, and since when instances got nothing delivered: of
+// FailureTimes knows since when notifications fail, and since when instances got nothing delivered: of
 // the last maxFailureTimes that failed. The quarantine's file has a copy, so that a restart does not
 // begin to count anew. It lags behind, which costs no more than a second of the half hour that is left.
-type failureTimes struct {
+type FailureTimes struct {
 	mu      sync.Mutex
 	of      map[failureKey]*list.Element
 	oldest  list.List // of *failureTime: the one that failed the least lately first
-	unsaved map[failureKey]struct{}
+	pending map[failureKey]struct{}
 	changed chan struct{} // has room for one call to save them
 }
 
@@ -73,14 +73,15 @@ type failureTime struct {
 	doubtful bool // the clock was set back, so that it may have failed for any time
 }
 
-func newFailureTimes() *failureTimes {
-	return &failureTimes{
-		of: make(map[failureKey]*list.Element), unsaved: make(map[failureKey]struct{}), changed: make(chan struct{}, 1),
+// NewFailureTimes returns one that knows of no failure.
+func NewFailureTimes() *FailureTimes {
+	return &FailureTimes{
+		of: make(map[failureKey]*list.Element), pending: make(map[failureKey]struct{}), changed: make(chan struct{}, 1),
 	}
 }
 
 // fail notes that a notification of an instance failed, and reports whether it is to be kept now.
-func (f *failureTimes) fail(body, instance failureKey, sent time.Time, now instant) bool {
+func (f *FailureTimes) fail(body, instance failureKey, sent time.Time, now Instant) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for front := f.oldest.Front(); front != nil && now.up-front.Value.(*failureTime).last > forgetAfter; front = f.oldest.Front() {
@@ -91,7 +92,7 @@ func (f *failureTimes) fail(body, instance failureKey, sent time.Time, now insta
 }
 
 // note counts a failure.
-func (f *failureTimes) note(key failureKey, now instant) *failureTime {
+func (f *FailureTimes) note(key failureKey, now Instant) *failureTime {
 	at, known := f.of[key]
 	if known {
 		f.oldest.MoveToBack(at)
@@ -112,7 +113,7 @@ func (f *failureTimes) note(key failureKey, now instant) *failureTime {
 
 // age is how long it fails. A machine that slept looks like one whose clock was set: then the longer
 // time counts, if it is one that a notification can have.
-func (t *failureTime) age(now instant) time.Duration {
+func (t *failureTime) age(now Instant) time.Duration {
 	age, byDay := now.up-t.since, now.wall.Sub(t.day)
 	if byDay > age && byDay <= forgetAfter {
 		return byDay
@@ -121,7 +122,7 @@ func (t *failureTime) age(now instant) time.Duration {
 }
 
 // expires reports whether GREEN-API is about to delete a notification.
-func (t *failureTime) expires(sent time.Time, now instant) bool {
+func (t *failureTime) expires(sent time.Time, now Instant) bool {
 	age := t.age(now)
 	if age >= keepAfter {
 		return true
@@ -134,7 +135,7 @@ func (t *failureTime) expires(sent time.Time, now instant) bool {
 
 // behind reports whether a notification stands behind one of its instance that has failed for long, and
 // is old itself.
-func (f *failureTimes) behind(body []byte, instance string, sent time.Time, now instant) bool {
+func (f *FailureTimes) behind(body []byte, instance string, sent time.Time, now Instant) bool {
 	if sent.IsZero() || now.wall.Sub(sent) < behindAfter || f.empty() {
 		return false
 	}
@@ -153,29 +154,29 @@ func (f *failureTimes) behind(body []byte, instance string, sent time.Time, now 
 	return !known || own.Value.(*failureTime).since > stands.since
 }
 
-// delivered is for a notification that a handler took.
-func (f *failureTimes) delivered(body []byte, instance string) {
+// delivered forgets a notification that a handler took, and that its instance stands.
+func (f *FailureTimes) delivered(body []byte, instance string) {
 	if !f.empty() {
 		f.forget(bodyKey(body), instanceKey(instance))
 	}
 }
 
-// kept is for one that went into the quarantine.
-func (f *failureTimes) kept(body []byte) {
+// kept forgets a notification that went into the quarantine.
+func (f *FailureTimes) kept(body []byte) {
 	if !f.empty() {
 		f.forget(bodyKey(body))
 	}
 }
 
 // empty reports whether nothing fails, so that nothing need be forgotten.
-func (f *failureTimes) empty() bool {
+func (f *FailureTimes) empty() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return len(f.of) == 0
 }
 
-// forget is for what does not fail any longer.
-func (f *failureTimes) forget(keys ...failureKey) {
+// forget removes what does not fail any longer.
+func (f *FailureTimes) forget(keys ...failureKey) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, key := range keys {
@@ -185,7 +186,7 @@ func (f *failureTimes) forget(keys ...failureKey) {
 	}
 }
 
-func (f *failureTimes) add(t *failureTime) *list.Element {
+func (f *FailureTimes) add(t *failureTime) *list.Element {
 	if f.oldest.Len() >= maxFailureTimes {
 		f.remove(f.oldest.Front())
 	}
@@ -194,26 +195,26 @@ func (f *failureTimes) add(t *failureTime) *list.Element {
 	return at
 }
 
-func (f *failureTimes) remove(at *list.Element) {
+func (f *FailureTimes) remove(at *list.Element) {
 	key := f.oldest.Remove(at).(*failureTime).key
 	delete(f.of, key)
 	f.change(key)
 }
 
-func (f *failureTimes) change(key failureKey) {
-	if len(f.unsaved) >= 2*maxFailureTimes { // the file cannot be written; what it has too much gets old
-		maps.DeleteFunc(f.unsaved, func(key failureKey, _ struct{}) bool { return f.of[key] == nil })
+func (f *FailureTimes) change(key failureKey) {
+	if len(f.pending) >= 2*maxFailureTimes { // the file cannot be written; what it has too much gets old
+		maps.DeleteFunc(f.pending, func(key failureKey, _ struct{}) bool { return f.of[key] == nil })
 	}
-	f.unsaved[key] = struct{}{}
+	f.pending[key] = struct{}{}
 	select {
 	case f.changed <- struct{}{}:
 	default:
 	}
 }
 
-// restore takes in what the file has, before which nothing or little has failed.
-func (f *failureTimes) restore(saved []firstFailure, now instant) {
-	slices.SortFunc(saved, func(x, y firstFailure) int { return x.At.Compare(y.At) })
+// Restore takes in what the file has, before which nothing or little has failed.
+func (f *FailureTimes) Restore(saved []FirstFailure, now Instant) {
+	slices.SortFunc(saved, func(x, y FirstFailure) int { return x.At.Compare(y.At) })
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, s := range saved {
@@ -237,26 +238,26 @@ func (f *failureTimes) restore(saved []firstFailure, now instant) {
 	}
 }
 
-// unsavedChanges has a value when there are changes to save.
-func (f *failureTimes) unsavedChanges() <-chan struct{} { return f.changed }
+// Unsaved has a value when there are changes to save.
+func (f *FailureTimes) Unsaved() <-chan struct{} { return f.changed }
 
-// changes are what the file lacks and what it must not have any longer.
-func (f *failureTimes) changes() (set []firstFailure, gone []failureKey) {
+// Changes returns what the file lacks and what it must not have any longer.
+func (f *FailureTimes) Changes() (set []FirstFailure, gone []failureKey) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for key := range f.unsaved {
+	for key := range f.pending {
 		if at, known := f.of[key]; known {
-			set = append(set, firstFailure{Key: key, At: at.Value.(*failureTime).day})
+			set = append(set, FirstFailure{Key: key, At: at.Value.(*failureTime).day})
 		} else {
 			gone = append(gone, key)
 		}
 	}
-	clear(f.unsaved)
+	clear(f.pending)
 	return set, gone
 }
 
-// putBack is for changes that could not be saved.
-func (f *failureTimes) putBack(set []firstFailure, gone []failureKey) {
+// PutBack takes changes back that could not be saved.
+func (f *FailureTimes) PutBack(set []FirstFailure, gone []failureKey) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, s := range set {

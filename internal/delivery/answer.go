@@ -1,0 +1,80 @@
+package delivery
+
+import (
+	"errors"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// An answer is what became of one attempt.
+type Answer struct {
+	Result     Result
+	Handler    string        // the upstream; "" if there is none or it is not known
+	Status     int           // what the handler said; 0 if it said nothing
+	Text       string        // the beginning of what it said, if that was no 2xx
+	RetryAfter time.Duration // what it asked for
+	Err        error         // why it said nothing
+}
+
+type Result int
+
+const (
+	Taken        Result = iota // a complete 2xx
+	NotNow                     // not reachable, or says so
+	NoneFree                   // nobody was asked: all are full, asked for time, or have answered
+	BrokenOff                  // after the body was sent
+	TimedOut                   // after the body was sent
+	HandlerError               // another 5xx
+	Misrouted                  // 3xx, 401, 403, 404, 405: not what a handler would say
+	RefusedByIt                // another 4xx
+	Nobody                     // nothing was there to answer
+)
+
+// Why a handler said nothing.
+var (
+	ErrNotConnected  = errors.New("handler could not be connected to")
+	ErrTimedOut      = errors.New("handler did not answer in time")
+	ErrNoneAvailable = errors.New("no handler available")
+)
+
+// ByStatus says what a handler's status means.
+func ByStatus(status int) Result {
+	switch status {
+	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests,
+		http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return NotNow
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed:
+		return Misrouted
+	}
+	switch status / 100 {
+	case 2:
+		return Taken
+	case 3:
+		return Misrouted
+	case 4:
+		return RefusedByIt
+	case 5:
+		return HandlerError
+	}
+	return BrokenOff // no HTTP
+}
+
+// MaxAnswerText is how many bytes of a handler's answer are kept.
+const MaxAnswerText = 1 << 10
+
+// RetryAfter reads how long a handler wants to be left alone: seconds or a date (RFC 9110, 10.2.3).
+// 0 if it does not say.
+func RetryAfter(header http.Header) time.Duration {
+	text := header.Get("Retry-After")
+	if text == "" {
+		return 0
+	}
+	if seconds, err := strconv.ParseUint(text, 10, 31); err == nil {
+		return time.Duration(seconds) * time.Second
+	}
+	if date, err := http.ParseTime(text); err == nil {
+		return max(0, time.Until(date))
+	}
+	return 0
+}

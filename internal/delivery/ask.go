@@ -1,0 +1,197 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
+	"github.com/greenapi-community/caddy-green-api/internal/reason"
+)
+
+// ask is the loop of attempts: it asks handlers until one takes the notification, or there is no
+// use in asking any other, or the time is over.
+func (t *Try) ask(ctx context.Context, w Way) Answer {
+	deadline := t.deadline(time.Now())
+	defer t.close()
+	ctx = WithTry(context.WithoutCancel(ctx), t)
+
+	patience := waiting{try: t, pause: t.limits.FirstPause, deadline: deadline}
+	if !patience.timeLeft() { // its body was long in coming
+		return Answer{Result: NotNow, Err: errTooLate}
+	}
+	for {
+		got := t.attempt(ctx, deadline, w)
+		if final := t.learn(got, patience.pause); final {
+			return got
+		}
+		switch {
+		case t.lastChance && t.Case.Attempts > 0:
+			if !t.policy || !errors.Is(got.Err, ErrNotConnected) {
+				return t.last
+			}
+			t.mark(got.Handler, spent, time.Now()) // each other handler once, until one is reached
+		case !t.policy || got.Result == NoneFree: // else with another handler
+			if t.hopeless(patience.since, deadline) {
+				return t.last
+			}
+			patience.wait()
+		}
+		if t.fleet.isExiting() || !patience.timeLeft() {
+			return t.last
+		}
+	}
+}
+
+var errTooLate = errors.New("the notification was so long in coming that no handler could be asked in time")
+
+// learn notes what an attempt has shown: which handlers to ask again, and when. It reports
+// whether the answer is final, because there is no use in asking any other handler.
+func (t *Try) learn(got Answer, pause time.Duration) (final bool) {
+	now := time.Now()
+	switch got.Result {
+	case Taken, Nobody: // no other handler would say otherwise
+		return true
+
+	case NotNow: // other handlers first, then the same again at a growing interval
+		state := saidLater
+		if errors.Is(got.Err, ErrNotConnected) {
+			state = unreached
+		}
+		t.mark(got.Handler, state, now.Add(max(pause, got.RetryAfter)))
+		if t.last.Result == NotNow {
+			t.last = got
+		}
+		if !t.policy {
+			t.retryAt = now.Add(got.RetryAfter)
+		}
+
+	case HandlerError, Misrouted: // each other handler once
+		if t.shown[got.Handler].state == spent || !t.policy && got.Handler == "" {
+			return true // no policy of ours: the same one was asked again
+		}
+		t.mark(got.Handler, spent, now)
+		t.last = got
+
+	case RefusedByIt: // a second opinion: it may be the handler
+		if t.shown[got.Handler].state == spent || !t.policy && got.Handler == "" {
+			return true
+		}
+		if t.opinions--; t.opinions < 0 {
+			return true
+		}
+		t.mark(got.Handler, spent, now)
+		t.last = got
+
+	case BrokenOff, TimedOut: // a second opinion
+		if t.opinions--; t.opinions < 0 {
+			return true
+		}
+		state := spent // it may still be at work
+		if got.Result == BrokenOff {
+			state = brokeItOff
+		}
+		t.mark(got.Handler, state, now.Add(pause))
+		t.last = got
+	}
+	return false
+}
+
+// hopeless reports whether waiting is pointless when no handler can be asked right now.
+func (t *Try) hopeless(waitingSince, deadline time.Time) bool {
+	last := t.last.Result
+	if !t.policy { // nothing is known of other handlers
+		return last == TimedOut || t.retryAt.After(deadline)
+	}
+	switch {
+	case t.full == 0 && t.retryAt.After(deadline):
+		return true
+	case last == NotNow, last == BrokenOff:
+		return false
+	case t.left == 0: // all have answered
+		return true
+	}
+	return t.left == t.away && !waitingSince.IsZero() && time.Since(waitingSince) > t.limits.GraceAfterFault
+}
+
+// waiting is how a notification waits for a handler.
+type waiting struct {
+	try      *Try
+	since    time.Time // zero before the first wait
+	pause    time.Duration
+	deadline time.Time
+	warned   bool
+}
+
+// wait waits for a free place or until handlers may be asked again, no longer than Caddy runs.
+func (w *waiting) wait() {
+	t := w.try
+	if w.since.IsZero() {
+		w.since = time.Now()
+	}
+	pause := w.pause + rand.N(w.pause/4) //nolint:gosec // not all at once
+	if !t.policy {                       // a policy does not choose who asked for time
+		pause = max(pause, time.Until(t.retryAt))
+	}
+	if !t.wait(pause, w.deadline) {
+		w.pause = min(2*w.pause, t.limits.LongestPause)
+	}
+	if !w.warned && time.Since(w.since) > t.limits.WarnAfter {
+		w.warned = true
+		t.hooks.Waits(t.Case)
+	}
+}
+
+// timeLeft reports whether there is time for another attempt. One that has none would look as if the
+// handler took too long.
+func (w *waiting) timeLeft() bool {
+	least := min(time.Second, w.try.limits.AttemptTimeout/4)
+	return time.Until(w.deadline) > least
+}
+
+// giveUp says what becomes of a notification that no handler took: it stays with the sender, unless it
+// is a dead letter, or the sender is about to delete it. Then it is kept, and the sender goes on to the
+// next.
+func (t *Try) giveUp(failure *outcome.Verdict) *outcome.Verdict {
+	f, c := t.fleet, t.Case
+	now := f.Clock.Now()
+	found := t.findDeadLetter(now.up)
+	if found.failures > 0 {
+		failure.Fields = append(failure.Fields, zap.Int("failures", found.failures))
+	}
+	expires := t.hooks.Failing.fail(bodyKey(c.Body), instanceKey(c.N.Instance), c.Sent(), now) || t.lastChance
+	var kept *outcome.Verdict
+	switch {
+	case found.dead:
+		kept = outcome.ToQuarantine(reason.Undeliverable)
+	case expires:
+		kept = outcome.ToQuarantine(reason.Retention)
+	default:
+		return failure
+	}
+	kept.Fields = append(slices.Clone(failure.Fields), zap.String("found", string(failure.Reason)))
+	if kept = t.hooks.Keep(c, kept); kept.Outcome != outcome.Quarantined { // the failure stands
+		f.deadLetters.takeBack(found)
+		failure.Fields = append(failure.Fields, zap.NamedError("quarantine_error", kept.Err))
+		return failure
+	}
+	f.deadLetters.forget(c.Body)
+	t.hooks.Failing.kept(c.Body)
+	return kept
+}
+
+// findDeadLetter counts the failure of a notification.
+func (t *Try) findDeadLetter(now time.Duration) (found ruling) {
+	round := t.failed
+	if !t.limits.OwnHandlers {
+		round.by = nil // an upstream in the rest of the route may be of several fleets
+	}
+	if t.limits.DeadLetter == 0 || len(round.by) == 0 && !round.answered {
+		return found
+	}
+	return t.fleet.deadLetters.fail(t.Case.Body, round, deadLetterLimits{t.limits.DeadLetter, t.limits.DeadLetterAfter}, now)
+}
