@@ -20,7 +20,7 @@ func addressesCommand() *cobra.Command {
 			}
 		},
 		formatJSON: func(w io.Writer, list []string) {
-			_ = json.NewEncoder(w).Encode(map[string]any{"date": address.VendorDate, "addresses": list}) // a write error is the shell's
+			_ = json.NewEncoder(w).Encode(map[string]any{"date": address.VendorDate, "addresses": list}) // if nobody reads it, nobody needs it
 		},
 		"nft": func(w io.Writer, list []string) {
 			fmt.Fprintf(w, "# GREEN-API's addresses for WhatsApp, as published on %s; use: tcp dport 443 ip saddr @green_api accept\n", address.VendorDate)

@@ -11,7 +11,7 @@ import (
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 )
 
-// adminError is what an admin API of Caddy says to a request that it does not obey.
+// adminError is the refusal of a request by an admin API of Caddy.
 type adminError struct {
 	status int
 	text   string
@@ -19,11 +19,11 @@ type adminError struct {
 
 func (e *adminError) Error() string { return e.text }
 
-// refusedByAdmin is how Caddy's client tells of an answer that is an error.
+// refusedByAdmin matches the error of Caddy's client for an answer that is an error.
 var refusedByAdmin = regexp.MustCompile(`(?s)^caddy responded with error: HTTP (\d{3}): (.*)$`)
 
-// askAdmin makes a request of the admin API on an address. The error is an *adminError if it answers as
-// an admin API of Caddy does.
+// askAdmin sends a request to the admin API at an address. The error is an *adminError if an admin API
+// of Caddy refused the request.
 func askAdmin(address, method, path string, body io.Reader) (*http.Response, error) {
 	response, err := caddycmd.AdminAPIRequest(address, method, "/green_api/"+path, make(http.Header), body)
 	if err == nil {
@@ -39,6 +39,6 @@ func askAdmin(address, method, path string, body io.Reader) (*http.Response, err
 	if json.Unmarshal([]byte(said[2]), &answer) != nil || answer.Error == "" {
 		return nil, fmt.Errorf("it answers with status %s, and is no admin API of a Caddy with green_api", said[1])
 	}
-	status, _ := strconv.Atoi(said[1]) // of three digits
+	status, _ := strconv.Atoi(said[1]) // three digits, by the expression
 	return nil, &adminError{status, answer.Error}
 }

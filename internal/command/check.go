@@ -86,7 +86,7 @@ not understood or a file could not be read.`,
 	return cmd
 }
 
-// checker runs bodies through the gate validate as it is without settings.
+// checker judges bodies by the rules of a gate validate without options, and prints what it finds.
 type checker struct {
 	rules  judge.Rules
 	in     io.Reader
@@ -144,7 +144,7 @@ func (c *checker) check(arg string) error {
 	return err
 }
 
-// skip says why something is not judged. The rest is, all the same.
+// skip says why something is not judged. The check goes on with the rest.
 func (c *checker) skip(err error) {
 	fmt.Fprintf(c.stderr, "caddy green-api check: %s\n", outcome.PrintableLines(err.Error()))
 	c.unreadable = true
@@ -158,7 +158,7 @@ func (c *checker) checkFile(path string) error {
 	return c.printAll(path, body)
 }
 
-// printAll judges a body, or each of those that `quarantine export` has written.
+// printAll judges a body, or each body that `quarantine export` has written to the file.
 func (c *checker) printAll(file string, text []byte) error {
 	entries, lacking := splitExport(text)
 	if len(entries) == 0 {
@@ -175,7 +175,7 @@ func (c *checker) printAll(file string, text []byte) error {
 	return nil
 }
 
-// printOne judges a body, or that of an answer of the HTTP API.
+// printOne judges a body, or the body in an answer of the HTTP API.
 func (c *checker) printOne(file string, text []byte) error {
 	answer := vendorapi.ParseReceived(text)
 	if answer == nil {
@@ -192,8 +192,8 @@ func (c *checker) printOne(file string, text []byte) error {
 	return errors.Join(err, printErr)
 }
 
-// splitExport reads what `quarantine export` writes, or the admin API, which also says what could not
-// be read. For anything else there are no entries.
+// splitExport reads the output of `quarantine export`, or of the admin API, which also says what could
+// not be read. It returns no entries if the text is anything else.
 func splitExport(text []byte) (entries []api.Entry, lacking []string) {
 	for line := range bytes.Lines(text) {
 		var entry struct {
@@ -214,7 +214,7 @@ func splitExport(text []byte) (entries []api.Entry, lacking []string) {
 	return entries, lacking
 }
 
-// judge judges a body; header is nil if it is not known what it came with.
+// judge judges a body. header is nil if it is not known.
 func (c *checker) judge(file string, body []byte, header http.Header) finding {
 	found := finding{File: file, Outcome: "pass", Errors: []notification.Fault{}}
 	n, end, remark := c.rules.JudgeBody(body, header)

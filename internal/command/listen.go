@@ -28,7 +28,7 @@ func listenCommand() *cobra.Command {
 	var address, forward string
 	l := &listener{client: &http.Client{
 		Timeout: 180 * time.Second,
-		// A redirect has taken nothing.
+		// A handler that redirects has not taken the notification.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
 	cmd := &cobra.Command{
@@ -75,7 +75,7 @@ from GREEN-API's queue.`,
 	return cmd
 }
 
-// listener prints what it gets.
+// listener is a handler that prints each notification.
 type listener struct {
 	status  int
 	delay   time.Duration
@@ -93,7 +93,7 @@ func (l *listener) serve(ctx context.Context, socket net.Listener) error {
 		defer close(finished)
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
-		_ = server.Shutdown(ctx) // what is not finished by then is cut off with the process
+		_ = server.Shutdown(ctx) // requests that take longer end with the process
 	})
 	if err := server.Serve(socket); !errors.Is(err, http.ErrServerClosed) {
 		return err
@@ -124,7 +124,7 @@ func (l *listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(status)
 }
 
-// handOn posts a notification to the URL it is to be forwarded to.
+// handOn posts a notification to the URL of --forward.
 func (l *listener) handOn(r *http.Request, body []byte) (status int, err error) {
 	request, err := http.NewRequestWithContext(r.Context(), r.Method, l.forward, bytes.NewReader(body))
 	if err != nil {
@@ -146,7 +146,7 @@ func (l *listener) handOn(r *http.Request, body []byte) (status int, err error) 
 	return response.StatusCode, nil
 }
 
-// print writes a line about a notification, and one with its body.
+// print writes a line about a notification, and a line with its body.
 func (l *listener) print(r *http.Request, body []byte, status int, err error) {
 	about := r.Method + " " + r.URL.Path
 	if n, syntax := notification.Parse(body); syntax == nil {

@@ -15,13 +15,13 @@ import (
 	"github.com/greenapi-community/caddy-green-api/sender"
 )
 
-// progress shows how far send has come: on a terminal in one line, elsewhere only what goes wrong.
+// progress shows how far send has come: in one line on a terminal, else only what goes wrong.
 type progress struct {
 	out      io.Writer
 	terminal bool
 	total    int
 	pause    time.Duration
-	asIs     bool // bodies are files, of whatever instance they name
+	asIs     bool // bodies are files, and each may name another instance
 
 	mu                         sync.Mutex
 	sent, acknowledged, resent int
@@ -32,7 +32,7 @@ type progress struct {
 	done chan struct{}
 }
 
-// mostTroubles is how many failed attempts are told singly.
+// mostTroubles is how many failed attempts get a line of their own.
 const mostTroubles = 20
 
 func newProgress(out io.Writer, total int, pause time.Duration) *progress {
@@ -57,7 +57,7 @@ func newProgress(out io.Writer, total int, pause time.Duration) *progress {
 	return p
 }
 
-// terminalOf tells whether what is written to is a terminal.
+// terminalOf returns out, and reports whether it is a terminal.
 func terminalOf(out io.Writer) (io.Writer, bool) {
 	file, isFile := out.(*os.File)
 	return out, isFile && term.IsTerminal(int(file.Fd()))

@@ -19,14 +19,14 @@ import (
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 )
 
-// quarantineFlags are what the quarantine commands have in common.
+// quarantineFlags is what the quarantine commands have in common.
 type quarantineFlags struct {
 	address, config, adapter string
 	format                   string
 	filter                   map[string]*[]string
 	since, until             string
 
-	troubled bool // something was said to be wrong behind the first line of an answer
+	troubled bool // a line of an answer was about something that went wrong
 }
 
 func quarantineCommand() *cobra.Command {
@@ -80,7 +80,7 @@ func (q *quarantineFlags) with(cmd *cobra.Command, filters bool) *cobra.Command 
 	return cmd
 }
 
-// query is what the flags ask for.
+// query returns the parameters that the flags ask for.
 func (q *quarantineFlags) query(cmd *cobra.Command) (url.Values, error) {
 	query := make(url.Values)
 	for name, values := range q.filter {
@@ -101,12 +101,12 @@ func (q *quarantineFlags) query(cmd *cobra.Command) (url.Values, error) {
 	return query, nil
 }
 
-// idsAtOnce is how many ids one request names: fewer than the server takes.
+// idsAtOnce is how many IDs one request names. The server takes more.
 const idsAtOnce = 10_000
 
 var errEmptyID = errors.New("an id is empty; want one as list prints it")
 
-// inParts calls do with the query and the ids, as many of them at a time as a request may have.
+// inParts calls do with the query and the IDs, idsAtOnce at a time.
 func inParts(cmd *cobra.Command, query url.Values, ids []string, do func(url.Values) error) error {
 	if len(ids) == 0 {
 		return do(query)
@@ -123,7 +123,7 @@ func inParts(cmd *cobra.Command, query url.Values, ids []string, do func(url.Val
 	return nil
 }
 
-// ask makes a request of the admin API and hands each line of the answer to do.
+// ask sends a request to the admin API and hands each line of the answer to do.
 func (q *quarantineFlags) ask(cmd *cobra.Command, method, path string, query url.Values, do func(line []byte) error) error {
 	if q.format != formatText && q.format != formatJSON {
 		return usageError(cmd, fmt.Errorf("invalid --format %q; want text or json", q.format))
@@ -156,7 +156,7 @@ func (q *quarantineFlags) ask(cmd *cobra.Command, method, path string, query url
 	}
 }
 
-// noAnswer ends a command whose request was not answered as it was meant.
+// noAnswer ends a command whose request failed.
 func noAnswer(cmd *cobra.Command, address string, err error) error {
 	said, ok := errors.AsType[*adminError](err)
 	switch {
@@ -172,7 +172,7 @@ func noAnswer(cmd *cobra.Command, address string, err error) error {
 	return exit(cmd, exitUsage)
 }
 
-// isTrouble reports whether a line is about something that went wrong, and says it.
+// isTrouble reports whether a line is about something that went wrong. If so, it prints the line.
 func (q *quarantineFlags) isTrouble(cmd *cobra.Command, line []byte) bool {
 	var trouble api.LineError
 	if !bytes.HasPrefix(line, []byte(`{"error":`)) || json.Unmarshal(line, &trouble) != nil {
@@ -183,7 +183,7 @@ func (q *quarantineFlags) isTrouble(cmd *cobra.Command, line []byte) bool {
 	return true
 }
 
-// finish ends a command that may have met trouble on its way.
+// finish ends a command, with the exit code for trouble if a line was about something that went wrong.
 func (q *quarantineFlags) finish(cmd *cobra.Command, err error) error {
 	if q.troubled && (err == nil || errors.Is(err, errFindings)) {
 		return exit(cmd, exitUsage)
@@ -191,7 +191,7 @@ func (q *quarantineFlags) finish(cmd *cobra.Command, err error) error {
 	return err
 }
 
-// entries is ask for entries.
+// entries asks for entries, and hands each to do.
 func (q *quarantineFlags) entries(cmd *cobra.Command, path string, query url.Values, do func(line []byte, e api.Entry) error) error {
 	return q.finish(cmd, q.ask(cmd, http.MethodGet, path, query, func(line []byte) error {
 		var e api.Entry
@@ -255,7 +255,7 @@ func (d *deletion) take(line []byte) error {
 	return nil
 }
 
-// print prints the sum, and says what was not there.
+// print prints the sum, and the IDs that no entry has.
 func (d *deletion) print(cmd *cobra.Command, format string) error {
 	var err error
 	if format == formatJSON {

@@ -69,7 +69,7 @@ asked, or an entry could not be read.`,
 	return q.with(cmd, true)
 }
 
-// entryLine is an entry in one line.
+// entryLine returns an entry as one line of text.
 func entryLine(e api.Entry) string {
 	words := []string{e.Received.Local().Format("2006-01-02 15:04:05"), e.ID, e.Reason}
 	for _, word := range []string{e.Type, e.Message} {
@@ -89,7 +89,7 @@ func entryLine(e api.Entry) string {
 	case len(e.Answers) > 0:
 		last := e.Answers[len(e.Answers)-1]
 		words = append(words, last.Handler+": "+answerOf(last, ""))
-	case e.Reason == reason.Encoding: // its fault is in there
+	case e.Reason == reason.Encoding: // the fault is in the header
 		for _, name := range slices.Sorted(maps.Keys(e.Header)) {
 			words = append(words, name+": "+outcome.Clip(strings.Join(e.Header[name], " and ")))
 		}
@@ -97,7 +97,7 @@ func entryLine(e api.Entry) string {
 	return outcome.Printable(strings.Join(words, "  "))
 }
 
-// answerOf is what a handler said, as far as it did: the status, a text, or why there is none.
+// answerOf returns the answer of a handler: the status and a text, or why there is none.
 func answerOf(a quarantine.Answer, text string) string {
 	words := []string{text, a.Error}
 	if a.Status != 0 {
@@ -151,7 +151,7 @@ func wantID(_ *cobra.Command, args []string) error {
 	return nil
 }
 
-// wantFilters refuses arguments, which would be taken for ids that are asked for.
+// wantFilters refuses arguments: the user probably means IDs, which these commands do not take.
 func wantFilters(_ *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		return errors.New("want filters such as --reason or --instance, and no id; 'caddy green-api quarantine show ID' shows one entry")

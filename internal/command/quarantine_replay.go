@@ -67,7 +67,7 @@ entry could not be read.`,
 	return q.with(cmd, true)
 }
 
-// setOptions adds what is said beside the filter.
+// setOptions adds the options to the filter.
 func setOptions(query url.Values, to string, flags map[string]bool) {
 	if to != "" {
 		query.Set(api.OptionTo, to)
@@ -82,7 +82,7 @@ func setOptions(query url.Values, to string, flags map[string]bool) {
 // replayTally counts what became of the entries, and prints it.
 type replayTally struct {
 	out, progress           io.Writer
-	terminal                bool // that the progress is shown on
+	terminal                bool // the progress goes to a terminal
 	began                   time.Time
 	delivered, failed, kept int
 	skipped                 int
@@ -94,7 +94,7 @@ func newReplayTally(cmd *cobra.Command) *replayTally {
 	return t
 }
 
-// take counts what a line of the answer says, and prints it.
+// take counts a line of the answer, and prints it.
 func (t *replayTally) take(line []byte, format string) error {
 	var r api.Result
 	if err := json.Unmarshal(line, &r); err != nil {
@@ -125,13 +125,13 @@ func (t *replayTally) String() string {
 	return fmt.Sprintf("%d delivered, %d failed, %d still at fault", t.delivered, t.failed, t.kept)
 }
 
-// print prints a line about one entry. On a terminal, of those that are delivered it shows only how
-// many they are, once that takes long.
+// print prints a line about one entry. Once a replay on a terminal takes long, delivered entries are
+// only counted.
 func (t *replayTally) print(r api.Result) error {
-	if r.Outcome == api.OutcomeSkipped { // close says how many
+	if r.Outcome == api.OutcomeSkipped { // close prints how many
 		return nil
 	}
-	if t.terminal && time.Since(t.began) > time.Second { // a line each would be too many
+	if t.terminal && time.Since(t.began) > time.Second { // a line for each would be too many
 		fmt.Fprintf(t.progress, "\r\x1b[K%s", t)
 		if r.Outcome == string(outcome.Delivered) {
 			return nil

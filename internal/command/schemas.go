@@ -48,7 +48,7 @@ func writeSchemas(dir string, files []string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // nothing secret
 		return err
 	}
-	for _, name := range files { // look first: half of a set is worse than none
+	for _, name := range files { // check all names first: half a set is worse than none
 		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
 			return fmt.Errorf("%s is there already, and nothing is written over; want another directory", filepath.Join(dir, name))
 		}

@@ -22,7 +22,7 @@ import (
 	"github.com/greenapi-community/caddy-green-api/sender"
 )
 
-// firstInstance is the id of the first instance that send plays.
+// firstInstance is the ID of the first instance that send plays.
 const firstInstance = 1101000001
 
 func sendCommand() *cobra.Command {
@@ -60,7 +60,7 @@ Ctrl-C it stops and says how far it came.`,
 	return s.with(cmd)
 }
 
-// sendFlags are what the command line says.
+// sendFlags is what the command line says.
 type sendFlags struct {
 	options sender.Options
 	plan    sendPlan
@@ -88,7 +88,7 @@ func (s *sendFlags) with(cmd *cobra.Command) *cobra.Command {
 	return cmd
 }
 
-// run sends what is planned, and prints the summary.
+// run sends the planned notifications, and prints the summary.
 func (s *sendFlags) run(cmd *cobra.Command, url string) error {
 	queues, err := s.check()
 	if err == nil {
@@ -109,7 +109,7 @@ func (s *sendFlags) run(cmd *cobra.Command, url string) error {
 		return usageError(cmd, err)
 	}
 	how := ending.end(report.Acknowledged, s.plan.instanceIDs())
-	if s.admin != "" && !how.known && s.format == formatJSON { // a null does not say why
+	if s.admin != "" && !how.known && s.format == formatJSON { // the summary has only null, so say why
 		_ = how.print(cmd.ErrOrStderr())
 	}
 	if err := printReport(cmd.OutOrStdout(), report, how, s.plan.total(), s.format); err != nil {
@@ -121,7 +121,7 @@ func (s *sendFlags) run(cmd *cobra.Command, url string) error {
 	return nil
 }
 
-// check looks at the flags, and makes the queues that they ask for.
+// check checks the flags, and returns the queues that they ask for.
 func (s *sendFlags) check() ([]sender.Queue, error) {
 	if s.format != formatText && s.format != formatJSON {
 		return nil, fmt.Errorf("invalid --format %q; want text or json", s.format)
@@ -156,10 +156,10 @@ type sendPlan struct {
 	asIs   bool
 }
 
-// total is how many notifications that are.
+// total returns how many notifications are planned.
 func (p *sendPlan) total() int { return p.instances * p.count }
 
-// queues makes the queues of all instances.
+// queues returns a queue for each instance.
 func (p *sendPlan) queues() ([]sender.Queue, error) {
 	if p.instances < 1 {
 		return nil, fmt.Errorf("invalid --instances %d; want 1 or more", p.instances)
@@ -184,10 +184,10 @@ func (p *sendPlan) queues() ([]sender.Queue, error) {
 	return queues, nil
 }
 
-// instanceID is the id of the nth instance that send plays.
+// instanceID returns the ID of the nth instance that send plays.
 func instanceID(n int) string { return strconv.Itoa(firstInstance + n) }
 
-// load reads the files, or takes the examples of the types that are asked for.
+// load reads the files, or takes the examples of the wanted types.
 func (p *sendPlan) load() error {
 	if len(p.files) > 0 {
 		if len(p.types) > 0 {
@@ -242,7 +242,7 @@ func (p *sendPlan) loadFiles() error {
 	return nil
 }
 
-// notifications are those of one instance, in turn.
+// notifications returns the notifications of one instance, in turn.
 func (p *sendPlan) notifications(instance string) iter.Seq[sender.Notification] {
 	return func(yield func(sender.Notification) bool) {
 		for i := range p.count {
@@ -266,7 +266,7 @@ type sendSummary struct {
 	Lost           int            `json:"lost"`
 	Unfinished     int            `json:"unfinished"`
 	Resent         int            `json:"resent"`
-	Delivered      *int           `json:"delivered"` // of the acknowledged ones; null if it is not known
+	Delivered      *int           `json:"delivered"` // of the acknowledged; null if not known
 	Quarantined    *int           `json:"quarantined"`
 	Answers        map[string]int `json:"answers"`
 	StalledSeconds float64        `json:"stalled_seconds"`
@@ -311,7 +311,7 @@ func printReport(out io.Writer, r *sender.Report, how ends, total int, format st
 	return err
 }
 
-// round leaves three digits or so.
+// round keeps about three digits.
 func round(d time.Duration) time.Duration {
 	switch {
 	case d > 10*time.Second:

@@ -19,7 +19,7 @@ import (
 	"github.com/greenapi-community/caddy-green-api/notification"
 )
 
-// edgeCounts is what send wants to know of /green_api/status.
+// edgeCounts is the part of /green_api/status that send reads.
 type edgeCounts struct {
 	Outcomes  map[outcome.Outcome]int64 `json:"outcomes"`
 	Instances []struct {
@@ -28,21 +28,21 @@ type edgeCounts struct {
 	} `json:"instances"`
 }
 
-// ends is how the notifications have ended that were acknowledged, as far as the edge's admin API can
-// say: the sender itself sees a 200 either way.
+// ends is what became of the acknowledged notifications. Only the admin API of the edge can say it: the
+// sender sees a 200 whether a notification is delivered or quarantined.
 type ends struct {
 	known                           bool
 	delivered, quarantined, dropped int
-	why                             error  // of what is not known
-	admin                           string // where the edge's admin API is, if that was said
+	why                             error  // why it is not known
+	admin                           string // address of the admin API, if the command line has it
 }
 
-// endWatch asks the admin API before and after.
+// endWatch reads the counts of the admin API before and after sending.
 type endWatch struct {
-	said    string // as the command line has it; may be ""
+	said    string // address on the command line; may be ""
 	address string
 	before  edgeCounts
-	err     error // why there is nothing to compare with
+	err     error // why the counts before are not known
 }
 
 var (
@@ -50,8 +50,8 @@ var (
 	errOthersCame  = errors.New("what the admin API has counted does not add up to it: other notifications came at the same time, some came twice, or it is the admin API of another server")
 )
 
-// watchEnds begins to watch how what is sent to the URL will end. Without an address, the admin API is
-// asked where Caddy has it by default, if the URL is on this machine.
+// watchEnds reads the counts before sending to a URL. Without an address, it asks the admin API at
+// Caddy's default address, if the URL is on this machine.
 func watchEnds(target, address string) *endWatch {
 	if address == "" && !onLoopback(target) {
 		return &endWatch{err: errNobodyAsked}
@@ -73,17 +73,17 @@ func onLoopback(target string) bool {
 	return err == nil && addr.Unmap().IsLoopback() || strings.EqualFold(u.Hostname(), "localhost")
 }
 
-// adminPatience is how long send waits for the admin API, twice.
+// adminPatience is how long send waits for the admin API: once before sending, once after.
 const adminPatience = 5 * time.Second
 
-// counts asks for the numbers of now.
+// counts reads the current counts.
 func (w *endWatch) counts() (edgeCounts, error) {
 	type answer struct {
 		counts edgeCounts
 		err    error
 	}
 	got := make(chan answer, 1)
-	go func() { // it knows no time-out
+	go func() { // Caddy's client has no time-out
 		var a answer
 		a.counts, a.err = askCounts(w.address)
 		got <- a
@@ -111,8 +111,8 @@ func askCounts(address string) (counts edgeCounts, err error) {
 	return counts, nil
 }
 
-// end says how the acknowledged notifications have ended, which are of these instances; of none if
-// not all of them name one.
+// end returns what became of the acknowledged notifications. instances are the instances that they
+// name, or none if some name no instance.
 func (w *endWatch) end(acknowledged int, instances map[string]bool) ends {
 	if w.err != nil {
 		return ends{why: w.err}
@@ -121,8 +121,8 @@ func (w *endWatch) end(acknowledged int, instances map[string]bool) ends {
 	if err != nil {
 		return ends{why: err}
 	}
-	// What others send meanwhile is in the sums. The bodies that the edge knew no instance of are not
-	// among those of instances.
+	// The sums include notifications that others sent meanwhile. The counts of instances lack bodies of
+	// which the edge knew no instance.
 	for _, e := range []ends{endsBetween(w.before.of(instances), after.of(instances)), endsBetween(w.before.Outcomes, after.Outcomes)} {
 		if e.delivered+e.quarantined+e.dropped == acknowledged {
 			e.known, e.admin = true, w.said
@@ -132,7 +132,7 @@ func (w *endWatch) end(acknowledged int, instances map[string]bool) ends {
 	return ends{why: errOthersCame}
 }
 
-// of sums the outcomes of some instances.
+// of returns the sum of the outcomes of some instances.
 func (c edgeCounts) of(instances map[string]bool) map[outcome.Outcome]int64 {
 	sum := make(map[outcome.Outcome]int64)
 	for _, seen := range c.Instances {
@@ -150,7 +150,7 @@ func endsBetween(before, after map[outcome.Outcome]int64) ends {
 	return ends{delivered: since(outcome.Delivered), quarantined: since(outcome.Quarantined), dropped: since(outcome.Dropped)}
 }
 
-// print says it in a line.
+// print prints it as one line.
 func (e ends) print(out io.Writer) error {
 	if !e.known {
 		_, err := fmt.Fprintf(out, "how many of those were delivered and how many quarantined is not known: %s\n", outcome.Printable(e.why.Error()))
@@ -171,7 +171,8 @@ func (e ends) print(out io.Writer) error {
 	return err
 }
 
-// instanceIDs are the instances that the planned notifications name; none if one of them names none.
+// instanceIDs returns the instances that the planned notifications name, or nil if a notification
+// names none.
 func (p *sendPlan) instanceIDs() map[string]bool {
 	ids := make(map[string]bool)
 	if !p.asIs {
@@ -190,7 +191,7 @@ func (p *sendPlan) instanceIDs() map[string]bool {
 	return ids
 }
 
-// instanceIn is the instance that a body names, "" if it names none.
+// instanceIn returns the instance that a body names, or "".
 func instanceIn(body []byte) string {
 	n, err := notification.Parse(body)
 	if err != nil {
@@ -199,7 +200,7 @@ func instanceIn(body []byte) string {
 	return n.Instance
 }
 
-// checkAdmin refuses an address that is said and empty.
+// checkAdmin refuses an empty --admin.
 func checkAdmin(cmd *cobra.Command, address string) error {
 	if address == "" && cmd.Flags().Changed("admin") {
 		return fmt.Errorf("--admin: %w", api.ErrEmptyValue)
