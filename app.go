@@ -21,7 +21,6 @@ import (
 	"github.com/greenapi-community/caddy-green-api/internal/drain"
 	"github.com/greenapi-community/caddy-green-api/internal/lease"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
-	"github.com/greenapi-community/caddy-green-api/internal/receiver"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
 )
 
@@ -32,7 +31,8 @@ func init() {
 // defaultName is the name of a green_api block that says none.
 const defaultName = "default"
 
-const defaultMaxQuarantine = 1 << 30
+// quarantines holds the quarantines of the process by path. They outlive the config that opened them.
+var quarantines = caddy.NewUsagePool()
 
 // App is what all green_api handlers of a config share.
 type App struct {
@@ -76,30 +76,6 @@ type block struct {
 	config  []byte
 }
 
-// Quarantine says where broken notifications are kept, and how many.
-type Quarantine struct {
-	// Directory, created if it is missing. It belongs to one Caddy process at a time.
-	// Default: `green_api` in Caddy's data directory.
-	Path string `json:"path,omitempty"`
-
-	// Most bytes to occupy. When it is full, notifications that fail their schema or have an
-	// unknown type are delivered all the same, others are answered 503 and stay with the sender;
-	// nothing that is kept is thrown away. Where several instances send, so it is for one whose
-	// bodies have filled a quarter; those that name no instance have a quarter together. Default:
-	// 1 GiB.
-	MaxSize int64 `json:"max_size,omitempty"`
-
-	// Deletes entries that are older, for good: no byte of them stays in the file. The operator is
-	// told 48 hours before. For as long after the machine's clock was set while Caddy runs, by over an
-	// hour or a twentieth of this, none is deleted. Default: none is deleted.
-	MaxAge caddy.Duration `json:"max_age,omitempty"`
-
-	said string // the path as the config says it, for logs and errors
-}
-
-// receivers are those of the process, across reloads.
-var receivers = receiver.New(receiver.DefaultTimes(), lease.NewEdge(lease.DefaultTimes()))
-
 // CaddyModule returns the Caddy module information.
 func (App) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{
@@ -119,26 +95,8 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if a.Quarantine == nil {
 		a.Quarantine = new(Quarantine)
 	}
-	q := a.Quarantine
-	if q.Path == "" {
-		q.Path = filepath.Join(caddy.AppDataDir(), "green_api")
-	}
-	q.said = q.Path
-	path, err := resolve(q.Path)
-	if err != nil {
+	if err := a.Quarantine.provision(); err != nil {
 		return fmt.Errorf("quarantine: %w", err)
-	}
-	if q.Path, err = filepath.Abs(path); err != nil {
-		return fmt.Errorf("quarantine: %w", err)
-	}
-	if q.MaxSize < 0 {
-		return fmt.Errorf("quarantine: max_size: invalid value %d; want a size above 0, such as 1GiB", q.MaxSize)
-	}
-	if q.MaxAge < 0 {
-		return errors.New("quarantine: max_age: want a duration above 0s, such as 7d")
-	}
-	if q.MaxSize == 0 {
-		q.MaxSize = defaultMaxQuarantine
 	}
 	for i, alert := range a.Alerts {
 		if err := alert.provision(); err != nil {
@@ -153,7 +111,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err := a.operator.desk.Register(ctx.GetMetricsRegistry(), a.perInstance()); err != nil {
 		return err
 	}
-	a.shared, a.held = holdQuarantine(q.Path), true // its file stays shut until Start
+	a.shared, a.held = holdQuarantine(a.Quarantine.Path), true // its file stays shut until Start
 	a.events = events.(*caddyevents.App)
 	return errors.Join(a.events.On("started", hearing{a}), a.events.On("stopping", hearing{a}))
 }
@@ -161,14 +119,14 @@ func (a *App) Provision(ctx caddy.Context) error {
 // Start opens the quarantine, which is shared with the config that ran before if the path is the
 // same.
 func (a *App) Start() error {
-	store, err := a.shared.open()
+	store, err := a.shared.Open()
 	if err != nil {
 		return fmt.Errorf("quarantine: %w", a.Quarantine.hide(err))
 	}
 	var ctx context.Context
 	ctx, a.stop = context.WithCancel(context.Background())
 	go a.watchSilence(ctx)
-	go a.expire(ctx, store.Stats().WipeDue)
+	go a.expiry().Run(ctx, store.Stats().WipeDue)
 	a.awaitStarted()
 	return nil
 }
@@ -221,7 +179,7 @@ func (a *App) takeOver() {
 		a.logger.Warn(found.Message, found.Fields...)
 	}
 	a.warnOfSmallShares()
-	quarantineLimit.Store(a.Quarantine.MaxSize)
+	a.operator.quarantineLimit.Store(a.Quarantine.MaxSize)
 	a.operator.desk.Configure(a.endpoints(), a.logger)
 	if app, err := a.ctx.AppIfConfigured("http"); err == nil {
 		a.grace = time.Duration(app.(*caddyhttp.App).GracePeriod)
@@ -298,8 +256,7 @@ func tellOperator(n outcome.Note) {
 //
 //	green_api {
 //	    quarantine [<directory>] {
-//	        max_size <size>
-//	        max_age  <duration>
+//	        ...
 //	    }
 //	    alert <url> {
 //	        ...
@@ -315,17 +272,7 @@ func (a *App) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return eachOption(d, "green_api", []option{
 		{name: "quarantine", parse: func() error {
 			a.Quarantine = new(Quarantine)
-			switch args := d.RemainingArgs(); len(args) {
-			case 0:
-			case 1:
-				a.Quarantine.Path = args[0]
-			default:
-				return d.Err("quarantine: want one directory, or none for the default")
-			}
-			return eachOption(d, "quarantine", []option{
-				{name: "max_size", parse: func() error { return sizeArg(d, &a.Quarantine.MaxSize) }},
-				{name: "max_age", parse: func() error { return durationArg(d, &a.Quarantine.MaxAge) }},
-			})
+			return a.Quarantine.unmarshalCaddyfile(d)
 		}},
 		{name: "alert", repeats: true, parse: func() error {
 			alert := new(Alert)
@@ -350,5 +297,4 @@ var (
 	_ caddy.Provisioner   = (*App)(nil)
 	_ caddy.CleanerUpper  = (*App)(nil)
 	_ caddyevents.Handler = (*App)(nil)
-	_ caddy.Destructor    = (*sharedQuarantine)(nil)
 )

@@ -7,9 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
-
-	"github.com/caddyserver/caddy/v2"
 
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
@@ -92,7 +91,7 @@ func TestQuarantineReload(t *testing.T) {
 			}
 		}()
 	}
-	for i := range 20 {
+	for i := range 10 {
 		if err := e.Load(configs[i%2]); err != nil {
 			t.Error(err)
 		}
@@ -170,11 +169,12 @@ func TestQuarantineLocked(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	e := &edgetest.Edge{T: t, Port: edgetest.FreePort(t), Dir: dir, Logs: edgetest.NewLogBuffer()}
-	err = e.Load(edgetest.Site(edgetest.Loopback))
+	a := &App{Quarantine: &Quarantine{Path: dir, said: dir}}
+	a.shared = holdQuarantine(dir)
+	defer releaseQuarantine(dir)
+	synctest.Test(t, func(*testing.T) { err = a.Start() }) // it waits for the other to end
 	if err == nil {
-		caddy.Stop()
-		t.Fatal("loads")
+		t.Fatal("starts")
 	}
 	if !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), "another process") {
 		t.Errorf("message: %v", err)

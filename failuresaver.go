@@ -81,7 +81,7 @@ func (s *saver) save() error {
 	for i, f := range set {
 		failures[i] = quarantine.FirstFailure(f)
 	}
-	err := s.store.SaveFirstFailures(failures, gone, quarantineLimit.Load())
+	err := s.store.SaveFirstFailures(failures, gone, quarantineLimit())
 	if err != nil {
 		s.times.PutBack(set, gone)
 		s.tell(err)

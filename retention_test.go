@@ -149,7 +149,11 @@ func TestRetentionForgets(t *testing.T) {
 	shared := holdQuarantine(e.Dir)
 	defer releaseQuarantine(e.Dir)
 	edgetest.Eventually(t, "it to be saved", func() bool {
-		saved, err := shared.store.FirstFailures()
+		store, err := shared.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		saved, err := store.FirstFailures()
 		return err == nil && len(saved) == 2 && time.Until(saved[0].At) > 23*time.Hour
 	})
 }

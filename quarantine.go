@@ -1,0 +1,349 @@
+package greenapi
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"go.uber.org/zap"
+
+	"github.com/greenapi-community/caddy-green-api/internal/delivery"
+	"github.com/greenapi-community/caddy-green-api/internal/lease"
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
+	"github.com/greenapi-community/caddy-green-api/internal/reason"
+	"github.com/greenapi-community/caddy-green-api/internal/receiver"
+	"github.com/greenapi-community/caddy-green-api/notification"
+	"github.com/greenapi-community/caddy-green-api/quarantine"
+)
+
+const defaultMaxQuarantine = 1 << 30
+
+// Quarantine says where broken notifications are kept, and how many.
+type Quarantine struct {
+	// Directory, created if it is missing. It belongs to one Caddy process at a time.
+	// Default: `green_api` in Caddy's data directory.
+	Path string `json:"path,omitempty"`
+
+	// Most bytes to occupy. When it is full, notifications that fail their schema or have an
+	// unknown type are delivered all the same, others are answered 503 and stay with the sender;
+	// nothing that is kept is thrown away. Where several instances send, so it is for one whose
+	// bodies have filled a quarter; those that name no instance have a quarter together. Default:
+	// 1 GiB.
+	MaxSize int64 `json:"max_size,omitempty"`
+
+	// Deletes entries that are older, for good: no byte of them stays in the file. The operator is
+	// told 48 hours before. For as long after the machine's clock was set while Caddy runs, by over an
+	// hour or a twentieth of this, none is deleted. Default: none is deleted.
+	MaxAge caddy.Duration `json:"max_age,omitempty"`
+
+	said string // the path as the config says it, for logs and errors
+}
+
+// receivers are those of the process, across reloads.
+var receivers = receiver.New(receiver.DefaultTimes(), lease.NewEdge(lease.DefaultTimes()))
+
+// provision checks the options. It touches no file.
+func (q *Quarantine) provision() error {
+	if q.Path == "" {
+		q.Path = filepath.Join(caddy.AppDataDir(), "green_api")
+	}
+	q.said = q.Path
+	path, err := resolve(q.Path)
+	if err != nil {
+		return err
+	}
+	if q.Path, err = filepath.Abs(path); err != nil {
+		return err
+	}
+	if q.MaxSize < 0 {
+		return fmt.Errorf("max_size: invalid value %d; want a size above 0, such as 1GiB", q.MaxSize)
+	}
+	if q.MaxAge < 0 {
+		return errors.New("max_age: want a duration above 0s, such as 7d")
+	}
+	if q.MaxSize == 0 {
+		q.MaxSize = defaultMaxQuarantine
+	}
+	return nil
+}
+
+// sharedQuarantine is an entry of quarantines.
+type sharedQuarantine struct {
+	*quarantine.Shared
+	times *delivery.FailureTimes
+}
+
+// holdQuarantine returns the quarantine of a path. Its file stays shut until Open.
+func holdQuarantine(path string) *sharedQuarantine {
+	shared, _, _ := quarantines.LoadOrNew(path, func() (caddy.Destructor, error) { // never fails
+		times := delivery.NewFailureTimes()
+		return &sharedQuarantine{times: times, Shared: quarantine.NewShared(path, func(store *quarantine.Store) (closing func()) {
+			store.ShareBy(shareOf)
+			return save(times, store).stop
+		})}, nil
+	})
+	return shared.(*sharedQuarantine)
+}
+
+func releaseQuarantine(path string) error {
+	_, err := quarantines.Delete(path)
+	return err
+}
+
+// Destruct closes the store when nobody holds it any longer.
+func (s *sharedQuarantine) Destruct() error { return s.Close() }
+
+// quarantineStats returns how much the open quarantines hold.
+func quarantineStats() (all quarantine.Stats) {
+	quarantines.Range(func(_, value any) bool {
+		stats := value.(*sharedQuarantine).Stats()
+		all.Entries += stats.Entries
+		all.Bytes += stats.Bytes
+		all.File += stats.File
+		return true
+	})
+	return all
+}
+
+// keep puts the notification into the quarantine, where it is durable when keep returns. If that
+// cannot be done, a notification that a handler might take goes on (nil), and any other stays with
+// the sender.
+func (h *Handler) keep(c *outcome.Case, end *outcome.Verdict) *outcome.Verdict {
+	id, err := h.app.put(h.Name, c, end)
+	if err == nil {
+		c.QuarantineID = id
+		end.Fields = append(end.Fields, zap.String("quarantine_id", id))
+		return end
+	}
+	switch {
+	case errors.Is(err, quarantine.ErrFull):
+		err = fmt.Errorf("%w: raise max_size or clear it", err)
+	case errors.Is(err, quarantine.ErrShare):
+		err = fmt.Errorf("%w: a quarter of max_size is for what the bodies of one instance cause, or those that name none: raise max_size, or clear it of those", err)
+	}
+	unavailable := &outcome.Verdict{
+		Outcome: outcome.Failed, Reason: reason.Quarantine, Status: http.StatusServiceUnavailable, Level: zap.ErrorLevel,
+		Faults: end.Faults, Syntax: end.Syntax, Err: err,
+		Fields: []zap.Field{zap.String("found", string(end.Reason))},
+	}
+	switch end.Reason {
+	case reason.Schema, reason.UnknownType, reason.UnknownMessage:
+		c.PassOn(unavailable)
+		return nil
+	}
+	return unavailable
+}
+
+func (a *App) put(name string, c *outcome.Case, end *outcome.Verdict) (id string, err error) {
+	store, release, err := a.openQuarantine()
+	if err != nil {
+		return "", a.Quarantine.hide(err)
+	}
+	defer release()
+	id, err = store.PutShare(newEntry(name, c, end), a.Quarantine.MaxSize, a.maxShare(c.N.Instance, time.Now()))
+	return id, a.Quarantine.hide(err)
+}
+
+// openQuarantine returns the store, and what to call when it is no longer used.
+func (a *App) openQuarantine() (*quarantine.Store, func(), error) {
+	shared := holdQuarantine(a.Quarantine.Path)
+	release := func() { _ = releaseQuarantine(a.Quarantine.Path) } // closing does not undo what is durable
+	store, err := shared.Open()
+	if err != nil {
+		release()
+		return nil, nil, err
+	}
+	return store, release, nil
+}
+
+// hide takes the path out of an error, if the config has a placeholder in its place.
+func (q *Quarantine) hide(err error) error {
+	if err == nil || !resolvable.MatchString(q.said) {
+		return err
+	}
+	text := err.Error()
+	if wrapped, ok := errors.AsType[*fs.PathError](err); ok { // of a directory above it
+		text = strings.ReplaceAll(text, wrapped.Path, q.said)
+	}
+	return hiding{err, strings.ReplaceAll(text, q.Path, q.said)}
+}
+
+// newEntry is what is kept of a notification. All of it but the body is clipped: lists hold many of
+// these in memory, and the sender chooses how long they are.
+func newEntry(name string, c *outcome.Case, end *outcome.Verdict) quarantine.Entry {
+	entry := quarantine.Entry{
+		Received: c.Started, Name: name, Reason: string(end.Reason), Unadmitted: !c.Admitted,
+		Type: outcome.ClipTo(c.N.Type, outcome.MaxHead), Message: outcome.ClipTo(c.N.Message, outcome.MaxHead), Instance: c.N.Instance, Chat: outcome.ClipTo(c.N.Chat, outcome.MaxHead), NotificationID: outcome.ClipTo(c.N.ID, outcome.MaxHead),
+		Client: outcome.ClipTo(c.Client, outcome.MaxHead), Host: c.Host[:min(len(c.Host), maxKeptHost)], URI: clipURI(c.URI), Header: make(map[string][]string), Body: c.Body,
+	}
+	for _, name := range []string{"Content-Type", "Content-Encoding"} {
+		for _, value := range c.Header.Values(name) {
+			// Two say as much as more. One that is clipped is no JSON type any longer, to whoever reads it.
+			if len(entry.Header[name]) < 2 {
+				entry.Header[name] = append(entry.Header[name], outcome.ClipTo(value, maxKeptText))
+			}
+		}
+	}
+	if end.Syntax != nil {
+		entry.Offset, entry.Cause = end.Syntax.Offset, end.Syntax.Cause
+	}
+	for _, said := range c.Answers {
+		entry.Answers = append(entry.Answers, quarantine.Answer(said))
+	}
+	for _, f := range end.Faults {
+		entry.Faults = append(entry.Faults, quarantine.Fault{Pointer: outcome.ClipTo(f.Pointer, maxKeptText), Keyword: f.Keyword})
+	}
+	return entry
+}
+
+// Most bytes of what is kept beside a body.
+const (
+	maxKeptHost = 255 // a name of the DNS has no more
+	maxKeptText = 1 << 10
+)
+
+// clipURI bounds a URI. What is left of a longer one is a URI, too: a replay asks for it.
+func clipURI(uri string) string {
+	if len(uri) <= maxKeptText {
+		return uri
+	}
+	path, _, _ := strings.Cut(uri, "?")
+	path = path[:min(len(path), maxKeptText)]
+	if cut := strings.LastIndexByte(path, '%'); cut > len(path)-3 { // in the middle of an escape
+		path = path[:cut]
+	}
+	return path
+}
+
+// expiry deletes what is older than max_age and wipes what deletions left behind, and lets the operator know.
+func (a *App) expiry() *quarantine.Expiry {
+	maxAge := time.Duration(a.Quarantine.MaxAge)
+	return &quarantine.Expiry{
+		MaxAge: maxAge, Clock: &a.operator.clock, Open: a.openQuarantine,
+		ClockSet: func(by time.Duration) {
+			a.logger.Warn("the clock was set: no quarantine entry is deleted for its age in the next 48 hours, unless Caddy is restarted", zap.Duration("by", by))
+		},
+		Soon: func(count int, first quarantine.Entry, now time.Time) {
+			if !a.operator.daily.First(reason.Expiring, now) {
+				return
+			}
+			a.operator.desk.Tell(outcome.Note{
+				Reason: reason.Expiring, Kind: notification.KindNone, Level: zap.WarnLevel, Instance: first.Instance, Example: first.ID, At: now,
+				More: strconv.Itoa(count) + " will be deleted within 48 hours. Replay or export them: caddy green-api quarantine list.",
+			})
+		},
+		Deleted: func(count int) {
+			a.logger.Warn("quarantine entries deleted, they were older than max_age", zap.Int("count", count), zap.Duration("max_age", maxAge))
+		},
+		Failed: func(err error) {
+			message := "quarantine entries older than max_age could not be deleted"
+			if maxAge == 0 {
+				message = "what is left of deleted quarantine entries could not be wiped"
+			}
+			a.logger.Error(message, zap.Error(a.Quarantine.hide(err)))
+		},
+	}
+}
+
+// shares is into how many parts the quarantine is divided: where several instances send, what the
+// bodies of one of them cause fills at most one part. So nobody's faults take the room of another's.
+const shares = 4
+
+// severalFor is for how long an instance that has sent something is one of those that send.
+const severalFor = 24 * time.Hour
+
+// shareOf says whose share of the quarantine an entry counts against. That no handler took a
+// notification is not its sender's doing, and counts against none. Bodies that name no instance have
+// one share together.
+func shareOf(e quarantine.Entry) (instance string, counted bool) {
+	switch reason.Reason(e.Reason) {
+	case reason.Malformed, reason.Encoding, reason.TooLarge, reason.Schema, reason.UnknownType, reason.UnknownMessage:
+		return e.Instance, true
+	}
+	return "", false
+}
+
+// maxShare is how many bytes one share may have; 0 for no limit, where a single instance sends.
+func (a *App) maxShare(instance string, now time.Time) int64 {
+	if !a.severalSend(instance, now) {
+		return 0
+	}
+	return a.Quarantine.MaxSize / shares
+}
+
+// warnOfSmallShares tells of blocks that keep longer bodies than a share has room for. Where several
+// instances send, such a body can never be kept, and its queue stands still.
+func (a *App) warnOfSmallShares() {
+	for _, b := range a.blocks {
+		if longest := b.handler.Validate.MaxKeptBody; longest >= a.Quarantine.MaxSize/shares {
+			a.logger.Warn("a body as long as max_kept_body does not fit into a quarter of the quarantine, which is what one instance has",
+				zap.String("name", b.handler.Name), zap.Int64("max_kept_body", longest), zap.Int64("max_size", a.Quarantine.MaxSize),
+				zap.String("fix", "raise max_size above four times max_kept_body, or lower that"))
+		}
+	}
+}
+
+// severalSend reports whether more than one instance sends: those that have sent something of late,
+// those that the config names, and the one that sends now.
+func (a *App) severalSend(instance string, now time.Time) bool {
+	known := newFew(2)
+	known.add(instance)
+	a.operator.seen.Recent(now.Add(-severalFor), known.add)
+	for _, b := range a.blocks {
+		if known.full() {
+			break
+		}
+		for _, configured := range b.handler.configuredInstances() {
+			known.add(configured)
+		}
+	}
+	return known.full()
+}
+
+// few is a set of texts that takes no more than a few.
+type few struct {
+	of   map[string]bool
+	most int
+}
+
+func newFew(most int) *few { return &few{make(map[string]bool), most} }
+
+// add adds a text, unless it is empty, and reports whether there is room for more.
+func (f *few) add(text string) bool {
+	if text != "" && !f.full() {
+		f.of[text] = true
+	}
+	return !f.full()
+}
+
+func (f *few) full() bool { return len(f.of) >= f.most }
+
+// unmarshalCaddyfile sets up the block from Caddyfile tokens. Syntax:
+//
+//	quarantine [<directory>] {
+//	    max_size <size>
+//	    max_age  <duration>
+//	}
+func (q *Quarantine) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	switch args := d.RemainingArgs(); len(args) {
+	case 0:
+	case 1:
+		q.Path = args[0]
+	default:
+		return d.Err("quarantine: want one directory, or none for the default")
+	}
+	return eachOption(d, "quarantine", []option{
+		{name: "max_size", parse: func() error { return sizeArg(d, &q.MaxSize) }},
+		{name: "max_age", parse: func() error { return durationArg(d, &q.MaxAge) }},
+	})
+}
+
+// Interface guards
+var _ caddy.Destructor = (*sharedQuarantine)(nil)
