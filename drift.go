@@ -22,7 +22,7 @@ type DriftGuard struct {
 }
 
 // watchDrift counts what is wrong with an admitted notification, once however often it is sent again, and
-// tells when the guard gives way.
+// tells the operator when the guard gives way.
 func (h *Handler) watchDrift(v *visit, said *outcome.Verdict) {
 	if h.Validate.drift == nil || !v.Admitted {
 		return
@@ -73,8 +73,8 @@ func (h *Handler) watchType(v *visit, _ *outcome.Verdict) {
 // maxRecalled is how many entries of the quarantine are looked at for types that came before.
 const maxRecalled = 100_000
 
-// recallTypes counts what the quarantine keeps of unknown types: those that come seldom may have
-// come before Caddy was started. It reports whether the quarantine could be opened.
+// recallTypes counts the entries of unknown types in the quarantine: a type that comes seldom may have come
+// before Caddy was started. It reports whether the quarantine could be opened.
 func (h *Handler) recallTypes(drift *watch.Drift, now time.Time) bool {
 	// An error is told when this notification is kept, too.
 	store, release, err := h.app.openQuarantine()
@@ -90,7 +90,7 @@ func (h *Handler) recallTypes(drift *watch.Drift, now time.Time) bool {
 	return true
 }
 
-// namedInstances are instances that the config names, driftInstances of them if there are more.
+// namedInstances returns instances that the config names, at most watch.DriftInstances of them.
 func (h *Handler) namedInstances() (ids []string) {
 	for id := range h.Auth.set.Load().Own {
 		if ids = append(ids, id); len(ids) == watch.DriftInstances {

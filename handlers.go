@@ -13,8 +13,8 @@ import (
 	"github.com/greenapi-community/caddy-green-api/notification"
 )
 
-// tellSlow lets the operator know of a handler that is long in answering: every instance whose
-// notification it has waits for it, and nothing fails that would be told of.
+// tellSlow lets the operator know of a handler that takes long to answer: the instances whose
+// notifications it has wait for it, and nothing fails that would be reported.
 func (h *Handler) tellSlow(c *outcome.Case, handler string, now time.Time) {
 	if !h.fleet.slow.Failed(handler, now) {
 		return
@@ -26,8 +26,8 @@ func (h *Handler) tellSlow(c *outcome.Case, handler string, now time.Time) {
 	h.app.logger.Warn("handler is slow to answer, and the sender waits for it", fields...)
 }
 
-// watchHandler lets the operator know when a handler begins to fail, and when it is well again. That
-// one refuses a notification says nothing of it.
+// watchHandler lets the operator know when a handler begins to fail, and when it is well again. A handler
+// that refuses a notification may be well.
 func (h *Handler) watchHandler(got delivery.Answer, now time.Time) {
 	if got.Handler == "" {
 		return

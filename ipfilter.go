@@ -164,6 +164,21 @@ func (f *IPFilter) check(v *visit) *outcome.Verdict {
 	return end
 }
 
+// lineToPaste returns the line of the config that lets in what is allowed now and this address, and no
+// other. It is empty if there is no address to let in.
+func (f *IPFilter) lineToPaste(client string) string {
+	addr, err := netip.ParseAddr(client)
+	if err != nil {
+		return ""
+	}
+	allow := slices.Clone(f.Allow)
+	if len(allow) == 0 && len(f.SourceRaw) == 0 { // the default, which any allow replaces
+		allow = []string{vendorList}
+	}
+	allow = append(allow, address.Fold(addr).String())
+	return "To let it in, say in ip_filter: allow " + strings.Join(allow, " ") + "."
+}
+
 // refuse names the address that was judged, the socket's peer, which differs behind a proxy, and
 // how the token was: all that is needed to tell a scanner from a new address of the vendor's.
 func (f *IPFilter) refuse(v *visit, why reason.Reason, level zapcore.Level) *outcome.Verdict {

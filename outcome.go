@@ -43,16 +43,3 @@ func (v *visit) placeholders() {
 func replacer(ctx context.Context) *caddy.Replacer {
 	return ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 }
-
-// record reports how the notification ended, and sets the placeholders that say so.
-func (h *Handler) record(v *visit, end *outcome.Verdict) {
-	said := v.WithRemark(end)
-	repl := replacer(v.r.Context())
-	repl.Set("http.green_api.outcome", string(said.Outcome))
-	repl.Set("http.green_api.reason", string(said.Reason))
-	if v.N.Instance != "" && said.Outcome != outcome.Refused {
-		h.app.operator.seen.Add(v.N.Instance, said.Outcome, v.Started)
-		h.app.operator.silent.Saw(v.N.Instance, v.Started)
-	}
-	h.reporter.Record(&v.Case, &said, accessLog(v.r))
-}

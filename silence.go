@@ -12,7 +12,7 @@ import (
 	"github.com/greenapi-community/caddy-green-api/notification"
 )
 
-// watchSilence tells of configured instances of which nothing has come for long.
+// watchSilence reports configured instances that have sent nothing for long, until ctx is over.
 func (a *App) watchSilence(ctx context.Context) {
 	lengths := a.silences()
 	if len(lengths) == 0 {
@@ -30,7 +30,7 @@ func (a *App) watchSilence(ctx context.Context) {
 	}
 }
 
-// silences are the lengths that the alerts ask for, the shortest first.
+// silences returns the lengths that the alerts ask for, the shortest first.
 func (a *App) silences() (lengths []time.Duration) {
 	for _, alert := range a.Alerts {
 		if alert.Silence > 0 {

@@ -3,19 +3,28 @@ package greenapi
 import (
 	"context"
 	"net/http"
-	"net/netip"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
-	"github.com/greenapi-community/caddy-green-api/internal/address"
 	"github.com/greenapi-community/caddy-green-api/internal/delivery"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/internal/tell"
 )
+
+// record reports how the notification ended, and sets the placeholders that say so.
+func (h *Handler) record(v *visit, end *outcome.Verdict) {
+	said := v.WithRemark(end)
+	repl := replacer(v.r.Context())
+	repl.Set("http.green_api.outcome", string(said.Outcome))
+	repl.Set("http.green_api.reason", string(said.Reason))
+	if v.N.Instance != "" && said.Outcome != outcome.Refused {
+		h.app.operator.seen.Add(v.N.Instance, said.Outcome, v.Started)
+		h.app.operator.silent.Saw(v.N.Instance, v.Started)
+	}
+	h.reporter.Record(&v.Case, &said, accessLog(v.r))
+}
 
 // newReporter returns what reports how the notifications of this block ended.
 func (h *Handler) newReporter() tell.Reporter {
@@ -73,19 +82,4 @@ func (h *Handler) countAttempt(got delivery.Result) {
 	default:
 		h.reporter.Attempted(string(got.Why()))
 	}
-}
-
-// lineToPaste is the line of the config that lets in what is allowed now and this address, and no
-// other. It is empty if there is no address to let in.
-func (f *IPFilter) lineToPaste(client string) string {
-	addr, err := netip.ParseAddr(client)
-	if err != nil {
-		return ""
-	}
-	allow := slices.Clone(f.Allow)
-	if len(allow) == 0 && len(f.SourceRaw) == 0 { // the default, which any allow replaces
-		allow = []string{vendorList}
-	}
-	allow = append(allow, address.Fold(addr).String())
-	return "To let it in, say in ip_filter: allow " + strings.Join(allow, " ") + "."
 }
