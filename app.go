@@ -50,7 +50,8 @@ type App struct {
 	events   *caddyevents.App
 	operator *operator
 	shared   *sharedQuarantine
-	held     bool // this config's share in the quarantine
+	held     bool            // this config's share in the quarantine
+	running  context.Context // until stop
 	stop     context.CancelFunc
 	unheard  *time.Timer // complains if Caddy does not say that it has started
 
@@ -119,14 +120,11 @@ func (a *App) Provision(ctx caddy.Context) error {
 // Start opens the quarantine, which is shared with the config that ran before if the path is the
 // same.
 func (a *App) Start() error {
-	store, err := a.shared.Open()
-	if err != nil {
+	if _, err := a.shared.Open(); err != nil {
 		return fmt.Errorf("quarantine: %w", a.Quarantine.hide(err))
 	}
-	var ctx context.Context
-	ctx, a.stop = context.WithCancel(context.Background())
-	go a.watchSilence(ctx)
-	go a.expiry().Run(ctx, store.Stats().WipeDue)
+	a.running, a.stop = context.WithCancel(context.Background())
+	go a.watchSilence(a.running)
 	a.awaitStarted()
 	return nil
 }
@@ -181,6 +179,7 @@ func (a *App) takeOver() {
 	a.warnOfSmallShares()
 	a.operator.quarantineLimit.Store(a.Quarantine.MaxSize)
 	a.operator.desk.Configure(a.endpoints(), a.logger)
+	go a.expiry().Run(a.running, a.shared.Stats().WipeDue) // not before there is somebody to tell
 	if app, err := a.ctx.AppIfConfigured("http"); err == nil {
 		a.grace = time.Duration(app.(*caddyhttp.App).GracePeriod)
 	}

@@ -65,6 +65,7 @@ func TestEntryClipped(t *testing.T) {
 // TestMaxAge: what is older than max_age is deleted, and leaves nothing behind. The operator is told of what will be
 // within two days.
 func TestMaxAge(t *testing.T) {
+	quickAlerts(t)
 	in := edgetest.NewInbox(t, nil)
 	dir := filepath.Join(t.TempDir(), "quarantine")
 	store, err := quarantine.Open(dir)
