@@ -18,7 +18,6 @@ import (
 // is bad, its last good copy stays in effect, and the operator is told.
 func TestFollowedFiles(t *testing.T) {
 	quickAlerts(t)
-	quickAlerts(t)
 	in := edgetest.NewInbox(t, nil)
 	up := edgetest.NewUpstream(t, 200, nil)
 	instances, addresses := filepath.Join(t.TempDir(), "instances"), filepath.Join(t.TempDir(), "addresses")
@@ -109,7 +108,6 @@ func TestInstancesFileRefused(t *testing.T) {
 // TestFollowForced: if a file seems to have been cut short, another config keeps its last good copy in effect. The
 // same config, loaded again, takes the file as it stands, with a WARN of what it has lost.
 func TestFollowForced(t *testing.T) {
-	quickAlerts(t)
 	file := filepath.Join(t.TempDir(), "instances")
 	listed := func(count int) (text string) {
 		for i := range count {
