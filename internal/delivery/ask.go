@@ -163,7 +163,10 @@ func (t *Try) giveUp(failure *outcome.Verdict) *outcome.Verdict {
 	if found.failures > 0 {
 		failure.Fields = append(failure.Fields, zap.Int("failures", found.failures))
 	}
-	expires := t.hooks.Failing.fail(bodyKey(c.Body), instanceKey(c.N.Instance), c.Sent(), now) || t.lastChance
+	expires := t.hooks.Failing.fail(bodyKey(c.Body), instanceKey(c.N.Instance), c.Sent(), now)
+	if t.lastChance && (c.Attempts > 0 || !f.isExiting()) { // at the end of the process it may only have waited
+		expires = true
+	}
 	var kept *outcome.Verdict
 	switch {
 	case found.dead:
