@@ -1,17 +1,23 @@
 package greenapi
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"go.uber.org/zap"
 
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
+	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/internal/tell"
+	"github.com/greenapi-community/caddy-green-api/notification"
 )
 
 const defaultAlertEvery = 5 * time.Minute
@@ -130,4 +136,80 @@ func (a *Alert) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		{name: "body", parse: func() error { return textArg(d, &a.Body) }},
 		{name: "silence", parse: func() error { return durationArg(d, &a.Silence) }},
 	})
+}
+
+// watchSilence reports configured instances that have sent nothing for long, until ctx is over.
+func (a *App) watchSilence(ctx context.Context) {
+	lengths := a.silences()
+	if len(lengths) == 0 {
+		return
+	}
+	ticker := time.NewTicker(min(max(lengths[0]/20, 50*time.Millisecond), 30*time.Second))
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-ticker.C:
+			a.tellOfSilent(lengths, now)
+		}
+	}
+}
+
+// silences returns the lengths that the alerts ask for, the shortest first.
+func (a *App) silences() (lengths []time.Duration) {
+	for _, alert := range a.Alerts {
+		if alert.Silence > 0 {
+			lengths = append(lengths, time.Duration(alert.Silence))
+		}
+	}
+	slices.Sort(lengths)
+	return slices.Compact(lengths)
+}
+
+func (a *App) tellOfSilent(lengths []time.Duration, now time.Time) {
+	var configured []string
+	for _, b := range a.blocks {
+		configured = append(configured, b.handler.configuredInstances()...)
+	}
+	for _, one := range a.operator.silent.Watch(configured, lengths, now) {
+		a.logger.Warn("nothing has come from an instance for long", zap.String("instance", one.Instance), zap.Duration("silence", one.Length))
+		a.operator.desk.Tell(outcome.Note{Reason: reason.Silence, Kind: notification.KindNone, Level: zap.WarnLevel, Instance: one.Instance, Silence: one.Length, At: now})
+	}
+}
+
+// newReporter returns what reports how the notifications of this block ended.
+func (h *Handler) newReporter() tell.Reporter {
+	return tell.Reporter{
+		Desk: h.app.operator.desk, Name: h.Name, Log: h.logger, DeskLog: h.app.logger, LogBody: h.LogBody,
+		PerInstance: func(instance string) bool { return h.app.perInstance() && h.configured(instance) },
+		Details:     h.alertDetails,
+		Emitter:     h.emitter,
+	}
+}
+
+// alertDetails returns what an alert about a notification says beside the usual, and whether the operator
+// is to be told at all.
+func (h *Handler) alertDetails(why reason.Reason, c *outcome.Case) (more string, wanted bool) {
+	switch why {
+	case reason.UnlistedSender:
+		return h.IPFilter.lineToPaste(c.Client), true
+	case reason.InstanceNotAllowed:
+		return "", h.app.operator.daily.First(c.Instance(), time.Now())
+	}
+	return "", true
+}
+
+// emitter returns what emits an event of Caddy's; nil if nobody has subscribed to it.
+func (h *Handler) emitter(name string) func(map[string]any) {
+	events := h.app.events
+	if events == nil || !events.ShouldEmit(name) {
+		return nil
+	}
+	return func(data map[string]any) {
+		// A reload cancels the context of a config, but the events of its last requests still go out.
+		ctx := h.ctx
+		ctx.Context = context.WithoutCancel(ctx.Context)
+		events.Emit(ctx, name, data)
+	}
 }

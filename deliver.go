@@ -192,3 +192,14 @@ func (d *Deliver) unmarshalCaddyfile(disp *caddyfile.Dispenser) error {
 		}},
 	})
 }
+
+// countAttempt counts an attempt to deliver.
+func (h *Handler) countAttempt(got delivery.Result) {
+	switch got {
+	case delivery.NoneFree:
+	case delivery.Taken:
+		h.reporter.Attempted("taken")
+	default:
+		h.reporter.Attempted(string(got.Why()))
+	}
+}

@@ -338,3 +338,27 @@ var (
 	_ caddy.CleanerUpper          = (*Handler)(nil)
 	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
 )
+
+// record reports how the notification ended, and sets the placeholders that say so.
+func (h *Handler) record(v *visit, end *outcome.Verdict) {
+	said := v.WithRemark(end)
+	repl := replacer(v.r.Context())
+	repl.Set("http.green_api.outcome", string(said.Outcome))
+	repl.Set("http.green_api.reason", string(said.Reason))
+	if v.N.Instance != "" && said.Outcome != outcome.Refused {
+		h.app.operator.seen.Add(v.N.Instance, said.Outcome, v.Started)
+		h.app.operator.silent.Saw(v.N.Instance, v.Started)
+	}
+	h.reporter.Record(&v.Case, &said, accessLog(v.r))
+}
+
+// accessLog is where the access log takes more fields; nil if the server writes none.
+func accessLog(r *http.Request) tell.AccessLog {
+	if server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok && server.Logs == nil {
+		return nil
+	}
+	if extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok && extra != nil {
+		return extra
+	}
+	return nil
+}
