@@ -72,7 +72,7 @@ var house = map[string]room{
 	"internal/edgetest": {caddy: true, imports: []string{"internal/standin", "notification", "quarantine", "sender"}},
 	"test/chaos":        {caddy: true, imports: []string{".", "internal/edgetest", "quarantine", "sender", "notification"}},
 	"test/edges":        {caddy: true, imports: []string{".", "internal/edgetest", "internal/standin"}},
-	"test/traps":        {caddy: true, imports: []string{".", "internal/edgetest", "internal/reason"}},
+	"test/traps":        {caddy: true, imports: []string{".", "internal/command", "internal/edgetest", "internal/reason", "internal/standin"}},
 
 	"cmd/caddy":        {caddy: true, imports: []string{"."}},
 	"bench/edge":       {},

@@ -48,7 +48,9 @@ func (x *aging) must(err error) {
 	}
 }
 
-func (x *aging) tell(format string, args ...any) { x.told = append(x.told, fmt.Sprintf(format, args...)) }
+func (x *aging) tell(format string, args ...any) {
+	x.told = append(x.told, fmt.Sprintf(format, args...))
+}
 
 // with calls do with the store.
 func (x *aging) with(do func(*Store) error) {
