@@ -7,16 +7,13 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/greenapi-community/caddy-green-api/internal/proxy"
 )
 
 func init() {
 	caddy.RegisterModule(Affinity{})
 }
-
-const (
-	affinityInstance = "instance"
-	affinityChat     = "chat"
-)
 
 // Affinity is the load-balancing policy `green_api`: the upstream with the fewest requests in
 // flight or, with `by`, always the same one for an instance or a chat, as long as it is available.
@@ -41,7 +38,7 @@ func (Affinity) CaddyModule() caddy.ModuleInfo {
 // Provision checks what is to stay together.
 func (a *Affinity) Provision(caddy.Context) error {
 	switch a.By {
-	case "", affinityInstance, affinityChat:
+	case "", proxy.ByInstance, proxy.ByChat:
 		return nil
 	}
 	return fmt.Errorf("lb_policy green_api: invalid value %q; want instance, chat or nothing", a.By)
@@ -50,7 +47,7 @@ func (a *Affinity) Provision(caddy.Context) error {
 // Select chooses an upstream, nil if all are full. Behind green_api it does not choose one that
 // has failed this notification while another is left.
 func (a *Affinity) Select(pool reverseproxy.UpstreamPool, r *http.Request, _ http.ResponseWriter) *reverseproxy.Upstream {
-	return chooseByKey(pool, r, a.key(r))
+	return proxy.ChooseByKey(pool, r, a.key(r))
 }
 
 // key is what must stay with one upstream, "" for nothing.
@@ -63,7 +60,7 @@ func (a *Affinity) key(r *http.Request) string {
 		return ""
 	}
 	instance, _ := repl.GetString("http.green_api.instance")
-	if a.By == affinityInstance {
+	if a.By == proxy.ByInstance {
 		return instance
 	}
 	chat, _ := repl.GetString("http.green_api.chat")
@@ -82,7 +79,7 @@ func (a *Affinity) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		return nil
 	}
 	a.By = d.Val()
-	if a.By != affinityInstance && a.By != affinityChat {
+	if a.By != proxy.ByInstance && a.By != proxy.ByChat {
 		return d.Errf("invalid lb_policy green_api '%s'; want instance, chat or nothing", a.By)
 	}
 	if d.NextArg() {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/greenapi-community/caddy-green-api/internal/delivery"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
+	"github.com/greenapi-community/caddy-green-api/internal/proxy"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/internal/tell"
 )
@@ -138,14 +139,14 @@ func (h *Handler) provisionDelivery() {
 
 // deliver gives the notification to a handler, and says how that ended.
 func (h *Handler) deliver(v *visit, next caddyhttp.Handler) *outcome.Verdict {
-	defer v.way.close()
+	defer v.way.Close()
 	return h.fleet.Deliver(v.r.Context(), &v.Case, h.wayOf(v, next), &h.limits, &h.hooks)
 }
 
 // wayOf is the way to the handlers.
 func (h *Handler) wayOf(v *visit, next caddyhttp.Handler) delivery.Way {
-	v.way = proxyWay{proxy: h.choice, next: next, log: h.logger}
-	v.way.came, v.way.body = v.r, v.Body
+	v.way = proxy.Way{Proxy: h.choice, Next: next, Log: h.logger}
+	v.way.Base, v.way.Body = v.r, v.Body
 	return &v.way
 }
 

@@ -28,6 +28,7 @@ import (
 	"github.com/greenapi-community/caddy-green-api/internal/command"
 	"github.com/greenapi-community/caddy-green-api/internal/delivery"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
+	"github.com/greenapi-community/caddy-green-api/internal/proxy"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/internal/tell"
 	"github.com/greenapi-community/caddy-green-api/notification"
@@ -287,7 +288,7 @@ type visit struct {
 	r       *http.Request
 	readOff bool // the body of a refused request was read to its end
 
-	way proxyWay // to the handlers
+	way proxy.Way // to the handlers
 }
 
 func newVisit(w http.ResponseWriter, r *http.Request) *visit {

@@ -11,6 +11,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
+	"github.com/greenapi-community/caddy-green-api/internal/proxy"
 )
 
 // handlerConfig is a config with handlers of green_api on one server, written in JSON.
@@ -350,7 +351,7 @@ func TestProxyConfig(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := proxyConfig(rp)
+			got, err := proxy.Config(rp)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -390,7 +391,7 @@ func TestProxyConfigOfBoth(t *testing.T) {
 	if err := json.Unmarshal(text, &adapted); err != nil {
 		t.Fatal(err)
 	}
-	fromCaddyfile, err := proxyConfig(&adapted.Apps.HTTP.Servers["srv0"].Routes[0].Handle[0].ReverseProxy)
+	fromCaddyfile, err := proxy.Config(&adapted.Apps.HTTP.Servers["srv0"].Routes[0].Handle[0].ReverseProxy)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -398,7 +399,7 @@ func TestProxyConfigOfBoth(t *testing.T) {
 	if err := json.Unmarshal([]byte(`{"upstreams": [{"dial": "127.0.0.1:9001"}], "health_checks": {"passive": {"max_fails": 5}}}`), written); err != nil {
 		t.Fatal(err)
 	}
-	fromJSON, err := proxyConfig(written)
+	fromJSON, err := proxy.Config(written)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,7 +1,6 @@
 package greenapi
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"net"
@@ -11,8 +10,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/greenapi-community/caddy-green-api/internal/delivery"
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
@@ -178,36 +175,9 @@ func TestReachedOnce(t *testing.T) {
 
 // TestCanceled: reverse_proxy answers 499 when its request was canceled. Here nobody has.
 func TestCanceled(t *testing.T) {
-	live, over := t.Context(), deadContext(t)
-	for _, test := range []struct {
-		name   string
-		ctx    context.Context
-		status int
-		err    error
-		unsent bool
-		want   delivery.Result
-	}{
-		{"499", live, 499, nil, false, delivery.BrokenOff},
-		{"as an error", live, 0, caddyhttp.Error(499, context.Canceled), false, delivery.BrokenOff},
-		{"before it was sent", live, 499, nil, true, delivery.NotNow},
-		{"at the end of the attempt", over, 499, nil, false, delivery.TimedOut},
-		{"another 4xx", live, 418, nil, false, delivery.RefusedByIt},
-		{"a 2xx at the end of the attempt", over, 200, nil, false, delivery.TimedOut},
-		{"an answer", live, 200, nil, true, delivery.Taken},
-	} {
-		if got := classify(test.ctx, test.status, test.err, true, test.unsent); got.Result != test.want {
-			t.Errorf("%s: %v, want %v", test.name, got, test.want)
-		}
-	}
 	e := edgetest.Start(t, edgetest.SiteWith("", "green_api {\n"+edgetest.Loopback+"}\nrespond 499\n"))
 	if status := e.Post(edgetest.TextMessage); status != 502 {
 		t.Errorf("status %d", status)
 	}
 	e.WantRecord("reason", "broken_off")
-}
-
-func deadContext(t *testing.T) context.Context {
-	ctx, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
-	t.Cleanup(cancel)
-	return ctx
 }

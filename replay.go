@@ -80,10 +80,17 @@ func (h *Handler) madeVisit(uri, host string, body []byte) *visit {
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, RemoteAddr: "127.0.0.1:0",
 		Header: make(http.Header), Body: io.NopCloser(bytes.NewReader(body)), ContentLength: int64(len(body)),
 	}
-	w := &answerWriter{header: make(http.Header)}
+	w := unread{header: make(http.Header)}
 	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, h.server)
 	return &visit{w: w, r: r, Case: outcome.Case{
 		Kind: notification.KindNone,
 		Host: r.Host, URI: r.RequestURI, Header: r.Header, Started: time.Now(), N: new(notification.Notification),
 	}}
 }
+
+// unread is where an answer goes that nobody waits for.
+type unread struct{ header http.Header }
+
+func (w unread) Header() http.Header            { return w.header }
+func (w unread) Write(text []byte) (int, error) { return len(text), nil }
+func (w unread) WriteHeader(int)                {}

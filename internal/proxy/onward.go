@@ -1,4 +1,4 @@
-package greenapi
+package proxy
 
 import (
 	"bytes"
@@ -18,8 +18,8 @@ import (
 // may change theirs: every attempt begins with the request as it came, and its placeholders show
 // what its own handlers have made of it.
 type onward struct {
-	came *http.Request // the request as it came
-	body []byte        // what was checked
+	Base *http.Request // the request as it came
+	Body []byte        // what was checked
 
 	vars map[string]any // as they were before the first attempt; nil until then
 
@@ -60,7 +60,7 @@ func (o *onward) withVars(ctx context.Context) context.Context {
 	if o.vars == nil {
 		o.vars = maps.Clone(vars)
 		// From now on, logs and handlers before green_api find what handlers behind it have set.
-		replacer(o.came.Context()).Map(func(key string) (any, bool) { return o.set.Get(key) })
+		replacerOf(o.Base.Context()).Map(func(key string) (any, bool) { return o.set.Get(key) })
 		return ctx
 	}
 	return context.WithValue(ctx, caddyhttp.VarsCtxKey, maps.Clone(o.vars))
@@ -79,11 +79,11 @@ func (o *onward) ended() {
 	o.current = nil
 }
 
-// close ends the last attempt: logs find its upstream, not that of a proxy before green_api, such
+// Close ends the last attempt: logs find its upstream, not that of a proxy before green_api, such
 // as forward_auth.
-func (o *onward) close() {
+func (o *onward) Close() {
 	if o.upstream() != "" {
-		replacer(o.came.Context()).DeleteByPrefix("http.reverse_proxy.")
+		replacerOf(o.Base.Context()).DeleteByPrefix("http.reverse_proxy.")
 	}
 }
 
@@ -91,11 +91,11 @@ const upstreamPlaceholder = "http.reverse_proxy.upstream.hostport"
 
 // clone returns a fresh request with the body that was checked.
 func (o *onward) clone(ctx context.Context) *http.Request {
-	r := o.came.Clone(ctx)
-	r.Body = io.NopCloser(bytes.NewReader(o.body))
-	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(o.body)), nil }
-	r.ContentLength = int64(len(o.body))
-	r.Header.Set("Content-Length", strconv.Itoa(len(o.body)))
+	r := o.Base.Clone(ctx)
+	r.Body = io.NopCloser(bytes.NewReader(o.Body))
+	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(o.Body)), nil }
+	r.ContentLength = int64(len(o.Body))
+	r.Header.Set("Content-Length", strconv.Itoa(len(o.Body)))
 	r.TransferEncoding, r.Trailer = nil, nil // it is whole
 	r.Header.Del("Transfer-Encoding")
 	r.Header.Del("Trailer")
@@ -120,7 +120,7 @@ func (p *placeholders) lookUp(key string) (any, bool) {
 	p.onward.mu.Lock()
 	defer p.onward.mu.Unlock()
 	if key == "http.request.uuid" { // one for all attempts, and for the logs
-		return replacer(p.onward.came.Context()).Get(key)
+		return replacerOf(p.onward.Base.Context()).Get(key)
 	}
 	if p.shown == nil {
 		p.http = caddy.NewEmptyReplacer()
@@ -140,8 +140,8 @@ func (p *placeholders) lookUp(key string) (any, bool) {
 // before asks the replacer of the request as it came. A `map` before green_api is bound to that one, and
 // what it maps may have changed since: so, for this moment, it is the attempt's.
 func (p *placeholders) before(key string) (any, bool) {
-	came := p.onward.came
-	before := replacer(came.Context())
+	came := p.onward.Base
+	before := replacerOf(came.Context())
 	if p.r != p.onward.current {
 		return before.Get(key)
 	}
@@ -154,4 +154,8 @@ func (p *placeholders) before(key string) (any, bool) {
 		*came.URL = url
 	}()
 	return before.Get(key)
+}
+
+func replacerOf(ctx context.Context) *caddy.Replacer {
+	return ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 }

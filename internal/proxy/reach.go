@@ -1,4 +1,4 @@
-package greenapi
+package proxy
 
 import (
 	"context"

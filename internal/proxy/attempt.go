@@ -1,4 +1,6 @@
-package greenapi
+// Package proxy is the only way to Caddy's reverse_proxy: it makes the requests to the handlers, chooses
+// among upstreams, says what became of an attempt, and holds the defaults of a nested reverse_proxy.
+package proxy
 
 import (
 	"context"
@@ -14,17 +16,17 @@ import (
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 )
 
-// A proxyWay is the way of one notification to the handlers: through a reverse_proxy, or through the rest
+// A Way is the way of one notification to the handlers: through a reverse_proxy, or through the rest
 // of the route.
-type proxyWay struct {
-	proxy func(*outcome.Case) caddyhttp.MiddlewareHandler // asked at each attempt; nil for none
-	next  caddyhttp.Handler
-	log   *zap.Logger
+type Way struct {
+	Proxy func(*outcome.Case) caddyhttp.MiddlewareHandler // asked at each attempt; nil for none
+	Next  caddyhttp.Handler
+	Log   *zap.Logger
 	onward
 }
 
 // Attempt asks one handler, until ctx is over at the latest. The request it hands on is its own.
-func (way *proxyWay) Attempt(ctx context.Context, a *delivery.Try) (got delivery.Answer) {
+func (way *Way) Attempt(ctx context.Context, a *delivery.Try) (got delivery.Answer) {
 	far := new(reach)
 	ctx = far.watch(ctx)
 	w := &answerWriter{header: make(http.Header)}
@@ -35,20 +37,20 @@ func (way *proxyWay) Attempt(ctx context.Context, a *delivery.Try) (got delivery
 		}
 		way.ended()
 		got.Handler = way.upstream()
-		got.Text, got.RetryAfter = delivery.WithoutToken(string(w.text), way.came.Header), delivery.RetryAfter(w.header)
+		got.Text, got.RetryAfter = delivery.WithoutToken(string(w.text), way.Base.Header), delivery.RetryAfter(w.header)
 	}()
 	err := way.toHandlers(a.Case).ServeHTTP(w, r)
 	return classify(ctx, w.status, err, way.upstream() != "", far.never())
 }
 
 // toHandlers is the proxy of the config in effect, or the rest of the route if there is none.
-func (way *proxyWay) toHandlers(c *outcome.Case) caddyhttp.Handler {
-	proxy := way.proxy(c)
+func (way *Way) toHandlers(c *outcome.Case) caddyhttp.Handler {
+	proxy := way.Proxy(c)
 	if proxy == nil {
-		return way.next
+		return way.Next
 	}
 	return caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
-		return proxy.ServeHTTP(w, r, way.next)
+		return proxy.ServeHTTP(w, r, way.Next)
 	})
 }
 
@@ -108,14 +110,14 @@ const statusCanceled = 499
 
 // panicked turns a panic of the handlers of the route into an answer. reverse_proxy panics with
 // http.ErrAbortHandler when an answer ends in the middle; its status, which may be 200, is void.
-func (way *proxyWay) panicked(ctx context.Context, w *answerWriter, p any) delivery.Answer {
+func (way *Way) panicked(ctx context.Context, w *answerWriter, p any) delivery.Answer {
 	if p == http.ErrAbortHandler { //nolint:errorlint // it is a sentinel, panicked as it is
 		if ctx.Err() != nil {
 			return delivery.Answer{Result: delivery.TimedOut, Status: w.status, Err: delivery.ErrTimedOut}
 		}
 		return delivery.Answer{Result: delivery.BrokenOff, Status: w.status, Err: errTruncated}
 	}
-	way.log.Error("panic in the handlers behind green_api", zap.Any("panic", p), zap.Stack("stack"))
+	way.Log.Error("panic in the handlers behind green_api", zap.Any("panic", p), zap.Stack("stack"))
 	return delivery.Answer{Result: delivery.BrokenOff, Err: errPanic}
 }
 

@@ -1,4 +1,4 @@
-package greenapi
+package proxy
 
 import (
 	"math/rand/v2"
@@ -11,16 +11,16 @@ import (
 	"github.com/greenapi-community/caddy-green-api/internal/delivery"
 )
 
-// askedOnce is a policy of Caddy's, or of anybody else, that does not choose an upstream that has
+// AskedOnce is a policy of Caddy's, or of anybody else, that does not choose an upstream that has
 // failed this notification.
-type askedOnce struct{ reverseproxy.Selector }
+type AskedOnce struct{ reverseproxy.Selector }
 
 // Select chooses an upstream, nil if none may be asked now.
 //
 // A policy may count by position, as weighted_round_robin does, so it gets the whole pool, and is asked
 // again when it has chosen one that is not open: nothing that Caddy exports could show it that one as
 // not available. A policy that would go on choosing it gets those that are open alone.
-func (p askedOnce) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http.ResponseWriter) *reverseproxy.Upstream {
+func (p AskedOnce) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http.ResponseWriter) *reverseproxy.Upstream {
 	a := delivery.TryOf(r.Context())
 	if a == nil {
 		return p.Selector.Select(pool, r, w)
@@ -91,10 +91,10 @@ func withWeight(pool reverseproxy.UpstreamPool, weights []int) (used reverseprox
 	return used, min(turns, most)
 }
 
-// chooseByKey chooses the upstream that has always been the one for a key, or the least busy one if the key
+// ChooseByKey chooses the upstream that has always been the one for a key, or the least busy one if the key
 // is "" or none is healthy; nil if all are full. Behind green_api it does not choose one that has failed
 // this notification while another is left.
-func chooseByKey(pool reverseproxy.UpstreamPool, r *http.Request, key string) *reverseproxy.Upstream {
+func ChooseByKey(pool reverseproxy.UpstreamPool, r *http.Request, key string) *reverseproxy.Upstream {
 	pick := func(open []delivery.Seat) int {
 		if key != "" {
 			if i := highestRandomWeight(open, key); i >= 0 {
