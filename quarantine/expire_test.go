@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,9 +18,12 @@ import (
 // aging is a store in which entries expire, and what is told of it.
 type aging struct {
 	*Expiry
-	t    *testing.T
-	dir  string
-	told []string
+	t   *testing.T
+	dir string
+
+	mu     sync.Mutex
+	told   []string
+	broken error // of Open
 }
 
 func newAging(t *testing.T, maxAge time.Duration) *aging {
@@ -27,6 +31,11 @@ func newAging(t *testing.T, maxAge time.Duration) *aging {
 	x.Expiry = &Expiry{
 		MaxAge: maxAge, Clock: new(WallClock),
 		Open: func() (*Store, func(), error) {
+			x.mu.Lock()
+			defer x.mu.Unlock()
+			if x.broken != nil {
+				return nil, nil, x.broken
+			}
 			store, err := Open(x.dir)
 			if err != nil {
 				return nil, nil, err
@@ -49,7 +58,16 @@ func (x *aging) must(err error) {
 }
 
 func (x *aging) tell(format string, args ...any) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
 	x.told = append(x.told, fmt.Sprintf(format, args...))
+}
+
+// breaks makes Open fail with an error, or work again.
+func (x *aging) breaks(err error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.broken = err
 }
 
 // with calls do with the store.
@@ -90,6 +108,8 @@ func (x *aging) wants(left string, told ...string) {
 	if got := x.left(); got != left {
 		x.t.Errorf("left %q, want %q", got, left)
 	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
 	if !slices.Equal(x.told, told) {
 		x.t.Errorf("told %q, want %q", x.told, told)
 	}
@@ -207,14 +227,13 @@ func TestExpiryFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := newAging(t, 20*time.Hour)
 		x.put(time.Now(), map[string]time.Duration{"OLD": day}, "OLD")
-		open := x.Open
-		x.Open = func() (*Store, func(), error) { return nil, nil, errors.New("no disk") }
+		x.breaks(errors.New("no disk"))
 		ctx, stop := context.WithCancel(t.Context())
 		defer stop()
 		go x.Run(ctx, false)
 		time.Sleep(time.Hour + time.Minute)
 		synctest.Wait()
-		x.Open = open
+		x.breaks(nil)
 		x.wants("OLD", "failed: no disk", "failed: no disk")
 		time.Sleep(time.Hour)
 		synctest.Wait()
