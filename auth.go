@@ -237,3 +237,13 @@ func (a *Auth) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		{name: "report_only", parse: func() error { return flagArg(d, &a.ReportOnly) }},
 	})
 }
+
+// admits reports whether the gate lets in a notification of an instance.
+func (a *Auth) admits(header http.Header, instance string) bool {
+	return a.Off || a.ReportOnly || a.set.Load().Admits(header, instance)
+}
+
+// hasTokenFor reports whether there is a token with which the gate lets in notifications of an instance.
+func (a *Auth) hasTokenFor(instance string) bool {
+	return a.Off || a.ReportOnly || a.headerFor(instance) != ""
+}

@@ -2,18 +2,22 @@ package greenapi
 
 import (
 	"fmt"
+	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/greenapi-community/caddy-green-api/internal/delivery"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/proxy"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/internal/tell"
+	"github.com/greenapi-community/caddy-green-api/notification"
 )
 
 const (
@@ -203,4 +207,149 @@ func (h *Handler) countAttempt(got delivery.Result) {
 	default:
 		h.reporter.Attempted(string(got.Why()))
 	}
+}
+
+// DeadLetter is a number of failures; in JSON a number above 0, or "off".
+type DeadLetter int
+
+const deadLetterOff DeadLetter = -1
+
+// MarshalJSON writes "off" or a number.
+func (d DeadLetter) MarshalJSON() ([]byte, error) {
+	if d == deadLetterOff {
+		return []byte(`"off"`), nil
+	}
+	return strconv.AppendInt(nil, int64(d), 10), nil
+}
+
+// UnmarshalJSON reads "off" or a number above 0.
+func (d *DeadLetter) UnmarshalJSON(text []byte) error {
+	if string(text) == `"off"` {
+		*d = deadLetterOff
+		return nil
+	}
+	n, err := strconv.Atoi(string(text))
+	if err != nil || n < 1 {
+		return fmt.Errorf("dead_letter: invalid value %s; want a number of failures above 0, or off", text)
+	}
+	*d = DeadLetter(n)
+	return nil
+}
+
+// DeadLetterAfter is a duration; in JSON one above 0, or "off".
+type DeadLetterAfter caddy.Duration
+
+const deadLetterAfterOff DeadLetterAfter = -1
+
+// MarshalJSON writes "off" or nanoseconds.
+func (d DeadLetterAfter) MarshalJSON() ([]byte, error) {
+	if d == deadLetterAfterOff {
+		return []byte(`"off"`), nil
+	}
+	return strconv.AppendInt(nil, int64(d), 10), nil
+}
+
+// UnmarshalJSON reads "off" or a duration above 0.
+func (d *DeadLetterAfter) UnmarshalJSON(text []byte) error {
+	if string(text) == `"off"` {
+		*d = deadLetterAfterOff
+		return nil
+	}
+	if err := (*caddy.Duration)(d).UnmarshalJSON(text); err != nil || *d <= 0 {
+		return fmt.Errorf("dead_letter_after: invalid value %s; want a duration above 0s, such as \"1h\", or off", text)
+	}
+	return nil
+}
+
+// tellSlow lets the operator know of a handler that takes long to answer: the instances whose
+// notifications it has wait for it, and nothing fails that would be reported.
+func (h *Handler) tellSlow(c *outcome.Case, handler string, now time.Time) {
+	if !h.fleet.slow.Failed(handler, now) {
+		return
+	}
+	fields := append(tell.NotificationFields(c), zap.Duration("after", h.limits.WarnAfter))
+	if handler != "" { // without a policy of ours it is not known yet
+		fields = append(fields, zap.String("handler", handler))
+	}
+	h.app.logger.Warn("handler is slow to answer, and the sender waits for it", fields...)
+}
+
+// watchHandler lets the operator know when a handler begins to fail, and when it is well again. A handler
+// that refuses a notification may be well.
+func (h *Handler) watchHandler(got delivery.Answer, now time.Time) {
+	if got.Handler == "" {
+		return
+	}
+	switch got.Result {
+	case delivery.Taken:
+		if h.fleet.failing.Took(got.Handler) {
+			h.app.logger.Info("handler takes notifications again", zap.String("handler", got.Handler))
+		}
+	case delivery.NotNow, delivery.BrokenOff, delivery.TimedOut, delivery.HandlerError, delivery.Misrouted:
+		if !h.fleet.failing.Failed(got.Handler, now) {
+			return
+		}
+		fields := []zap.Field{zap.String("handler", got.Handler), zap.String("reason", string(got.Result.Why()))}
+		if got.Status != 0 {
+			fields = append(fields, zap.Int("handler_status", got.Status))
+		}
+		if got.Err != nil {
+			fields = append(fields, zap.Error(got.Err))
+		}
+		h.app.logger.Warn("handler fails, others are asked if there are any", fields...)
+		h.app.operator.desk.Tell(outcome.Note{
+			Reason: reason.HandlerFails, Kind: notification.KindNone, Level: zapcore.WarnLevel, At: now,
+			More: "Handler " + got.Handler + ": " + string(got.Result.Why()) + ".",
+		})
+	}
+}
+
+// A notification that waits over a reload goes on through the newest block of its block's name. A
+// name alone says little: it may be given to another block, with other handlers. So a block takes a
+// notification over only if it would have let it in.
+
+// takesOver reports whether the block would have let in a notification that came to another one of its
+// name. Where no token of the sender is kept, its instance decides.
+func (h *Handler) takesOver(c *outcome.Case) bool {
+	if c.Via == viaHTTPAPI || c.Header.Get(replayHeader) != "" {
+		return h.isFor(c.N.Instance)
+	}
+	return h.Auth.admits(c.Header, c.N.Instance)
+}
+
+// proxyFor is the proxy for a notification that came to this block: that of the newest config if it takes
+// the notification over, as the upstreams of an older one may be gone and its health checks are over; nil
+// if the rest of the route delivers.
+func (h *Handler) proxyFor(c *outcome.Case) caddyhttp.MiddlewareHandler {
+	if newest := h.fleet.newest.Load(); newest != nil && newest != h && newest.proxy != nil && newest.takesOver(c) {
+		return newest.proxy
+	}
+	return h.proxy
+}
+
+// warnOfOther warns if the block has nothing in common with the one of its name that ran before.
+func (h *Handler) warnOfOther(before *Handler) {
+	if before == nil || before == h || h.resembles(before) {
+		return
+	}
+	h.app.logger.Warn("a green_api block has the name that another one had before, and none of its tokens and instances", zap.String("name", h.Name))
+}
+
+// resembles reports whether some sender of the block before is let in still.
+func (h *Handler) resembles(before *Handler) bool {
+	for _, c := range before.Receive {
+		if h.isFor(notification.SameInstance(c.Instance)) {
+			return true
+		}
+	}
+	if before.Auth.Off || before.Auth.ReportOnly {
+		return true // nothing is known of who sends
+	}
+	for instance, token := range before.Auth.set.Load().Headers {
+		header := http.Header{"Authorization": {token}}
+		if h.Auth.admits(header, instance) || instance == "" && h.Auth.set.Load().Find(header) != nil {
+			return true
+		}
+	}
+	return false
 }

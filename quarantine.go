@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/http"
 	"path/filepath"
 	"strconv"
@@ -14,11 +15,13 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"go.uber.org/zap"
 
+	"github.com/greenapi-community/caddy-green-api/internal/api"
 	"github.com/greenapi-community/caddy-green-api/internal/delivery"
 	"github.com/greenapi-community/caddy-green-api/internal/lease"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/internal/receiver"
+	"github.com/greenapi-community/caddy-green-api/internal/tell"
 	"github.com/greenapi-community/caddy-green-api/notification"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
 )
@@ -86,7 +89,7 @@ func holdQuarantine(path string) *sharedQuarantine {
 		times := delivery.NewFailureTimes()
 		return &sharedQuarantine{times: times, Shared: quarantine.NewShared(path, func(store *quarantine.Store) (closing func()) {
 			store.ShareBy(shareOf)
-			return save(times, store).stop
+			return times.SaveIn(bookIn(store)).Stop
 		})}, nil
 	})
 	return shared.(*sharedQuarantine)
@@ -347,3 +350,74 @@ func (q *Quarantine) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 
 // Interface guards
 var _ caddy.Destructor = (*sharedQuarantine)(nil)
+
+// replayHeader marks a notification that a handler gets from the quarantine, with the entry's id.
+const replayHeader = "X-Green-Api-Replay"
+
+var errNoProxyToReplay = errors.New("the block has no reverse_proxy in it, so there is no way to its handlers but a request's")
+
+// replay takes an entry through the gate validate again, if that is asked for, and to the handlers. tried
+// are those that did not take it.
+func (h *Handler) replay(entry quarantine.Entry, recheck bool) (end *outcome.Verdict, tried []string) {
+	v := h.replayVisit(entry)
+	if n, err := notification.Parse(entry.Body); err == nil {
+		v.N = n
+		v.placeholders()
+	}
+	end = h.replayEnd(v, entry, recheck)
+	said := *end
+	said.Fields = append([]zap.Field{zap.String("quarantine_id", entry.ID)}, end.Fields...)
+	if check := h.logger.Check(said.Level, "quarantine entry replayed"); check != nil {
+		check.Write(tell.RecordFields(&v.Case, &said)...)
+	}
+	return end, v.Tried()
+}
+
+func (h *Handler) replayEnd(v *visit, entry quarantine.Entry, recheck bool) *outcome.Verdict {
+	if recheck {
+		if _, end, _ := h.Validate.rules.JudgeBody(entry.Body, api.Header(entry)); end != nil {
+			return end
+		}
+	}
+	if h.proxy == nil {
+		return &outcome.Verdict{Outcome: outcome.Failed, Reason: reason.NoHandler, Level: zap.ErrorLevel, Err: errNoProxyToReplay}
+	}
+	return h.fleet.Replay(v.r.Context(), &v.Case, h.wayOf(v, noNext), &h.limits, &h.hooks)
+}
+
+// replayVisit is the request that an entry came with, as far as it is kept, and with a token of the
+// config: none is kept.
+func (h *Handler) replayVisit(entry quarantine.Entry) *visit {
+	v := h.madeVisit(entry.URI, entry.Host, entry.Body)
+	v.Body = entry.Body
+	maps.Copy(v.r.Header, api.Header(entry))
+	if token := h.Auth.headerFor(entry.Instance); token != "" {
+		v.r.Header.Set("Authorization", token)
+	}
+	v.r.Header.Set(replayHeader, entry.ID)
+	return v
+}
+
+// bookIn returns the book of failure times in a store.
+func bookIn(store *quarantine.Store) delivery.Book {
+	return delivery.Book{
+		Load: func() ([]delivery.FirstFailure, error) {
+			saved, err := store.FirstFailures()
+			failures := make([]delivery.FirstFailure, len(saved))
+			for i, f := range saved {
+				failures[i] = delivery.FirstFailure(f)
+			}
+			return failures, err
+		},
+		Save: func(set []delivery.FirstFailure, gone []delivery.FailureKey) error {
+			failures := make([]quarantine.FirstFailure, len(set))
+			for i, f := range set {
+				failures[i] = quarantine.FirstFailure(f)
+			}
+			return store.SaveFirstFailures(failures, gone, quarantineLimit())
+		},
+		Failed: func(err error) {
+			caddy.Log().Named("green_api").Warn("the quarantine does not know since when notifications fail, a restart forgets it", zap.Error(err))
+		},
+	}
+}

@@ -1,14 +1,17 @@
 package greenapi
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -223,3 +226,41 @@ func (c *Receive) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		{name: "uri", parse: func() error { return textArg(d, &c.URI) }},
 	})
 }
+
+// isFor reports whether the block lets in notifications of an instance, if their token is right, or
+// receives them. A body that names no instance is for any block.
+func (h *Handler) isFor(instance string) bool {
+	return instance == "" || h.Auth.hasTokenFor(instance) || h.receives(instance)
+}
+
+func (h *Handler) receives(instance string) bool {
+	return slices.ContainsFunc(h.Receive, func(c *Receive) bool { return notification.SameInstance(c.Instance) == instance })
+}
+
+// madeVisit is one that no request from outside began. Nobody who waits for it can cut it short.
+func (h *Handler) madeVisit(uri, host string, body []byte) *visit {
+	target, err := url.ParseRequestURI(uri)
+	if err != nil {
+		target = &url.URL{Path: "/"}
+	}
+	r := &http.Request{
+		Method: http.MethodPost, URL: target, RequestURI: target.RequestURI(), Host: cmp.Or(host, "localhost"),
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, RemoteAddr: "127.0.0.1:0",
+		Header: make(http.Header), Body: io.NopCloser(bytes.NewReader(body)), ContentLength: int64(len(body)),
+	}
+	w := unread{header: make(http.Header)}
+	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, h.server)
+	return &visit{w: w, r: r, Case: outcome.Case{
+		Kind: notification.KindNone,
+		Host: r.Host, URI: r.RequestURI, Header: r.Header, Started: time.Now(), N: new(notification.Notification),
+	}}
+}
+
+// unread is where an answer goes that nobody waits for.
+type unread struct{ header http.Header }
+
+func (w unread) Header() http.Header { return w.header }
+
+func (w unread) Write(text []byte) (int, error) { return len(text), nil }
+
+func (w unread) WriteHeader(int) {}

@@ -36,19 +36,19 @@ const (
 	maxFailureTimes = 100_000
 )
 
-// failureKey stands for the body of a notification, or for an instance.
-type failureKey = [16]byte
+// FailureKey stands for the body of a notification, or for an instance.
+type FailureKey = [16]byte
 
-func bodyKey(body []byte) failureKey {
+func bodyKey(body []byte) FailureKey {
 	sum := sha256.Sum256(body)
-	return failureKey(sum[:len(failureKey{})])
+	return FailureKey(sum[:len(FailureKey{})])
 }
 
-func instanceKey(instance string) failureKey { return bodyKey([]byte("instance " + instance)) }
+func instanceKey(instance string) FailureKey { return bodyKey([]byte("instance " + instance)) }
 
 // A FirstFailure says since when something fails, as it is saved.
 type FirstFailure struct {
-	Key failureKey
+	Key FailureKey
 	At  time.Time
 }
 
@@ -57,15 +57,15 @@ type FirstFailure struct {
 // begin to count anew. It lags behind, which costs no more than a second of the half hour that is left.
 type FailureTimes struct {
 	mu      sync.Mutex
-	of      map[failureKey]*list.Element
+	of      map[FailureKey]*list.Element
 	oldest  list.List // of *failureTime: the one that failed the least lately first
-	pending map[failureKey]struct{}
+	pending map[FailureKey]struct{}
 	changed chan struct{} // has room for one call to save them
 }
 
 // failureTime is since when something fails.
 type failureTime struct {
-	key      failureKey
+	key      FailureKey
 	since    time.Duration // by the clock that cannot be set
 	day      time.Time     // by the other one; as in the file
 	last     time.Duration
@@ -76,12 +76,12 @@ type failureTime struct {
 // NewFailureTimes returns one that knows of no failure.
 func NewFailureTimes() *FailureTimes {
 	return &FailureTimes{
-		of: make(map[failureKey]*list.Element), pending: make(map[failureKey]struct{}), changed: make(chan struct{}, 1),
+		of: make(map[FailureKey]*list.Element), pending: make(map[FailureKey]struct{}), changed: make(chan struct{}, 1),
 	}
 }
 
 // fail notes that a notification of an instance failed, and reports whether it is to be kept now.
-func (f *FailureTimes) fail(body, instance failureKey, sent time.Time, now Instant) bool {
+func (f *FailureTimes) fail(body, instance FailureKey, sent time.Time, now Instant) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for front := f.oldest.Front(); front != nil && now.up-front.Value.(*failureTime).last > forgetAfter; front = f.oldest.Front() {
@@ -92,7 +92,7 @@ func (f *FailureTimes) fail(body, instance failureKey, sent time.Time, now Insta
 }
 
 // note counts a failure.
-func (f *FailureTimes) note(key failureKey, now Instant) *failureTime {
+func (f *FailureTimes) note(key FailureKey, now Instant) *failureTime {
 	at, known := f.of[key]
 	if known {
 		f.oldest.MoveToBack(at)
@@ -176,7 +176,7 @@ func (f *FailureTimes) empty() bool {
 }
 
 // forget removes what does not fail any longer.
-func (f *FailureTimes) forget(keys ...failureKey) {
+func (f *FailureTimes) forget(keys ...FailureKey) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, key := range keys {
@@ -201,9 +201,9 @@ func (f *FailureTimes) remove(at *list.Element) {
 	f.change(key)
 }
 
-func (f *FailureTimes) change(key failureKey) {
+func (f *FailureTimes) change(key FailureKey) {
 	if len(f.pending) >= 2*maxFailureTimes { // the file cannot be written; what it has too much gets old
-		maps.DeleteFunc(f.pending, func(key failureKey, _ struct{}) bool { return f.of[key] == nil })
+		maps.DeleteFunc(f.pending, func(key FailureKey, _ struct{}) bool { return f.of[key] == nil })
 	}
 	f.pending[key] = struct{}{}
 	select {
@@ -212,8 +212,8 @@ func (f *FailureTimes) change(key failureKey) {
 	}
 }
 
-// Restore takes in what the file has, before which nothing or little has failed.
-func (f *FailureTimes) Restore(saved []FirstFailure, now Instant) {
+// restore takes in what the file has, before which nothing or little has failed.
+func (f *FailureTimes) restore(saved []FirstFailure, now Instant) {
 	slices.SortFunc(saved, func(x, y FirstFailure) int { return x.At.Compare(y.At) })
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -238,11 +238,8 @@ func (f *FailureTimes) Restore(saved []FirstFailure, now Instant) {
 	}
 }
 
-// Unsaved has a value when there are changes to save.
-func (f *FailureTimes) Unsaved() <-chan struct{} { return f.changed }
-
-// Changes returns what the file lacks and what it must not have any longer.
-func (f *FailureTimes) Changes() (set []FirstFailure, gone []failureKey) {
+// changes returns what the file lacks and what it must not have any longer.
+func (f *FailureTimes) changes() (set []FirstFailure, gone []FailureKey) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for key := range f.pending {
@@ -256,8 +253,8 @@ func (f *FailureTimes) Changes() (set []FirstFailure, gone []failureKey) {
 	return set, gone
 }
 
-// PutBack takes changes back that could not be saved.
-func (f *FailureTimes) PutBack(set []FirstFailure, gone []failureKey) {
+// putBack takes changes back that could not be saved.
+func (f *FailureTimes) putBack(set []FirstFailure, gone []FailureKey) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, s := range set {

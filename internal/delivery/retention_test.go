@@ -71,14 +71,14 @@ func TestRetentionRestored(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			times, body := NewFailureTimes(), bodyKey([]byte("a body"))
-			times.Restore([]FirstFailure{{Key: body, At: midday.wall.Add(-test.age)}}, midday)
+			times.restore([]FirstFailure{{Key: body, At: midday.wall.Add(-test.age)}}, midday)
 			for i, want := range test.keep {
 				now := midday.after(time.Duration(i) * 5 * m)
 				if got := times.fail(body, instanceKey("1"), now.wall, now); got != want {
 					t.Errorf("%d: keep %t, want %t", i, got, want)
 				}
 			}
-			set, gone := times.Changes()
+			set, gone := times.changes()
 			for _, s := range set {
 				if age := midday.wall.Sub(s.At); s.Key == body && (age < -5*m || age > forgetAfter) {
 					t.Errorf("the file would have an age of %s", age)
@@ -96,13 +96,13 @@ func TestRetentionClockSaved(t *testing.T) {
 	for _, set := range []time.Duration{-5 * time.Hour, 1000 * time.Hour} {
 		times, body := NewFailureTimes(), bodyKey([]byte("a body"))
 		times.fail(body, instanceKey("1"), time.Time{}, midday)
-		times.Changes()
+		times.changes()
 		now := midday.after(20 * time.Hour)
 		now.wall = now.wall.Add(set)
 		times.fail(body, instanceKey("1"), time.Time{}, now)
-		saved, _ := times.Changes()
+		saved, _ := times.changes()
 		again := NewFailureTimes()
-		again.Restore(saved, now.after(time.Hour))
+		again.restore(saved, now.after(time.Hour))
 		if later := now.after(2 * time.Hour); again.fail(body, instanceKey("1"), time.Time{}, later) {
 			t.Errorf("set by %s: kept after 22 hours", set)
 		}
@@ -156,7 +156,7 @@ func TestRetentionBehind(t *testing.T) {
 // TestRetentionBounded: however much fails, memory and file are bounded, and what goes on failing stays.
 func TestRetentionBounded(t *testing.T) {
 	times, steady := NewFailureTimes(), bodyKey([]byte("steady"))
-	var key failureKey
+	var key FailureKey
 	for i := range 2*maxFailureTimes + 1000 {
 		binary.BigEndian.PutUint64(key[:], uint64(i+1))
 		now := midday.after(time.Duration(i))
