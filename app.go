@@ -38,9 +38,6 @@ func init() {
 // defaultName is the name of a green_api block that says none.
 const defaultName = "default"
 
-// quarantines holds the quarantines of the process by path. They outlive the config that opened them.
-var quarantines = caddy.NewUsagePool()
-
 // App is what all green_api handlers of a config share.
 type App struct {
 	// Where notifications are kept that no handler can be given. They are on disk before the
@@ -173,7 +170,8 @@ func (a *App) Handle(_ context.Context, event caddy.Event) error {
 	return nil
 }
 
-// takeOver makes this config the one that counts. A config that does not start to the end must not.
+// takeOver puts this config into effect. It runs once every app has started, so that a config that fails
+// to start never gets here.
 func (a *App) takeOver() {
 	a.unheard.Stop()
 	for _, b := range a.blocks { // notifications on their way go through its handlers from now on
@@ -220,7 +218,7 @@ func (a *App) Stop() error {
 	return nil
 }
 
-// Cleanup gives the quarantine up. The last to do so closes it, which may be a request in flight.
+// Cleanup gives up what this config holds.
 func (a *App) Cleanup() error {
 	if a.stop != nil {
 		a.stop()
@@ -297,15 +295,41 @@ func (a *App) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	})
 }
 
-// Interface guards
+// What outlives a config. This is all the mutable state that the plugin has at package level.
+//
+// A reload goes like this. Provision of the new config takes hold of the same entries (join, holdQuarantine,
+// holdOperator); it opens no file and changes nothing, as a config is also provisioned to be validated.
+// Start opens the quarantine, if it is not open. When Caddy says that everything has started, takeOver puts
+// the config into effect: new attempts of all notifications go through its handlers, its alerts replace the
+// old ones, its receivers go on where the old ones are. Then Caddy tells the old config that it is stopping:
+// its connections are drained, and Stop and Cleanup give up its share. A config that fails to start never
+// comes to takeOver, and its Cleanup leaves everything as it was. Whoever lets an entry go last closes it,
+// which may be a notification in flight.
+//
+// At the end of the process Caddy tells the last config the same, and nothing takes over: notifications that
+// only wait are answered, receivers end with what they have in hand, alerts are sent as far as there is time.
 var (
-	_ caddy.App           = (*App)(nil)
-	_ caddy.Provisioner   = (*App)(nil)
-	_ caddy.CleanerUpper  = (*App)(nil)
-	_ caddyevents.Handler = (*App)(nil)
+	// fleets by the name of their blocks: notifications on their way, and what is remembered of others.
+	fleets = caddy.NewUsagePool()
+
+	// quarantines by path.
+	quarantines = caddy.NewUsagePool()
+
+	// operators has one entry: what is counted and told.
+	operators = caddy.NewUsagePool()
+
+	// copies of followed files that are in effect, by kind and path.
+	copies = caddy.NewUsagePool()
+
+	// receivers of the HTTP API, one for each instance.
+	receivers = receiver.New(receiver.DefaultTimes(), lease.NewEdge(lease.DefaultTimes()))
+
+	// exiting is closed when the process is about to end, for what only waits.
+	exiting     = make(chan struct{})
+	stopWaiting = sync.OnceFunc(func() { close(exiting) })
 )
 
-// operator is what the operator wants to know, and is told, over config reloads.
+// operator is what the operator wants to know, and is told, across reloads.
 type operator struct {
 	desk   *tell.Desk
 	seen   watch.Instances
@@ -317,9 +341,6 @@ type operator struct {
 
 	quarantineLimit atomic.Int64 // max_size of the config in effect
 }
-
-// operators holds the one operator of the process.
-var operators = caddy.NewUsagePool()
 
 const theOperator = "operator"
 
@@ -389,9 +410,6 @@ type fleet struct {
 	drift   watch.Drifts
 }
 
-// fleets holds the fleets of the process by the name of their blocks.
-var fleets = caddy.NewUsagePool()
-
 func holdFleet(name string) *fleet {
 	shared, _, _ := fleets.LoadOrNew(name, func() (caddy.Destructor, error) { // never fails
 		return &fleet{Fleet: delivery.NewFleet(exiting)}, nil
@@ -407,7 +425,10 @@ func releaseFleet(name string) error {
 // Destruct has nothing to close: notifications still in flight keep the fleet in memory.
 func (*fleet) Destruct() error { return nil }
 
-// exiting is closed when the process is about to end: what only waits ends.
-var exiting = make(chan struct{})
-
-var stopWaiting = sync.OnceFunc(func() { close(exiting) })
+// Interface guards
+var (
+	_ caddy.App           = (*App)(nil)
+	_ caddy.Provisioner   = (*App)(nil)
+	_ caddy.CleanerUpper  = (*App)(nil)
+	_ caddyevents.Handler = (*App)(nil)
+)

@@ -195,7 +195,7 @@ func (a *Auth) headerFor(instance string) string {
 	return set.Headers[""]
 }
 
-// configured tells whether an instance has tokens of its own in the config.
+// configured reports whether an instance has tokens of its own in the config.
 func (a *Auth) configured(instance string) bool { return a.set.Load().Own[instance] }
 
 // configuredInstances are those that have tokens of their own in the config.

@@ -280,7 +280,7 @@ func numberArg(d *caddyfile.Dispenser, into *int, least int, want string) error 
 	return nil
 }
 
-// offInstead tells whether the only argument is off. If it is not, nothing is taken.
+// offInstead reports whether the only argument is off. If it is not, nothing is taken.
 func offInstead(d *caddyfile.Dispenser) bool {
 	if d.CountRemainingArgs() != 1 {
 		return false
@@ -385,9 +385,6 @@ func hostOf(said string) string {
 	host := saidHost.FindStringSubmatch(said)[1]
 	return host[strings.LastIndex(host, "@")+1:]
 }
-
-// copies remember the copies of followed files that are in effect across reloads, by kind and path.
-var copies = caddy.NewUsagePool()
 
 // rememberedCopy is an entry of copies.
 type rememberedCopy struct{ follow.Memory }

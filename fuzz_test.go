@@ -58,7 +58,7 @@ func FuzzCaddyfile(f *testing.F) {
 	})
 }
 
-// escapes tells whether a text leaves the block that it is put into, or reads other files.
+// escapes reports whether a text leaves the block that it is put into, or reads other files.
 func escapes(inside string) bool {
 	if strings.Contains(inside, "import") || strings.Contains(inside, "{file.") || strings.Contains(inside, "<<") {
 		return true

@@ -121,7 +121,7 @@ func (f *IPFilter) provision(ctx caddy.Context) error {
 
 func (f *IPFilter) cleanup() { f.scanners.Flush() }
 
-// trustsLoosely tells whether server takes the client's address from headers that a client can
+// trustsLoosely reports whether server takes the client's address from headers that a client can
 // forge. Caddy has taken the option itself away by the time this runs, so that the result of its
 // loading must be looked at. Where that cannot be seen, check refuses at run.
 func trustsLoosely(server *caddyhttp.Server) bool {
@@ -194,7 +194,7 @@ func (f *IPFilter) refuse(v *visit, why reason.Reason, level zapcore.Level) *out
 	}
 }
 
-// allows tells whether the address, as Caddy writes it, is in one of the lists.
+// allows reports whether the address, as Caddy writes it, is in one of the lists.
 func (f *IPFilter) allows(one string, r *http.Request) bool {
 	addr, err := netip.ParseAddr(one)
 	if err != nil {

@@ -57,7 +57,7 @@ func init() {
 // `{http.green_api.outcome}` | What became of it: delivered, dropped, quarantined, refused or failed
 // `{http.green_api.reason}` | Why; empty if it was delivered without remark
 type Handler struct {
-	// The name of this block, by which it is known over config reloads. Two blocks that differ
+	// The name of this block, by which it is known across reloads. Two blocks that differ
 	// need two names. Default: `default`.
 	Name string `json:"name,omitempty"`
 

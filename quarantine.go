@@ -17,10 +17,8 @@ import (
 
 	"github.com/greenapi-community/caddy-green-api/internal/api"
 	"github.com/greenapi-community/caddy-green-api/internal/delivery"
-	"github.com/greenapi-community/caddy-green-api/internal/lease"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
-	"github.com/greenapi-community/caddy-green-api/internal/receiver"
 	"github.com/greenapi-community/caddy-green-api/internal/tell"
 	"github.com/greenapi-community/caddy-green-api/notification"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
@@ -48,9 +46,6 @@ type Quarantine struct {
 
 	said string // the path as the config says it, for logs and errors
 }
-
-// receivers are those of the process, across reloads.
-var receivers = receiver.New(receiver.DefaultTimes(), lease.NewEdge(lease.DefaultTimes()))
 
 // provision checks the options. It touches no file.
 func (q *Quarantine) provision() error {

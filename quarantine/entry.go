@@ -177,7 +177,7 @@ func TimeOf(id string) (received time.Time, ok bool) {
 	return received, err == nil
 }
 
-// isID tells whether newID could have made it.
+// isID reports whether newID could have made it.
 func isID(id []byte) bool {
 	const times = len("20060102T150405000")
 	if len(id) < times+len("-00000000") || id[8] != 'T' || id[times] != '-' {

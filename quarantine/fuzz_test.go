@@ -94,7 +94,7 @@ func (d damaged) try(t *testing.T, at uint32, patch []byte, cut uint32) {
 	}
 }
 
-// complete tells whether all entries are there. It fails if some are not and nobody says so.
+// complete reports whether all entries are there. It fails if some are not and nobody says so.
 func (d damaged) complete(t *testing.T, s *Store) bool {
 	t.Helper()
 	list, err := s.List("", 1000)

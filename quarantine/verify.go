@@ -156,7 +156,7 @@ func (v *verifier) table(data []byte) int {
 // else is put beside it. There is no bound where it is nil.
 type keyRange struct{ from, below []byte }
 
-// next takes the next key of a page in, and tells whether it is in its place.
+// next takes the next key of a page in, and reports whether it is in its place.
 func (r *keyRange) next(key []byte, first bool) bool {
 	order := bytes.Compare(r.from, key)
 	if order > 0 || order == 0 && !first || r.below != nil && bytes.Compare(key, r.below) >= 0 {
@@ -281,7 +281,7 @@ func (v *verifier) inline(data []byte) bool {
 	return true
 }
 
-// within tells whether an element at offset at has its key and value behind the table and inside
+// within reports whether an element at offset at has its key and value behind the table and inside
 // the page.
 func within(at, table, size int, pos, ksize, vsize uint32) bool {
 	begin := uint64(at) + uint64(pos) //nolint:gosec // an offset in a page

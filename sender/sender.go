@@ -96,7 +96,7 @@ type Attempt struct {
 	Again        bool  // the notification will be sent again, after the pause
 }
 
-// Acknowledged tells whether the notification is off the queue: at exactly 200.
+// Acknowledged reports whether the notification is off the queue: at exactly 200.
 func (a Attempt) Acknowledged() bool { return a.Status == http.StatusOK }
 
 // Run sends all queues and returns when each is empty, or as soon as ctx is over. The error is
@@ -315,7 +315,7 @@ func (s *sender) post(ctx context.Context, body []byte) (status int, err error) 
 	return response.StatusCode, nil
 }
 
-// sleep waits, and tells whether ctx is not over.
+// sleep waits, and reports whether ctx is not over.
 func sleep(ctx context.Context, d time.Duration) bool {
 	if d <= 0 {
 		return ctx.Err() == nil

@@ -59,7 +59,7 @@ func (e *Error) Error() string {
 	return text
 }
 
-// Is tells whether target is what this error is.
+// Is reports whether target is what this error is.
 func (e *Error) Is(target error) bool { return target != nil && target == e.kind() }
 
 // Unwrap returns the error of the network, if it is one.

@@ -141,7 +141,7 @@ var (
 	encodingName   = []byte("transfer-encoding:")
 )
 
-// readAnswer reads one answer, its body included. stays tells whether the connection does.
+// readAnswer reads one answer, its body included. stays reports whether the connection does.
 func readAnswer(r *bufio.Reader) (status int, stays bool, err error) {
 	line, err := r.ReadSlice('\n')
 	if err != nil {

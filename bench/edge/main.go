@@ -83,7 +83,7 @@ func run(ctx context.Context) error {
 	return nil
 }
 
-// listed tells whether a list with commas is empty or has the name.
+// listed reports whether a list with commas is empty or has the name.
 func listed(list, name string) bool {
 	return list == "" || slices.Contains(strings.Split(list, ","), name)
 }

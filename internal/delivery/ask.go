@@ -49,59 +49,76 @@ func (t *Try) ask(ctx context.Context, w Way) Answer {
 
 var errTooLate = errors.New("the notification was so long in coming that no handler could be asked in time")
 
-// learn notes what an attempt has shown: which handlers to ask again, and when. It reports
-// whether the answer is final, because there is no use in asking any other handler.
-func (t *Try) learn(got Answer, pause time.Duration) (final bool) {
-	now := time.Now()
-	switch got.Result {
-	case Taken, Nobody: // no other handler would say otherwise
-		return true
+// What an answer means for the rest of the delivery. docs/delivery.md shows the same table; a test holds them
+// together.
+//
+// An attempt leaves its upstream in one of four states (upstreamState). The loop then asks another upstream
+// that may be asked now; if there is none, hopeless says whether waiting is of use.
+var rules = [...]rule{
+	Taken:        {final: true, next: "done"},
+	Nobody:       {final: true, next: "given up"},
+	NoneFree:     {next: "wait for a place, or until one may be asked again"},
+	NotNow:       {marks: saidLater, pauses: true, next: "the others, then the same again after a growing pause or its `Retry-After`"},
+	HandlerError: {marks: spent, once: true, next: "each other handler once"},
+	Misrouted:    {marks: spent, once: true, next: "each other handler once"},
+	RefusedByIt:  {marks: spent, once: true, opinion: true, next: "as many others as `second_opinion` says"},
+	BrokenOff:    {marks: brokeItOff, pauses: true, opinion: true, next: "as many others as `second_opinion` says; itself if there is no other"},
+	TimedOut:     {marks: spent, opinion: true, next: "as many others as `second_opinion` says"},
+}
 
-	case NotNow: // other handlers first, then the same again at a growing interval
-		state := saidLater
+// A rule says what follows an answer.
+type rule struct {
+	final   bool          // no other handler would say otherwise
+	marks   upstreamState // of the upstream that answered; for an answer NotNow, unreached if it could not be connected to
+	pauses  bool          // it is not asked again before a pause is over
+	once    bool          // final if this upstream has answered for good before, or if none is known: the same one was asked again
+	opinion bool          // uses up a second opinion; final without one
+	next    string        // for the docs
+}
+
+// learn notes what an attempt has shown: which handlers to ask again, and when. It reports whether the answer
+// is final, because there is no use in asking any other handler.
+func (t *Try) learn(got Answer, pause time.Duration) (final bool) {
+	r := rules[got.Result]
+	if r.final || got.Result == NoneFree {
+		return r.final
+	}
+	if r.once && (t.shown[got.Handler].state == spent || !t.policy && got.Handler == "") {
+		return true
+	}
+	if r.opinion {
+		if t.opinions--; t.opinions < 0 {
+			return true
+		}
+	}
+	now := time.Now()
+	state, until := r.marks, now
+	switch {
+	case got.Result == NotNow:
+		until = now.Add(max(pause, got.RetryAfter))
 		if errors.Is(got.Err, ErrNotConnected) {
 			state = unreached
 		}
-		t.mark(got.Handler, state, now.Add(max(pause, got.RetryAfter)))
-		if t.last.Result == NotNow {
-			t.last = got
-		}
-		if !t.policy {
-			t.retryAt = now.Add(got.RetryAfter)
-		}
-
-	case HandlerError, Misrouted: // each other handler once
-		if t.shown[got.Handler].state == spent || !t.policy && got.Handler == "" {
-			return true // no policy of ours: the same one was asked again
-		}
-		t.mark(got.Handler, spent, now)
-		t.last = got
-
-	case RefusedByIt: // a second opinion: it may be the handler
-		if t.shown[got.Handler].state == spent || !t.policy && got.Handler == "" {
-			return true
-		}
-		if t.opinions--; t.opinions < 0 {
-			return true
-		}
-		t.mark(got.Handler, spent, now)
-		t.last = got
-
-	case BrokenOff, TimedOut: // a second opinion
-		if t.opinions--; t.opinions < 0 {
-			return true
-		}
-		state := spent // it may still be at work
-		if got.Result == BrokenOff {
-			state = brokeItOff
-		}
-		t.mark(got.Handler, state, now.Add(pause))
+	case r.pauses:
+		until = now.Add(pause)
+	}
+	t.mark(got.Handler, state, until)
+	if got.Result == NotNow && !t.policy {
+		t.retryAt = now.Add(got.RetryAfter)
+	}
+	if got.Result != NotNow || t.last.Result == NotNow { // "not now" says less than any other answer
 		t.last = got
 	}
 	return false
 }
 
-// hopeless reports whether waiting is pointless when no handler can be asked right now.
+// hopeless reports whether waiting is pointless when no handler can be asked right now:
+//
+//	all that could be asked later want more time than there is   yes
+//	the last answer was "not now", or a handler broke off         no
+//	every handler has answered for good                           yes
+//	the others cannot be reached                                  after GraceAfterFault
+//	the others are full or asked for time                         no
 func (t *Try) hopeless(waitingSince, deadline time.Time) bool {
 	last := t.last.Result
 	if !t.policy { // nothing is known of other handlers

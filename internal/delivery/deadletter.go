@@ -44,7 +44,7 @@ type deadLetter struct {
 	failed map[string]uint64 // by handler, how many had been taken when it last failed this one
 
 	failures int           // by handlers that take others
-	at       time.Duration // of the last that counts
+	at       time.Duration // of the last failure that was counted
 
 	row         int           // failures with nothing taken in between by the handlers that failed it
 	rowSince    uint64        // how many had been taken at the first of them

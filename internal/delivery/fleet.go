@@ -14,6 +14,14 @@ type Fleet struct {
 	exiting <-chan struct{} // closed when the process is about to end: notifications that only wait end, too
 	Clock   Clock           // of what takes minutes to days
 
+	// The lock guards busy, shunned and line, and of each Try in line, or just called out of it, inLine,
+	// promised, shown and seats. While it is free:
+	//
+	//   - busy[u] is how many tries have u chosen or promised, so no upstream has more than its limit.
+	//   - A try stands in line once or not at all. It has a promise only after it was called out of the line,
+	//     and gives it back when it chooses again or ends: a promise is never lost.
+	//   - called has room for one value and one is sent only to a try in line, which leaves the line by that:
+	//     whoever holds the lock never waits.
 	mu      sync.Mutex
 	busy    map[string]int       // places that are taken, by upstream
 	shunned map[string]time.Time // upstreams that let an attempt time out, and until when

@@ -192,7 +192,7 @@ func (l *Ledger) Send(options sender.Options, queues []sender.Queue, meanwhile f
 	return report
 }
 
-// Pauses waits, and tells whether to go on.
+// Pauses waits, and reports whether to go on.
 func Pauses(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-time.After(d):

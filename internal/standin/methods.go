@@ -151,7 +151,7 @@ func (s *Server) deleteNotification(c *call) {
 	c.answer(map[string]any{"result": s.remove(c.instance, func(q queued) bool { return q.received && q.receipt == receipt }), "reason": ""})
 }
 
-// remove takes a notification off the queue, and tells whether it was there.
+// remove takes a notification off the queue, and reports whether it was there.
 func (s *Server) remove(i *instance, which func(queued) bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -235,7 +235,7 @@ func (s *Server) poll(i *instance) (done func()) {
 	}
 }
 
-// suffer answers a call with a fault, and tells whether it did.
+// suffer answers a call with a fault, and reports whether it did.
 func (s *Server) suffer(c *call, f *Fault) bool {
 	if f == nil {
 		return false
@@ -267,7 +267,7 @@ func (s *Server) suffer(c *call, f *Fault) bool {
 	return true
 }
 
-// allowed counts a call, and tells whether the instance may make it now.
+// allowed counts a call, and reports whether the instance may make it now.
 func (s *Server) allowed(i *instance, method string, rate int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -108,7 +108,7 @@ type soaked struct {
 	steps int    // of it, after which something was kept
 }
 
-// clockVariable names the file by which the clock of a process is set. canSetClock tells whether it
+// clockVariable names the file by which the clock of a process is set. canSetClock reports whether it
 // can be; `make soak` sees to it.
 const clockVariable = "GREEN_API_CLOCK"
 
