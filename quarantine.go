@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"net/http"
 	"path/filepath"
 	"strconv"
@@ -380,17 +379,15 @@ func (h *Handler) replayEnd(v *visit, entry quarantine.Entry, recheck bool) *out
 	return h.fleet.Replay(v.r.Context(), &v.Case, h.wayOf(v, noNext), &h.limits, &h.hooks)
 }
 
-// replayVisit is the request that an entry came with, as far as it is kept, and with a token of the
-// config: none is kept.
+// replayVisit is the visit that an entry came with, as far as it is kept, and with a token of the config:
+// none is kept.
 func (h *Handler) replayVisit(entry quarantine.Entry) *visit {
-	v := h.madeVisit(entry.URI, entry.Host, entry.Body)
-	v.Body = entry.Body
-	maps.Copy(v.r.Header, api.Header(entry))
+	header := api.Header(entry)
 	if token := h.Auth.headerFor(entry.Instance); token != "" {
-		v.r.Header.Set("Authorization", token)
+		header.Set("Authorization", token)
 	}
-	v.r.Header.Set(replayHeader, entry.ID)
-	return v
+	header.Set(replayHeader, entry.ID)
+	return h.unposted(outcome.Case{Host: entry.Host, URI: entry.URI, Header: header, Body: entry.Body})
 }
 
 // bookIn returns the book of failure times in a store.

@@ -1,11 +1,9 @@
 package greenapi
 
 import (
-	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -19,6 +17,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
+	"github.com/greenapi-community/caddy-green-api/internal/proxy"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/internal/receiver"
 	"github.com/greenapi-community/caddy-green-api/internal/token"
@@ -168,12 +167,12 @@ const viaHTTPAPI = "http_api"
 
 // receive takes a notification of the HTTP API the way of a posted one.
 func (h *Handler) receive(c *Receive, body []byte) (end *outcome.Verdict) {
-	v := h.madeVisit(c.URI, "", body)
-	v.Via, v.N.Instance = viaHTTPAPI, notification.SameInstance(c.Instance) // unless the body says another
-	v.Admitted = true                                                       // the instance's own token fetched it
-	v.r.Header.Set("Content-Type", notification.ContentType)
+	header := http.Header{"Content-Type": {notification.ContentType}}
+	v := h.unposted(outcome.Case{Via: viaHTTPAPI, URI: c.URI, Header: header, Body: body})
+	v.N.Instance = notification.SameInstance(c.Instance) // unless the body says another
+	v.Admitted = true                                    // the instance's own token fetched it
 	if token := h.Auth.headerFor(v.N.Instance); token != "" {
-		v.r.Header.Set("Authorization", token)
+		v.Header.Set("Authorization", token)
 	}
 	if h.survive(func() { end = h.walk(v, h.received, noNext) }) {
 		end = &outcome.Verdict{Outcome: outcome.Failed, Reason: reason.Panic, Status: http.StatusInternalServerError, Level: zap.ErrorLevel, Err: errGatePanic}
@@ -237,30 +236,11 @@ func (h *Handler) receives(instance string) bool {
 	return slices.ContainsFunc(h.Receive, func(c *Receive) bool { return notification.SameInstance(c.Instance) == instance })
 }
 
-// madeVisit is one that no request from outside began. Nobody who waits for it can cut it short.
-func (h *Handler) madeVisit(uri, host string, body []byte) *visit {
-	target, err := url.ParseRequestURI(uri)
-	if err != nil {
-		target = &url.URL{Path: "/"}
-	}
-	r := &http.Request{
-		Method: http.MethodPost, URL: target, RequestURI: target.RequestURI(), Host: cmp.Or(host, "localhost"),
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, RemoteAddr: "127.0.0.1:0",
-		Header: make(http.Header), Body: io.NopCloser(bytes.NewReader(body)), ContentLength: int64(len(body)),
-	}
-	w := unread{header: make(http.Header)}
-	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, h.server)
-	return &visit{w: w, r: r, Case: outcome.Case{
-		Kind: notification.KindNone,
-		Host: r.Host, URI: r.RequestURI, Header: r.Header, Started: time.Now(), N: new(notification.Notification),
-	}}
+// unposted returns the visit of a notification that nobody posted. Nobody who waits for it can cut it short.
+func (h *Handler) unposted(c outcome.Case) *visit {
+	c.Kind, c.Started, c.N = notification.KindNone, time.Now(), new(notification.Notification)
+	v := &visit{Case: c}
+	v.r = proxy.NewRequest(&v.Case, h.server)
+	v.Host, v.URI = v.r.Host, v.r.RequestURI
+	return v
 }
-
-// unread is where an answer goes that nobody waits for.
-type unread struct{ header http.Header }
-
-func (w unread) Header() http.Header { return w.header }
-
-func (w unread) Write(text []byte) (int, error) { return len(text), nil }
-
-func (w unread) WriteHeader(int) {}

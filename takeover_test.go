@@ -15,6 +15,7 @@ import (
 
 	"github.com/greenapi-community/caddy-green-api/internal/api"
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 )
 
@@ -78,18 +79,18 @@ func TestTakeOver(t *testing.T) {
 func TestTakeOverByInstance(t *testing.T) {
 	h := &Handler{Auth: newAuth(t, Auth{Instance: map[string][]string{"1101000002": {"other"}}}), Receive: []*Receive{{Instance: "01101000003"}}}
 	for instance, want := range map[string]bool{"1101000001": false, "1101000002": true, "1101000003": true, "": true} {
-		received := h.madeVisit("/", "", nil)
+		received := h.unposted(outcome.Case{URI: "/", Header: make(http.Header)})
 		received.Via, received.N.Instance = viaHTTPAPI, instance
-		replay := h.madeVisit("/", "", nil)
+		replay := h.unposted(outcome.Case{URI: "/", Header: make(http.Header)})
 		replay.N.Instance = instance
-		replay.r.Header.Set(replayHeader, "1")
+		replay.Header.Set(replayHeader, "1")
 		if got := h.takesOver(&received.Case); got != want {
 			t.Errorf("received, %q: %t", instance, got)
 		}
 		if got := h.takesOver(&replay.Case); got != want {
 			t.Errorf("replayed, %q: %t", instance, got)
 		}
-		posted := h.madeVisit("/", "", nil)
+		posted := h.unposted(outcome.Case{URI: "/", Header: make(http.Header)})
 		posted.N.Instance = instance
 		if h.takesOver(&posted.Case) {
 			t.Errorf("posted without a token, %q", instance)
