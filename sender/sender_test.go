@@ -245,8 +245,9 @@ func TestConnections(t *testing.T) {
 		server.StartTLS()
 		run(t, Options{URL: server.URL, NewConnections: newConnections, Insecure: true}, numbered("A", 50), numbered("B", 50))
 		server.Close()
-		// The next attempt may begin just before the transport has its connection back.
-		if got := opened.Load(); got < want || got > want+30 || newConnections && got != want {
+		// The next attempt may begin just before the transport has its connection back; and one instance may
+		// be done before the other begins.
+		if got := opened.Load(); got < 1 || got > want+30 || newConnections && got != want {
 			t.Errorf("new connections %t: %d, want %d", newConnections, got, want)
 		}
 	}
