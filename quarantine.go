@@ -355,7 +355,7 @@ var errNoProxyToReplay = errors.New("the block has no reverse_proxy in it, so th
 func (h *Handler) replay(entry quarantine.Entry, recheck bool) (end *outcome.Verdict, tried []string) {
 	v := h.replayVisit(entry)
 	if n, err := notification.Parse(entry.Body); err == nil {
-		v.N = n
+		v.N, v.Kind = n, h.Validate.rules.Schemas.Kind(n.Type)
 		v.placeholders()
 	}
 	end = h.replayEnd(v, entry, recheck)

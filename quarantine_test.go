@@ -18,6 +18,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/greenapi-community/caddy-green-api/internal/delivery"
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 	"github.com/greenapi-community/caddy-green-api/internal/judge"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
@@ -133,6 +134,29 @@ func TestExpiringOnce(t *testing.T) {
 	}
 	if !slices.Equal(said, want) {
 		t.Errorf("got %q, want %q", said, want)
+	}
+}
+
+// TestReplayKind: the operator hears of which type a replayed notification is that waits for a handler.
+func TestReplayKind(t *testing.T) {
+	edgetest.Start(t, edgetest.Site(edgetest.Loopback+"reverse_proxy "+edgetest.NewUpstream(t, 200, nil).Address))
+	app, err := caddy.ActiveContext().AppIfConfigured("green_api")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := *app.(*App).blocks[defaultName].handler
+	for body, want := range map[string]string{
+		edgetest.TextMessage: "incomingMessageReceived",
+		`{"typeWebhook": 1}`: notification.KindNone,
+		"no notification":    notification.KindNone,
+		strings.Replace(edgetest.TextMessage, "incomingMessageReceived", "brandNew", 1): notification.KindOther,
+	} {
+		var got string
+		h.hooks.Attempted = func(c *outcome.Case, _ delivery.Answer) { got = c.Kind }
+		h.replay(quarantine.Entry{ID: "1", Body: []byte(body)}, false)
+		if got != want {
+			t.Errorf("%s: %q, want %q", body, got, want)
+		}
 	}
 }
 
