@@ -169,6 +169,7 @@ const viaHTTPAPI = "http_api"
 func (h *Handler) receive(c *Receive, body []byte) (end *outcome.Verdict) {
 	header := http.Header{"Content-Type": {notification.ContentType}}
 	v := h.unposted(outcome.Case{Via: viaHTTPAPI, URI: c.URI, Header: header, Body: body})
+	v.Body = nil                                         // until a step reads it, which may refuse to
 	v.N.Instance = notification.SameInstance(c.Instance) // unless the body says another
 	v.Admitted = true                                    // the instance's own token fetched it
 	if token := h.Auth.headerFor(v.N.Instance); token != "" {

@@ -316,6 +316,21 @@ func TestReceivePanic(t *testing.T) {
 	e.WantRecord("outcome", "failed", "reason", "panic", "instance", "1101000001", "via", "http_api")
 }
 
+// TestReceiveUnread: the record of a body that is too long to be read does not say what is in it, nor how long it
+// is, as when it is posted.
+func TestReceiveUnread(t *testing.T) {
+	e := edgetest.Start(t, edgetest.Site("log_body\n"+edgetest.Loopback+"validate {\nmax_body_size 100B\nmax_kept_body 100B\n}\nreverse_proxy 127.0.0.1:9"))
+	app, err := caddy.ActiveContext().AppIfConfigured("green_api")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := app.(*App).blocks[defaultName].handler
+	if end := h.receive(&Receive{Instance: "1101000001", URI: "/"}, []byte(edgetest.TextMessage)); end.Status != http.StatusRequestEntityTooLarge {
+		t.Errorf("status %d, want 413", end.Status)
+	}
+	e.WantRecord("outcome", "refused", "reason", "too_large", "via", "http_api", "size", "", "body", "")
+}
+
 // TestReceiveMany: a hundred instances are received by one process.
 func TestReceiveMany(t *testing.T) {
 	const many = 100
