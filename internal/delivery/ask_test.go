@@ -208,6 +208,19 @@ func TestOperatorHears(t *testing.T) {
 	}
 }
 
+// TestSlowReport: a handler is not slow to answer when it takes long to report what it said.
+func TestSlowReport(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		to := new(told)
+		hooks := to.hooks()
+		hooks.Attempted = func(*outcome.Case, Answer) { time.Sleep(usual().WarnAfter + time.Second) }
+		NewFleet(nil).Deliver(t.Context(), caseOf("one"), newScript([]string{"200"}), usual(), hooks)
+		if to.slow != 0 {
+			t.Error("the operator hears of a slow handler")
+		}
+	})
+}
+
 // TestShuns: a handler that let an attempt time out is left alone for a while if there is another.
 func TestShuns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -61,11 +61,11 @@ type Hooks struct {
 	Slow      func(c *outcome.Case, upstream string) // an attempt takes long; "" if its handler is not known
 	Waits     func(*outcome.Case)                    // it has waited long for a handler
 
-	// keep puts a notification into the quarantine and returns how it ended. It is called before the
+	// Keep puts a notification into the quarantine and returns how it ended. It is called before the
 	// flight lands, so that a sender that has joined hears the same end.
 	Keep func(*outcome.Case, *outcome.Verdict) *outcome.Verdict
 
-	Failing *FailureTimes // of the quarantine that keep puts into
+	Failing *FailureTimes // of the quarantine that Keep puts into
 }
 
 // failures are the verdicts on what was not taken. Each is an answer that makes the sender keep

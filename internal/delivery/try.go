@@ -109,8 +109,8 @@ func (t *Try) attempt(ctx context.Context, deadline time.Time, w Way) (got Answe
 	defer cancel()
 	t.policy = false // until it is asked
 	slow := time.AfterFunc(t.limits.WarnAfter, func() { t.hooks.Slow(t.Case, t.asked()) })
-	defer slow.Stop()
 	got = w.Attempt(ctx, t)
+	slow.Stop() // before it is reported, which may take its time
 	if t.chosen.upstream != "" {
 		got.Handler = t.chosen.upstream
 	}
