@@ -101,8 +101,8 @@ func inProduction(t *testing.T, adapted []byte, limit time.Duration) {
 				continue
 			}
 			private++
-			if len(server.Listen) != 1 || strings.Contains(string(adapted), `"listen":[":9180"`) && strings.Contains(string(adapted), "fd/3") {
-				t.Errorf("%s listens on %s: health and metrics want a port of their own, on a server of this machine only", name, server.Listen)
+			if len(server.Listen) != 1 {
+				t.Errorf("%s listens on %s: health and metrics want a port of their own", name, server.Listen)
 			}
 		}
 		last := server.Routes[len(server.Routes)-1]
