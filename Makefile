@@ -1,7 +1,12 @@
 GOLANGCI_VERSION = v2.15.0
+ACTIONLINT_VERSION = v1.7.12
+NFPM_VERSION = v2.45.2
+CYCLONEDX_VERSION = v1.10.0
+GORELEASER_VERSION = v2.15.1
 GOVULNCHECK_VERSION = v1.4.0
 
-.PHONY: check test race chaos soak crash memory cost fuzz fuzz-short timing h2spec licences vuln bench bench-edge bench-stall pgo lint run
+.PHONY: check test race chaos soak crash memory cost fuzz fuzz-short timing h2spec licences vuln bench bench-edge bench-stall pgo lint run \
+	tools goreleaser stop deb sbom deploy-files workflows
 
 check: ## what CI runs
 	.ci/run
@@ -76,3 +81,36 @@ lint: ## from a module of its own: a mirror may not have the list of all version
 
 run:
 	go run ./cmd/caddy run --config Caddyfile.example
+
+stop: ## whether a stop loses what a handler works at for 20 seconds, under the limits of each file in deploy/
+	GREEN_API_STOP=$(or $(STOP),20s) go test -count=1 -run '^TestStop$$' -v -timeout 5m ./test/deploy
+
+# Each tool is built from a module of its own, as lint is: $(call tool,NAME,PACKAGE,VERSION)
+define tool
+	test -x .lint/$1-$3 || (mkdir -p .lint/of-$1 && cd .lint/of-$1 && (test -f go.mod || go mod init $1) && \
+		go get $2@$3 && go build -o ../$1-$3 $2)
+	ln -sf $1-$3 .lint/$1
+endef
+
+tools: ## into .lint, what the package, the SBOM and the workflows are made and checked with
+	$(call tool,nfpm,github.com/goreleaser/nfpm/v2/cmd/nfpm,$(NFPM_VERSION))
+	$(call tool,cyclonedx-gomod,github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod,$(CYCLONEDX_VERSION))
+	$(call tool,actionlint,github.com/rhysd/actionlint/cmd/actionlint,$(ACTIONLINT_VERSION))
+
+goreleaser: ## into .lint, for a release; a quarter of an hour
+	$(call tool,goreleaser,github.com/goreleaser/goreleaser/v2,$(GORELEASER_VERSION))
+
+deb: tools ## dist/caddy-green-api_VERSION_ARCH.deb for this machine; VERSION=0.1.0
+	deploy/build v$(or $(VERSION),0.0.0) dist/caddy-green-api
+	GOARCH=$$(go env GOARCH) VERSION=$(or $(VERSION),0.0.0) BINARY=dist/caddy-green-api \
+		.lint/nfpm package --config deploy/deb/nfpm.yaml --packager deb --target dist/
+
+sbom: tools ## dist/caddy-green-api.cdx.json: what is linked in
+	deploy/build v$(or $(VERSION),0.0.0) dist/caddy-green-api
+	.lint/cyclonedx-gomod bin -json -output dist/caddy-green-api.cdx.json dist/caddy-green-api
+
+deploy-files: ## decodes the files of deploy/ as the programs do that read them
+	cd test/deploy/files && go vet ./... && go test -count=1 ./...
+
+workflows: tools ## checks .github/workflows
+	.lint/actionlint

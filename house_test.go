@@ -75,6 +75,8 @@ var house = map[string]room{
 	"test/chaos":        {caddy: true, imports: []string{".", "internal/edgetest", "quarantine", "sender", "notification"}},
 	"test/edges":        {caddy: true, imports: []string{".", "internal/edgetest", "internal/standin"}},
 	"test/traps":        {caddy: true, imports: []string{".", "internal/command", "internal/edgetest", "internal/reason", "internal/standin"}},
+	"test/deploy":       {caddy: true, imports: []string{".", "internal/edgetest"}},
+	"test/deploy/files": {}, // a module of its own
 
 	"cmd/caddy":        {caddy: true, imports: []string{"."}},
 	"bench/edge":       {},
