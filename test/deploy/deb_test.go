@@ -6,9 +6,47 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
+
+// TestByHand runs what docs/deploy.md says to who installs without a package, with a root directory of its own.
+func TestByHand(t *testing.T) {
+	once(t)
+	t.Parallel()
+	root := t.TempDir()
+	for _, dir := range []string{"usr/bin", "etc/systemd/system", "etc/sysusers.d", "bin"} {
+		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// There is no systemd to tell, and the edge is built already.
+	for _, name := range []string{"systemctl", "systemd-sysusers"} {
+		if err := os.Chmod(write(t, filepath.Join(root, "bin", name), "#!/bin/sh\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, page, _ := strings.Cut(read(t, "docs/deploy.md"), "Without it, from a clone")
+	fences := regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(page, 2)
+	sh := func(script string) string {
+		cmd := exec.Command("sh", "-euc", script)
+		cmd.Dir = top
+		cmd.Env = append(os.Environ(), "PATH="+filepath.Join(root, "bin")+":"+os.Getenv("PATH"))
+		return runCmd(t, cmd)
+	}
+	sh(change(t, fences[0][1], "sudo ", "", "deploy/build v0.1.0 caddy-green-api\n", "", "-m 0755 caddy-green-api", "-m 0755 "+binary(t),
+		" /usr/bin/", " "+root+"/usr/bin/", " /etc/", " "+root+"/etc/"))
+	write(t, filepath.Join(root, "etc", "caddy-green-api", "token"), "demo-token\n")
+	if said := sh(change(t, fences[1][1], "sudo ", "env ", "=/etc/", "="+root+"/etc/", " /etc/", " "+root+"/etc/", " caddy-green-api validate", " "+root+"/usr/bin/caddy-green-api validate")); !strings.Contains(said, "Valid configuration") {
+		t.Error(said)
+	}
+	for _, path := range []string{"etc/systemd/system/caddy-green-api.service", "etc/systemd/system/caddy-green-api.socket", "etc/sysusers.d/caddy-green-api.conf"} {
+		if _, err := os.Stat(filepath.Join(root, path)); err != nil {
+			t.Error(err)
+		}
+	}
+}
 
 // TestDeb builds the package, and installs, upgrades, removes and purges it in a root directory of its own. The edge
 // that it installs runs.

@@ -105,6 +105,13 @@ func TestImage(t *testing.T) {
 	if list := runCmd(t, inside); !strings.Contains(list, "schema") {
 		t.Errorf("the quarantine has %q, want what was broken", list)
 	}
+	check := exec.Command("/usr/bin/"+config.Healthcheck.Test[1], config.Healthcheck.Test[2:]...)
+	check.Env, check.Dir, check.SysProcAttr = config.Env, "/", cmd.SysProcAttr
+	if said, err := check.CombinedOutput(); strings.Contains(string(said), "unknown") {
+		t.Logf("the health check was not run: %s", said)
+	} else if err != nil {
+		t.Errorf("the health check: %v %s", err, said)
+	}
 	if e.stop(t) || e.ProcessState.ExitCode() != 0 {
 		t.Errorf("the stop: %s", e.ProcessState)
 	}
