@@ -28,6 +28,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
+
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 )
 
@@ -80,7 +82,7 @@ var requests = []request{
 	{what: "the old token", header: []string{"Authorization", "Bearer " + oldToken}},
 	{what: "the token in lower case", header: []string{"Authorization", "Bearer " + strings.ToLower(newToken)}},
 	{what: "`bearer` in lower case", header: []string{"Authorization", "bearer " + newToken}},
-	{what: "the token with a space behind it, and no scheme", header: []string{"Authorization", newToken}},
+	{what: "the token without a scheme", header: []string{"Authorization", newToken}},
 	{what: "`Bearer` twice", header: []string{"Authorization", "Bearer Bearer " + newToken}},
 	{what: "an address that is not GREEN-API's", from: stranger},
 	{what: "an address of GREEN-API's, claimed past the balancer", direct: true},
@@ -226,7 +228,7 @@ func selfSigned(t *testing.T, certFile, keyFile string) {
 }
 
 // startNginx runs the inside of an http block until stop is called.
-func (b *bench) startNginx(binary, inside string) (stop func()) {
+func (b *bench) startNginx(binary, inside, port string) (stop func()) {
 	b.t.Helper()
 	dir := b.t.TempDir()
 	config := "daemon off;\nmaster_process off;\npid " + dir + "/nginx.pid;\nerror_log " + dir + "/error.log;\nevents {}\nhttp {\naccess_log off;\n"
@@ -244,7 +246,7 @@ func (b *bench) startNginx(binary, inside string) (stop func()) {
 	}
 	ctx, cancel := context.WithTimeout(b.t.Context(), 10*time.Second)
 	defer cancel()
-	edgetest.WaitForPort(ctx, "127.0.0.1:"+b.https)
+	edgetest.WaitForPort(ctx, "127.0.0.1:"+port)
 	return func() {
 		cmd.Process.Kill()
 		cmd.Wait()
@@ -267,8 +269,12 @@ func (b *bench) startEdge(config string) (e *edgetest.Edge, stop func()) {
 	b.t.Setenv("GREEN_API_OLD_TOKEN", oldToken)
 	b.t.Setenv("CUSTOMER_TOKEN", customerToken)
 	e = &edgetest.Edge{T: b.t, Logs: edgetest.NewLogBuffer()}
-	if err := e.Load(b.place(config)); err != nil {
-		b.t.Fatalf("%v\n%s", err, b.place(config))
+	text, err := edgetest.Adapt(b.place(config))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if err := caddy.Load(text, true); err != nil {
+		b.t.Fatal(err)
 	}
 	return e, func() { stopCaddy(b.t) }
 }
@@ -287,13 +293,14 @@ func (b *bench) ask(r request) (status int, taken bool) {
 		for _, w := range b.handlers {
 			w.stop()
 		}
-		back := time.AfterFunc(time.Second, func() {
+		back := make(chan struct{})
+		time.AfterFunc(time.Second, func() {
 			for _, w := range b.handlers {
 				w.start()
 			}
+			close(back)
 		})
-		defer time.Sleep(1200 * time.Millisecond)
-		defer back.Stop()
+		defer func() { <-back }()
 	case len(r.handlers) > 0 && r.handlers[0] == "down":
 		b.handlers[0].stop()
 		defer b.handlers[0].start()
@@ -375,13 +382,13 @@ func (r request) faulty() bool { return r.handlers != nil || r.away }
 func seenByNginx(t *testing.T, config string) (seen []string) {
 	binary := needs(t, "nginx", "nginx-light")
 	b := newBench(t)
-	stop := b.startNginx(binary, b.place(config))
+	stop := b.startNginx(binary, b.place(config), b.https)
 	defer func() { stop() }()
 	for _, r := range requests {
 		seen = append(seen, outcomeOf(b.ask(r)))
 		if r.faulty() {
 			stop()
-			stop = b.startNginx(binary, b.place(config))
+			stop = b.startNginx(binary, b.place(config), b.https)
 		}
 	}
 	return seen
@@ -475,6 +482,49 @@ func TestFromNginx(t *testing.T) {
 	}
 	if old != table {
 		t.Errorf("%s says something else than what was seen (go test ./test/adopt -run TestFromNginx -update writes it):\n%s", fromNginx, differing(old, table))
+	}
+}
+
+// TestFromNginxMove: the edge of the page in front of the old nginx refuses nothing, tells what it would have done,
+// and nginx decides as before.
+func TestFromNginxMove(t *testing.T) {
+	binary := needs(t, "nginx", "nginx-light")
+	text := page(t, fromNginx)
+	b := newBench(t)
+	old := edgetest.FreePort(t)
+	hardened := regexp.MustCompile(`listen 443 ssl[^;]*;`).ReplaceAllString(configOf(t, text, "a hardened one"), "listen 127.0.0.1:"+old+";")
+	hardened = strings.Replace(hardened, "listen 80;", "listen 127.0.0.1:"+edgetest.FreePort(t)+";", 1)
+	hardened = strings.Replace(hardened, "\tset_real_ip_from 10.0.0.0/8;\n", "\tset_real_ip_from 127.0.0.1;\n", 1)
+	stop := b.startNginx(binary, b.place(hardened), old)
+	defer stop()
+	e, stopEdge := b.startEdge(strings.ReplaceAll(configOf(t, text, "the edge in front of the old nginx"), "127.0.0.1:8081", "127.0.0.1:"+old))
+	defer stopEdge()
+	for _, test := range []struct {
+		request
+		status       int
+		taken        bool
+		outcome, why string // that would have been
+	}{
+		{request{what: "genuine"}, 200, true, "", ""},
+		{request{what: "broken", body: edgetest.TextMessage[:120]}, 200, true, "quarantined", "malformed"},
+		{request{what: "fails its schema", body: edgetest.Broken("3EB0C767D097B7C7C031")}, 200, true, "quarantined", "schema"},
+		{request{what: "old token, which the edge does not know", header: []string{"Authorization", "Bearer " + oldToken}}, 200, true, "refused", "bad_token"},
+		{request{what: "stranger", from: stranger}, 502, false, "refused", "misrouted"},
+		{request{what: "another path", path: "/webhook"}, 404, false, "", ""},
+	} {
+		if status, taken := b.ask(test.request); status != test.status || taken != test.taken {
+			t.Errorf("%s: %s, want %s", test.what, outcomeOf(status, taken), outcomeOf(test.status, test.taken))
+		}
+		if test.outcome == "" {
+			continue
+		}
+		found := false
+		for _, r := range e.Logs.Records(t) {
+			found = found || r.Text("report_only") == "true" && strings.Contains(r.Text("would_be"), test.outcome) && r.Text("reason") == test.why
+		}
+		if !found {
+			t.Errorf("%s: the log does not say that it would be %s for %s:\n%s", test.what, test.outcome, test.why, e.Logged("report_only"))
+		}
 	}
 }
 
