@@ -72,11 +72,14 @@ var house = map[string]room{
 	// For tests.
 	"internal/standin":  {imports: []string{"sender"}},
 	"internal/edgetest": {caddy: true, imports: []string{"internal/standin", "notification", "quarantine", "sender"}},
+	"test/adopt":        {caddy: true, imports: []string{".", "internal/edgetest", "notification"}},
 	"test/chaos":        {caddy: true, imports: []string{".", "internal/edgetest", "quarantine", "sender", "notification"}},
 	"test/edges":        {caddy: true, imports: []string{".", "internal/edgetest", "internal/standin"}},
 	"test/traps":        {caddy: true, imports: []string{".", "internal/command", "internal/edgetest", "internal/reason", "internal/standin"}},
 	"test/deploy":       {caddy: true, imports: []string{".", "internal/edgetest"}},
 	"test/deploy/files": {}, // a module of its own
+
+	"examples/handlers/go": {},
 
 	"cmd/caddy":        {caddy: true, imports: []string{"."}},
 	"bench/edge":       {},

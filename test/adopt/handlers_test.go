@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -56,6 +57,9 @@ func sourceOf(t *testing.T, name string) string {
 // express installs the vendor's client and express, if the registry serves them. Two packages that the client
 // names and does not use when it runs (a build tool, and a name that npm holds for nobody) stay empty.
 func express(t *testing.T) []string {
+	if edgetest.RaceDetector {
+		t.Skip("once is enough")
+	}
 	node := needs(t, "node", "nodejs")
 	npm, err := exec.LookPath("npm")
 	if err != nil {
@@ -84,6 +88,80 @@ func express(t *testing.T) []string {
 		t.Skipf("the vendor's client cannot be installed: %v: %s", err, out)
 	}
 	return []string{node, filepath.Join(dir, "handler.js")}
+}
+
+// probeClient holds what docs/handlers.md says of the vendor's client for Node.
+func probeClient(t *testing.T, command []string) {
+	probe := filepath.Join(filepath.Dir(command[1]), "client.mjs")
+	copyFile(t, "testdata/client.mjs", probe)
+	h := newHandler(t, []string{command[0], probe})
+	post := func(body string, header ...string) int {
+		t.Helper()
+		r, err := http.NewRequest(http.MethodPost, "http://"+h.address+"/webhooks", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Content-Type", "application/json; charset=utf-8")
+		for i := 0; i < len(header); i += 2 {
+			r.Header.Set(header[i], header[i+1])
+		}
+		response, err := edgetest.Client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		return response.StatusCode
+	}
+	example := func(name string) string {
+		return page(t, "notification/examples/incomingMessageReceived."+name+".json")
+	}
+	for _, test := range []struct {
+		what   string
+		status int
+	}{
+		{"a wrong token", post(edgetest.TextMessage, "Authorization", "Bearer wrong-token")},
+		{"no function for it", post(edgetest.StateChanged)},
+		{"a type of no use", post(`{"typeWebhook":"neverHeardOf"}`)},
+		{"an image", post(example("imageMessage.whatsapp"))},
+		{"a document, no function is called", post(example("documentMessage.whatsapp"))},
+		{"an extended text", post(example("extendedTextMessage.whatsapp"))},
+	} {
+		if test.status != 200 {
+			t.Errorf("%s: %d", test.what, test.status)
+		}
+	}
+	if status := post(edgetest.TextMessage[:100]); status != 400 {
+		t.Errorf("broken JSON: %d", status)
+	}
+	if status := post(strings.Replace(edgetest.TextMessage, "a canary sings", "throw", 1)); status != 500 {
+		t.Errorf("a function that throws: %d", status)
+	}
+	if status := post(strings.Replace(edgetest.TextMessage, "a canary sings", strings.Repeat("long ", 25_000), 1)); status != 413 {
+		t.Errorf("125 KB: %d", status)
+	}
+	began := time.Now()
+	if status := post(edgetest.TextMessage); status != 200 || time.Since(began) > 250*time.Millisecond {
+		t.Errorf("a function that takes 300 ms: %d after %s", status, time.Since(began))
+	}
+	time.Sleep(400 * time.Millisecond)
+	if status := post(strings.Replace(edgetest.TextMessage, "a canary sings", "reject", 1)); status != 200 {
+		t.Errorf("a promise that is rejected: %d", status)
+	}
+	if err := h.cmd.Wait(); err == nil {
+		t.Error("a rejected promise did not end the process")
+	}
+	var said []string
+	for line := range strings.Lines(h.output.String()) {
+		if strings.HasPrefix(line, "[") {
+			said = append(said, strings.TrimSpace(line))
+		}
+	}
+	want := []string{`["file","imageMessage",true]`, `["extended",true]`, `["text","a canary sings"]`, `["text","a canary sings"]`}
+	slices.Sort(said)
+	slices.Sort(want)
+	if !slices.Equal(said, want) {
+		t.Errorf("called with %q, want %q\n%s", said, want, h.output)
+	}
 }
 
 // A handler is one that runs as a process, and the file that it keeps notifications in.
@@ -162,6 +240,9 @@ func TestHandlers(t *testing.T) {
 				}
 				stopMidway(t, command)
 			})
+			if example.name == "express" {
+				t.Run("the client as its own page shows it", func(t *testing.T) { probeClient(t, command) })
+			}
 		})
 	}
 }
