@@ -10,6 +10,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/json"
 	"encoding/pem"
 	"flag"
 	"fmt"
@@ -482,6 +483,67 @@ func TestFromNginx(t *testing.T) {
 	}
 	if old != table {
 		t.Errorf("%s says something else than what was seen (go test ./test/adopt -run TestFromNginx -update writes it):\n%s", fromNginx, differing(old, table))
+	}
+}
+
+// TestFromNginxOptions: what the page names beside a directive is an option that loads; a word of nginx is none.
+func TestFromNginxOptions(t *testing.T) {
+	text := page(t, fromNginx)
+	addresses := filepath.Join(t.TempDir(), "addresses")
+	if err := os.WriteFile(addresses, []byte("203.0.113.7\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	load := func(block, proxy string) error {
+		config := "{\nadmin off\nauto_https off\nlog {\noutput discard\n}\n}\nhttp://127.0.0.1:8080 {\ngreen_api {\nauth {\ntoken demo-token\n}\n" + block + "\nreverse_proxy a:1 b:1 {\n" + proxy + "\n}\n}\n}\n"
+		text, err := edgetest.Adapt(config)
+		if err != nil {
+			return err
+		}
+		var parsed caddy.Config
+		if err := json.Unmarshal(text, &parsed); err != nil {
+			return err
+		}
+		return caddy.Validate(&parsed)
+	}
+	for _, test := range []struct{ named, block, proxy string }{
+		{"ip_filter { allow … }", "ip_filter {\nallow green_api 203.0.113.0/24\n}", ""},
+		{"ip_filter { source green_api_file FILE }", "ip_filter {\nsource green_api_file " + addresses + "\n}", ""},
+		{"validate { max_body_size 1MiB }", "validate {\nmax_body_size 1MiB\n}", ""},
+		{"deliver { attempt_timeout … timeout … }", "deliver {\nattempt_timeout 40s\ntimeout 90s\n}", ""},
+		{"lb_policy weighted_round_robin 2 1", "", "lb_policy weighted_round_robin 2 1"},
+		{"lb_policy first", "", "lb_policy first"},
+		{"lb_policy green_api chat", "", "lb_policy green_api chat"},
+		{"unhealthy_request_count", "", "unhealthy_request_count 32"},
+		{"`max_fails`, `fail_duration`", "", "max_fails 3\nfail_duration 5s"},
+		{"transport http { dial_timeout … }", "", "transport http {\ndial_timeout 2s\n}"},
+		{"header_up", "", "header_up X-Real-IP {client_ip}"},
+		{"dynamic a", "", "dynamic a {\nname handlers\nport 8080\n}"},
+		{"report_only", "ip_filter {\nreport_only\n}", ""},
+	} {
+		if !strings.Contains(text, test.named) {
+			t.Errorf("the page does not name %s", test.named)
+		}
+		if err := load(test.block, test.proxy); err != nil {
+			t.Errorf("%s: %v", test.named, err)
+		}
+	}
+	for _, word := range []string{"proxy_pass http://handlers", "upstream handlers", "allow all", "deny all", "client_max_body_size 1m"} {
+		if load(word, "") == nil {
+			t.Errorf("%s loads", word)
+		}
+	}
+}
+
+// TestFromNginxPath: with the page's rewrite a handler gets its own path.
+func TestFromNginxPath(t *testing.T) {
+	handler := edgetest.NewUpstream(t, 200, nil)
+	inside := strings.NewReplacer("{env.GREEN_API_TOKEN}", "TOKEN", "handler-1:8080", handler.Address, "auth {", "ip_filter off\nauth {").Replace(configOf(t, page(t, fromNginx), "part"))
+	e := edgetest.Start(t, edgetest.SiteWith("", inside))
+	if status := e.Post(edgetest.TextMessage); status != 200 {
+		t.Errorf("answered %d", status)
+	}
+	if got := handler.Requests(); len(got) != 1 || got[0].Path != "/hooks" {
+		t.Errorf("the handler got %+v", got)
 	}
 }
 

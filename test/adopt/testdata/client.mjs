@@ -9,7 +9,7 @@ const webhooks = client.webhookAPI(app, '/webhooks')
 webhooks.onIncomingMessageText((data, instance, id, sender, type, text) => {
   if (text === 'throw') throw new Error('thrown')
   if (text === 'reject') return Promise.reject(new Error('rejected'))
-  return new Promise((done) => setTimeout(() => { say('text', text); done() }, 300))
+  return new Promise((done) => setTimeout(() => { say('text', text); done() }, 1500))
 })
 webhooks.onIncomingMessageFile((data, instance, id, sender, type, url) => say('file', type, url === undefined))
 webhooks.onIncomingMessageExtendedText((data, instance, id, sender, type, text) => say('extended', text === undefined))
