@@ -22,7 +22,9 @@ const behindPage = "docs/behind.md"
 func behind(t *testing.T, title string, replace ...string) (*bench, *edgetest.Edge) {
 	t.Helper()
 	b := newBench(t)
+	b.mu.Lock()
 	b.steps = []string{"200"}
+	b.mu.Unlock()
 	config := configOf(t, page(t, behindPage), title)
 	config = strings.Replace(config, "hooks.example.com {\n", "hooks.example.com {\n\ttls /etc/ssl/hooks.pem /etc/ssl/hooks.key\n", 1)
 	config = strings.NewReplacer(append(replace, "http://:8080", "http://:"+b.http, "10.0.0.0/16", "127.0.0.1/32", "173.245.48.0/20", "127.0.0.1/32")...).Replace(config)

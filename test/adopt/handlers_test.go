@@ -240,6 +240,9 @@ func TestHandlers(t *testing.T) {
 				}
 				stopMidway(t, command)
 			})
+			if example.name == "php" {
+				t.Run("without pcntl", func(t *testing.T) { interruptPHP(t, command) })
+			}
 			if example.name == "express" {
 				t.Run("the client as its own page shows it", func(t *testing.T) { probeClient(t, command) })
 			}
@@ -309,6 +312,23 @@ func fill(t *testing.T, command []string) {
 		}
 	}
 	h.stop()
+}
+
+// interruptPHP starts PHP's own server by hand and ends it by SIGINT, as docs/handlers.md says for a PHP without pcntl.
+func interruptPHP(t *testing.T, command []string) {
+	address, file := "127.0.0.1:"+edgetest.FreePort(t), filepath.Join(t.TempDir(), "notifications.jsonl")
+	cmd := exec.Command(command[0], "-S", address, command[1])
+	cmd.Env = append(os.Environ(), "FILE="+file)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	h := &handler{t: t, address: address, file: file, cmd: cmd}
+	edgetest.WaitForPort(t.Context(), address)
+	status := h.post(edgetest.TextMessage).StatusCode
+	cmd.Process.Signal(os.Interrupt)
+	if err := cmd.Wait(); err != nil || status != 200 || len(h.kept()) != 1 {
+		t.Errorf("%v, answered %d, kept %q", err, status, h.kept())
+	}
 }
 
 // sendUnknown: a type that a handler cannot know, in a body of several lines, is one line, and answered 200.

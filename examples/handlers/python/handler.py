@@ -37,13 +37,10 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
 
-class Server(ThreadingHTTPServer):
-    daemon_threads = False  # server_close waits for what is in hand
-    request_queue_size = 128
-
-
+ThreadingHTTPServer.daemon_threads = False  # server_close waits for what is in hand
+ThreadingHTTPServer.request_queue_size = 128
 host, port = os.environ.get("ADDRESS", "127.0.0.1:9001").split(":")
-server = Server((host, int(port)), Handler)
+server = ThreadingHTTPServer((host, int(port)), Handler)
 signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
 server.serve_forever(poll_interval=0.05)
 server.server_close()
