@@ -5,7 +5,7 @@ CYCLONEDX_VERSION = v1.10.0
 GORELEASER_VERSION = v2.15.1
 GOVULNCHECK_VERSION = v1.4.0
 
-.PHONY: check test race chaos soak crash memory cost fuzz fuzz-short timing h2spec licences vuln bench bench-edge bench-stall pgo lint run \
+.PHONY: check test race chaos restarts soak crash memory cost fuzz fuzz-short timing h2spec licences vuln bench bench-edge bench-stall pgo lint run \
 	tools goreleaser stop deb sbom deploy-files workflows
 
 check: ## what CI runs
@@ -19,6 +19,9 @@ race:
 
 chaos: ## a minute of each kind of failure, ten minutes or so; prints its counts
 	GREEN_API_CHAOS=$(or $(CHAOS),1m) go test -run '^TestChaos' -v -timeout 30m . ./test/chaos
+
+restarts: ## twenty restarts and reloads under load on a supervisor's sockets, and four each without the listener wrapper and without sockets; ten minutes
+	GREEN_API_RESTARTS=$(or $(RESTARTS),20) GREEN_API_RESTARTS_BESIDE=4 go test -count=1 -run '^TestRestarts$$' -v -timeout 1h ./test/restarts
 
 soak: ## half an hour of load while everything goes wrong in turn; SOAK=2m for less; builds all of Go's library once
 	.ci/clock .soak

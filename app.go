@@ -141,6 +141,7 @@ const startedWithin = 30 * time.Second
 func (a *App) awaitStarted() {
 	a.unheard = time.AfterFunc(startedWithin, func() {
 		a.logger.Error("Caddy does not say that the config has started", zap.Duration("after", startedWithin))
+		a.drain.Begin()
 	})
 }
 
@@ -160,11 +161,18 @@ func (a *App) Handle(_ context.Context, event caddy.Event) error {
 	switch {
 	case event.Name() == "started":
 		a.takeOver()
+		if !caddy.Exiting() { // else the next process does better
+			a.drain.Begin()
+		}
 	case caddy.Exiting():
 		// Before any app is stopped: the app http, for one, waits for its requests.
-		stopWaiting()
 		receivers.End() // together with the HTTP server
+		if a.drain.Rest() {
+			a.drain.Wait()
+		}
+		stopWaiting()
 	default:
+		a.drain.Rest()
 		a.drain.Wait()
 	}
 	return nil

@@ -78,6 +78,7 @@ var house = map[string]room{
 	"test/traps":        {caddy: true, imports: []string{".", "internal/command", "internal/edgetest", "internal/reason", "internal/standin"}},
 	"test/deploy":       {caddy: true, imports: []string{".", "internal/edgetest"}},
 	"test/deploy/files": {}, // a module of its own
+	"test/restarts":     {caddy: true, imports: []string{".", "internal/edgetest"}},
 
 	"examples/handlers/go": {},
 
