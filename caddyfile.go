@@ -21,6 +21,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"go.uber.org/zap"
 
+	"github.com/greenapi-community/caddy-green-api/internal/doctor"
 	"github.com/greenapi-community/caddy-green-api/internal/follow"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
@@ -150,6 +151,9 @@ func unrecognized(d *caddyfile.Dispenser, block string, options []option) error 
 	for i, o := range options {
 		names[i] = o.name
 	}
+	if err := refuseNginxWord(d, name); err != nil {
+		return err
+	}
 	if block == "green_api" && slices.Contains([]string{"quarantine", "alert", "metrics"}, name) {
 		return d.Errf("%s is a global option; want it in 'green_api' in the block at the top of the file", name)
 	}
@@ -158,6 +162,18 @@ func unrecognized(d *caddyfile.Dispenser, block string, options []option) error 
 		return d.Errf("unrecognized %s option; want %s", block, anyOf(names))
 	}
 	return d.Errf("unrecognized %s option '%s'; want %s", block, name, anyOf(names))
+}
+
+// refuseNginxWord says of an option that is a word of nginx's what to write in its place.
+func refuseNginxWord(d *caddyfile.Dispenser, option string) error {
+	ours := doctor.InsteadOf(option)
+	if ours == "" {
+		return nil
+	}
+	if args := d.RemainingArgs(); option == "allow" && len(args) > 0 && strings.TrimSuffix(args[0], ";") == "all" {
+		return d.Errf("allow all is nginx's; want 'ip_filter off' to let every address in")
+	}
+	return d.Errf("%s is a word of nginx's; %s", option, ours)
 }
 
 // optionLike is what a misspelt option looks like, and a token hardly ever.

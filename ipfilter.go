@@ -292,7 +292,7 @@ func (f *IPFilter) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		return err
 	}
 	return eachOption(d, "ip_filter", []option{
-		{name: "allow", parse: func() error { return listArgs(d, &f.Allow) }},
+		{name: "allow", parse: func() error { return f.parseAllow(d) }},
 		{name: "source", repeats: true, parse: func() error {
 			if !d.NextArg() {
 				return d.Err("source: want the name of an http.ip_sources module, such as static")
@@ -308,6 +308,22 @@ func (f *IPFilter) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		{name: "unlisted", parse: func() error { return choiceArg(d, &f.Unlisted, unlistedRefuse, unlistedPass) }},
 		{name: "report_only", parse: func() error { return flagArg(d, &f.ReportOnly) }},
 	})
+}
+
+// parseAllow takes addresses. A line of nginx's looks much the same.
+func (f *IPFilter) parseAllow(d *caddyfile.Dispenser) error {
+	if err := listArgs(d, &f.Allow); err != nil {
+		return err
+	}
+	for _, text := range f.Allow {
+		switch bare, ended := strings.CutSuffix(text, ";"); {
+		case bare == "all":
+			return d.Err("allow: all is nginx's; want 'ip_filter off' to let every address in")
+		case ended:
+			return d.Errf("allow: '%s' ends in ; as in nginx; want spaces between addresses, and nothing at the end of a line", text)
+		}
+	}
+	return nil
 }
 
 // VendorAddresses is the list of addresses that GREEN-API publishes for WhatsApp, for every option

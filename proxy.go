@@ -63,7 +63,7 @@ func (t *wholeBody) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // unmarshalProxy parses the nested reverse_proxy with Caddy's own parser.
 func unmarshalProxy(h httpcaddyfile.Helper, segment *caddyfile.Dispenser) (*reverseproxy.Handler, error) {
-	if err := proxy.RefuseOptions(segment); err != nil {
+	if err := proxy.RefuseOptions(segment, func(option string) error { return refuseNginxWord(segment, option) }); err != nil {
 		return nil, err
 	}
 	segment.Reset()

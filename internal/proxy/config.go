@@ -141,8 +141,9 @@ func fillInside(options map[string]json.RawMessage, object, name string, value i
 }
 
 // RefuseOptions looks for what the stock directive knows and a nested one must not have: a matcher,
-// which would silently become an upstream, and a loop of retries beside ours.
-func RefuseOptions(d *caddyfile.Dispenser) error {
+// which would silently become an upstream, and a loop of retries beside ours. refuse is asked about every
+// other option, too.
+func RefuseOptions(d *caddyfile.Dispenser, refuse func(option string) error) error {
 	d.Next() // reverse_proxy
 	for d.NextArg() {
 		if arg := d.Val(); strings.Contains(arg, ",") {
@@ -156,6 +157,9 @@ func RefuseOptions(d *caddyfile.Dispenser) error {
 		switch option {
 		case "lb_retries", "lb_try_duration", "lb_try_interval", "lb_retry_match":
 			return d.Errf("reverse_proxy inside green_api takes no '%s': green_api decides itself what is asked again", option)
+		}
+		if err := refuse(option); err != nil {
+			return err
 		}
 		if args := d.RemainingArgs(); len(args) == 1 && option == "lb_policy" && (args[0] == ByChat || args[0] == ByInstance) {
 			return d.Errf("unknown lb_policy '%s'; want 'lb_policy green_api %s'", args[0], args[0])
