@@ -6,9 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"path/filepath"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,7 +18,6 @@ import (
 
 	"github.com/greenapi-community/caddy-green-api/internal/api"
 	"github.com/greenapi-community/caddy-green-api/internal/delivery"
-	"github.com/greenapi-community/caddy-green-api/internal/doctor"
 	"github.com/greenapi-community/caddy-green-api/internal/drain"
 	"github.com/greenapi-community/caddy-green-api/internal/lease"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
@@ -199,23 +195,6 @@ func (a *App) takeOver() {
 	a.startReceivers()
 }
 
-// findings are what in this config loses notifications or exposes them.
-func (a *App) findings() []doctor.Finding {
-	var config doctor.Config
-	for _, name := range slices.Sorted(maps.Keys(a.blocks)) {
-		h := a.blocks[name].handler
-		config.Blocks = append(config.Blocks, doctor.Block{Name: name, Handler: h, Server: h.server, Open: h.IPFilter.isOpen() && h.Auth.isOpen()})
-		if path, err := resolve(h.Auth.Instances); err == nil {
-			config.Files = append(config.Files, doctor.File{Path: path, Said: h.Auth.Instances, Deny: 0o004})
-		}
-	}
-	path, said := a.Quarantine.Path, a.Quarantine.said
-	config.Files = append(config.Files,
-		doctor.File{Path: path, Said: said, Deny: 0o077},
-		doctor.File{Path: filepath.Join(path, quarantine.FileName), Said: filepath.Join(said, quarantine.FileName), Deny: 0o077})
-	return doctor.Examine(config)
-}
-
 // Stop ends what is received from the HTTP API; at the end of the process it waits for what is in hand,
 // as the app http does. All else goes on: requests may still be in flight.
 func (a *App) Stop() error {
@@ -235,6 +214,9 @@ func (a *App) Cleanup() error {
 		a.unheard.Stop()
 	}
 	a.stopReceivers() // Stop is not called if the config fails late
+	if look := examining.Load(); look != nil {
+		(*look)(a)
+	}
 	var err error
 	if a.held {
 		a.held = false

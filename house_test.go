@@ -65,7 +65,7 @@ var house = map[string]room{
 	}},
 
 	"internal/command": {caddy: true, imports: []string{
-		"internal/address", "internal/api", "internal/follow", "internal/judge", "internal/outcome", "internal/reason", "internal/token",
+		"internal/address", "internal/api", "internal/doctor", "internal/follow", "internal/judge", "internal/outcome", "internal/reason", "internal/token",
 		"notification", "quarantine", "sender", "vendorapi",
 	}},
 

@@ -36,7 +36,7 @@ import (
 
 func init() {
 	caddy.RegisterModule(Handler{})
-	caddycmd.RegisterCommand(command.New(command.Config{Resolve: resolve}))
+	caddycmd.RegisterCommand(command.New(command.Config{Resolve: resolve, Examine: examine}))
 }
 
 // Handler receives GREEN-API webhooks. Each request passes the gates `ip_filter`, `auth` and

@@ -10,6 +10,7 @@ import (
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 
+	"github.com/greenapi-community/caddy-green-api/internal/doctor"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 )
 
@@ -17,6 +18,12 @@ import (
 type Config struct {
 	// Resolve replaces the placeholders of a secret, such as {env.NAME}.
 	Resolve func(string) (string, error)
+
+	// Examine provisions a config, in JSON, without starting it, and returns what the doctor has to know of it.
+	Examine func(config []byte) (doctor.Config, error)
+
+	// Machine looks at the machine that an edge runs on with a config file. Default: this one.
+	Machine func(file string) doctor.Machine
 
 	// Pace is the pause between two calls of the same method of GREEN-API's HTTP API for one instance.
 	// Default: the vendor's limit, a second.
@@ -26,6 +33,9 @@ type Config struct {
 // New returns the command `caddy green-api`, which has all others below it.
 func New(c Config) caddycmd.Command {
 	c.Pace = cmp.Or(c.Pace, time.Second)
+	if c.Machine == nil {
+		c.Machine = doctor.Look
+	}
 	return caddycmd.Command{
 		Name:  "green-api",
 		Usage: "<command>",
@@ -36,7 +46,7 @@ notification, what is kept of those that are broken, and what notifications are 
 			cmd.Args = usageArgs(cobra.NoArgs)
 			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 			cmd.SetFlagErrorFunc(usageError) // the commands below inherit it
-			for _, sub := range []*cobra.Command{checkCommand(), sendCommand(), listenCommand(), quarantineCommand(), settingsCommand(c), schemasCommand(), addressesCommand()} {
+			for _, sub := range []*cobra.Command{checkCommand(), sendCommand(), listenCommand(), quarantineCommand(), settingsCommand(c), schemasCommand(), addressesCommand(), doctorCommand(c)} {
 				sub.Args = usageArgs(sub.Args)
 				sub.SilenceErrors = true // the commands print their errors themselves
 				cmd.AddCommand(sub)

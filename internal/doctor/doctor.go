@@ -1,32 +1,95 @@
-// Package doctor finds what in a config loses notifications or exposes them, and says how to mend it.
+// Package doctor finds what in a config or on its machine loses notifications or exposes them, and says how to mend it.
 package doctor
 
 import (
+	"cmp"
+	"slices"
+	"time"
+
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 )
 
-// A Finding is one thing in a config that is hardly meant. Mostly the fields have the fix.
+// A Finding is one thing in a config or on its machine that is hardly meant.
 type Finding struct {
+	Kind    Kind
+	Level   Level
+	Where   string // the block, address, file or unit
 	Message string
-	Fields  []zap.Field
+	Fix     string
+	Fields  []zap.Field // of the record, for those that are logged at load; mostly with the fix
 }
 
-// A Config is what has to be known of a config. Its servers are provisioned.
+// A Kind names a finding. Kinds are a closed list: scripts depend on them.
+type Kind string
+
+// All kinds. docs/troubleshooting.md says what each means.
+const (
+	DoesNotLoad       Kind = "does_not_load"
+	NoGreenAPI        Kind = "no_green_api"
+	Empty200          Kind = "empty_200"
+	OnePath           Kind = "one_path"
+	OpenToAll         Kind = "open_to_all"
+	FileForOthers     Kind = "file_for_others"
+	ShortToken        Kind = "short_token"
+	OldAddresses      Kind = "old_addresses"
+	ProxiesNotStrict  Kind = "proxies_not_strict"
+	AdminOpen         Kind = "admin_open"
+	NoListenerWrapper Kind = "no_listener_wrapper"
+	ShortGrace        Kind = "short_grace_period"
+	ShortStop         Kind = "short_stop_time"
+	StopNotSeen       Kind = "stop_time_not_seen"
+	VolatileDisk      Kind = "quarantine_volatile"
+	NoVolume          Kind = "quarantine_without_volume"
+	DiskLow           Kind = "disk_low"
+	Clock             Kind = "clock"
+	PortShared        Kind = "port_shared"
+	PortTaken         Kind = "port_taken"
+)
+
+// Kinds is the closed list.
+var Kinds = []Kind{
+	DoesNotLoad, NoGreenAPI, Empty200, OnePath, OpenToAll, FileForOthers, ShortToken, OldAddresses, ProxiesNotStrict, AdminOpen,
+	NoListenerWrapper, ShortGrace, ShortStop, StopNotSeen, VolatileDisk, NoVolume, DiskLow, Clock, PortShared, PortTaken,
+}
+
+// A Level says how bad a finding is.
+type Level string
+
+// Error loses notifications, or lets strangers in. Warn does if something else happens, too. Info is good to know.
+const (
+	Error Level = "error"
+	Warn  Level = "warn"
+	Info  Level = "info"
+)
+
+// A Config is what has to be known of a config that loads. Its servers are provisioned.
 type Config struct {
-	Blocks []Block
-	Files  []File
+	Blocks     []Block
+	Files      []File
+	Quarantine Quarantine
+	Addresses  time.Time // the date of the built-in list of GREEN-API's addresses
 }
 
 // A Block is one green_api block.
 type Block struct {
-	Name    string
-	Handler caddyhttp.MiddlewareHandler // the block, as the routes have it
-	Server  *caddyhttp.Server           // nil if that cannot be seen
-	Open    bool                        // neither address nor token keeps anybody out
+	Name     string
+	Handler  caddyhttp.MiddlewareHandler // the block, as the routes have it
+	Server   *caddyhttp.Server           // nil if that cannot be seen
+	Open     bool                        // neither address nor token keeps anybody out
+	Shortest int                         // characters in its shortest token; 0 if it has none
+	Vendor   bool                        // it lets in the built-in list of GREEN-API's addresses
+	Timeout  time.Duration               // from the receipt of a notification to its answer
 }
 
-// Examine returns what there is to say of a config.
+// A Quarantine is where notifications are kept.
+type Quarantine struct {
+	Path, Said string // its directory, and as the config says it
+	File       string // the path of its file
+	MaxSize    int64
+}
+
+// Examine returns what there is to say of a config when it has started.
 func Examine(c Config) (found []Finding) {
 	found = unanswered(c.Blocks)
 	for _, b := range c.Blocks {
@@ -39,4 +102,54 @@ func Examine(c Config) (found []Finding) {
 		found = append(found, usedByOthers(f)...)
 	}
 	return found
+}
+
+// A Patient is a config that need not run, and the machine that it is meant for.
+type Patient struct {
+	File    string   // of the config
+	Refused error    // why it does not load
+	Written *Written // nil if it is not even JSON
+	Config  *Config  // nil if it does not load
+	Machine Machine
+}
+
+// Diagnose returns what there is to say of a patient, the worst first.
+func Diagnose(p Patient) (found []Finding) {
+	var refused Kind
+	if p.Refused != nil {
+		why := refusal(p.File, p.Refused)
+		found, refused = append(found, why), why.Kind
+	}
+	written, c := Written{}, Config{}
+	if p.Written != nil {
+		written = *p.Written
+		found = append(found, slices.DeleteFunc(written.examine(), func(f Finding) bool { return f.Kind == refused })...)
+		found = append(found, ports(written, p.Machine)...)
+	}
+	if p.Config != nil {
+		c = *p.Config
+		found = append(found, Examine(c)...)
+		found = append(found, c.examine(p.File, p.Machine)...)
+	}
+	found = append(found, shortStop(written, c, p.Machine)...)
+	found = append(found, p.Machine.clock(c.Addresses)...)
+	rank := []Level{Error, Warn, Info}
+	slices.SortStableFunc(found, func(a, b Finding) int { return cmp.Compare(slices.Index(rank, a.Level), slices.Index(rank, b.Level)) })
+	return found
+}
+
+// examine returns what is not said at each load.
+func (c Config) examine(file string, m Machine) (found []Finding) {
+	if len(c.Blocks) == 0 {
+		return []Finding{{
+			Kind: NoGreenAPI, Level: Warn, Where: file, Message: "the config has no green_api block",
+			Fix: "name the file that the edge runs with, by --config",
+		}}
+	}
+	for _, b := range c.Blocks {
+		found = append(found, shortToken(b)...)
+	}
+	found = append(found, oldAddresses(c, m.Now)...)
+	found = append(found, lost(c.Quarantine, m)...)
+	return append(found, low(c.Quarantine, m)...)
 }

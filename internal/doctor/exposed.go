@@ -21,8 +21,10 @@ func anyone(b Block) []Finding {
 		listen = b.Server.Listen
 	}
 	return []Finding{{
-		"anyone can send notifications, neither address nor token keeps them out",
-		[]zap.Field{zap.String("name", b.Name), zap.Strings("listen", listen)},
+		Kind: OpenToAll, Level: Error, Where: b.where(),
+		Message: "anyone can send notifications, neither address nor token keeps them out",
+		Fix:     "say a token in 'auth', or which addresses in 'ip_filter', and take 'report_only' out of one of them; or 'bind 127.0.0.1' in the site",
+		Fields:  []zap.Field{zap.String("name", b.Name), zap.Strings("listen", listen)},
 	}}
 }
 
@@ -54,8 +56,10 @@ func usedByOthers(f File) []Finding {
 	if err != nil || info.Mode()&f.Deny == 0 {
 		return nil
 	}
+	fix := "chmod go= " + f.Said
 	return []Finding{{
-		"file can be used by others, and has secrets or messages in it",
-		[]zap.Field{zap.String("file", f.Said), zap.String("mode", info.Mode().String()), zap.String("fix", "chmod go= "+f.Said)},
+		Kind: FileForOthers, Level: Warn, Where: f.Said, Fix: fix,
+		Message: "file can be used by others, and has secrets or messages in it",
+		Fields:  []zap.Field{zap.String("file", f.Said), zap.String("mode", info.Mode().String()), zap.String("fix", fix)},
 	}}
 }

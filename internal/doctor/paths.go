@@ -17,27 +17,27 @@ func onePath(b Block) (found []Finding) {
 	}
 	exact, folders := exactPaths(b.Server.Routes, b.Handler)
 	for _, path := range exact {
-		found = append(found, Finding{
-			"a block takes one exact path, and GREEN-API's URL may end in a slash or not: the other form does not reach it",
-			missingPath(b.Name, path, otherForm(path)),
-		})
+		found = append(found, missingPath(b, path, otherForm(path),
+			"a block takes one exact path, and GREEN-API's URL may end in a slash or not: the other form does not reach it"))
 	}
 	for _, path := range folders {
-		found = append(found, Finding{
-			"a block takes what is below a slash only, and GREEN-API's URL may end without it: that form does not reach it",
-			missingPath(b.Name, path, strings.TrimSuffix(path, "/*")),
-		})
+		found = append(found, missingPath(b, path, strings.TrimSuffix(path, "/*"),
+			"a block takes what is below a slash only, and GREEN-API's URL may end without it: that form does not reach it"))
 	}
 	return found
 }
 
-// missingPath returns the fields of a finding about a path that no matcher takes.
-func missingPath(name, path, missing string) []zap.Field {
-	return []zap.Field{
-		zap.String("name", name), zap.String("path", path), zap.String("missing", missing),
-		zap.String("fix", "match with a final *, such as "+strings.TrimSuffix(missing, "/")+"*"),
+// missingPath is the finding about a path that no matcher takes.
+func missingPath(b Block, path, missing, message string) Finding {
+	fix := "match with a final *, such as " + strings.TrimSuffix(missing, "/") + "*"
+	return Finding{
+		Kind: OnePath, Level: Warn, Where: b.where() + ", path " + path, Message: message, Fix: fix,
+		Fields: []zap.Field{zap.String("name", b.Name), zap.String("path", path), zap.String("missing", missing), zap.String("fix", fix)},
 	}
 }
+
+// where names the block in a finding.
+func (b Block) where() string { return "block " + b.Name }
 
 // exactPaths returns the paths on the way to a handler of which only one form is matched, and the patterns
 // such as /path/* of which the form without the slash is not matched. A sender would not use that form if the

@@ -41,10 +41,12 @@ func unanswered(blocks []Block) (found []Finding) {
 		}
 		seen[b.Server] = true
 		site := siteForAll(b.Server.Listen, len(b.Server.TLSConnPolicies) > 0)
-		found = append(found, Finding{"requests that no route matches are answered 200 by Caddy, and a notification among them is lost", []zap.Field{
-			zap.Strings("listen", b.Server.Listen),
-			zap.String("fix", "end each site with the line 'respond 404', and add a site for all other hosts, of these lines: '"+strings.Join(site, "', '")+"'"),
-		}})
+		fix := "end each site with the line 'respond 404', and add a site for all other hosts, of these lines: '" + strings.Join(site, "', '") + "'"
+		found = append(found, Finding{
+			Kind: Empty200, Level: Error, Where: strings.Join(b.Server.Listen, " "), Fix: fix,
+			Message: "requests that no route matches are answered 200 by Caddy, and a notification among them is lost",
+			Fields:  []zap.Field{zap.Strings("listen", b.Server.Listen), zap.String("fix", fix)},
+		})
 	}
 	return found
 }

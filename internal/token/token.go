@@ -22,6 +22,8 @@ type Set struct {
 	Own     map[string]bool // instances that have tokens of their own
 	Basic   bool            // some token is Basic
 
+	Shortest int // characters in the shortest token, without its scheme; 0 if there is none
+
 	// For replays: the header of the first token of each instance, "" for all others.
 	Headers map[string]string
 }
@@ -106,6 +108,9 @@ func (a *Set) grant(text, instance string) (*Grant, error) {
 	}
 	if scheme == "basic" {
 		a.Basic = true
+	}
+	if a.Shortest == 0 || len(token) < a.Shortest {
+		a.Shortest = len(token)
 	}
 	if a.Headers[instance] == "" {
 		a.Headers[instance] = strings.ToUpper(scheme[:1]) + scheme[1:] + " " + token
