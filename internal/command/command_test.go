@@ -44,6 +44,8 @@ func TestCommandProcesses(t *testing.T) {
 		{"settings set 1101000001 --all on --api-url " + b.url, "", 2},
 		{"quarantine list --format json --address " + admin, "", 0},
 		{"quarantine delete --address " + admin, "", 2},
+		{"doctor --config missing --format json", "", 1},
+		{"doctor", "", 2},
 		{"chekc", "", 2},
 		{"settings set --help", "", 0},
 	} {
@@ -77,6 +79,10 @@ func TestCommandHelp(t *testing.T) {
 		{"send", []string{"send", "--help"}, []string{
 			"Examples:\n  caddy green-api send http", "--token ", "--type ", "--body ", "--instances ", "--rate ", "--count ", "--pause ", "--timeout ",
 			"--in-flight ", "--attempts ", "--format ", "Exit status: 0 ",
+		}},
+		{"doctor", []string{"doctor", "--help"}, []string{
+			"Examples:\n  caddy green-api doctor --config /etc/caddy/Caddyfile\n", "--adapter ", "--config ", "--format ", "Exit status: 0 ",
+			"does_not_load, no_green_api, empty_200, one_path,", "clock, port_shared, port_taken.",
 		}},
 		{"listen", []string{"listen", "--help"}, []string{"Examples:\n  caddy green-api listen ", "--address ", "--status ", "--delay ", "--forward "}},
 		{"settings", []string{"settings", "--help"}, []string{"get  ", "set  ", "GREEN_API_API_TOKEN"}},

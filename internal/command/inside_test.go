@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/greenapi-community/caddy-green-api/internal/doctor"
 	"github.com/greenapi-community/caddy-green-api/internal/judge"
 	"github.com/greenapi-community/caddy-green-api/notification"
 	"github.com/greenapi-community/caddy-green-api/sender"
@@ -79,4 +81,24 @@ func TestPrintable(t *testing.T) {
 		t.Error(err)
 	}
 	clean("how it ended", out.String())
+}
+
+// TestDoctorWell: of a config and a machine in which nothing is wrong, it says so, and ends with 0; an info does not change that.
+func TestDoctorWell(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "edge.json")
+	if err := os.WriteFile(file, []byte(`{"admin": {"disabled": true}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for container, want := range map[string]string{"": "nothing found in " + file + "\n", "podman": "info   stop_time_not_seen  podman\n"} {
+		var out bytes.Buffer
+		cmd := doctorCommand(Config{
+			Examine: func([]byte) (doctor.Config, error) { return doctor.Config{Blocks: []doctor.Block{{Name: "default"}}}, nil },
+			Machine: func(string) doctor.Machine { return doctor.Machine{Container: container} },
+		})
+		cmd.SetOut(&out)
+		cmd.SetArgs([]string{"--config", file})
+		if err := cmd.Execute(); err != nil || !strings.HasPrefix(out.String(), want) {
+			t.Errorf("%q: %v, %s", container, err, out.String())
+		}
+	}
 }

@@ -21,7 +21,8 @@ func lost(q Quarantine, m Machine) []Finding {
 	if q.Path == "" {
 		return nil
 	}
-	path := existing(q.Path)
+	path, _ := resolved(q.Path)
+	path = filepath.ToSlash(path)
 	mount := m.mountOf(path)
 	const gone = "what is kept was answered 200, and is gone with "
 	switch {
@@ -51,7 +52,8 @@ func low(q Quarantine, m Machine) []Finding {
 	if q.Path == "" || m.Free == nil {
 		return nil
 	}
-	free, ok := m.Free(existing(q.Path))
+	_, dir := resolved(q.Path)
+	free, ok := m.Free(dir)
 	if !ok {
 		return nil
 	}
@@ -73,17 +75,18 @@ func low(q Quarantine, m Machine) []Finding {
 	return []Finding{f}
 }
 
-// existing returns the directory that a path is in, or would be made in, without symbolic links.
-func existing(path string) string {
+// resolved returns a path without symbolic links, and the directory that it is in, or would be made in.
+func resolved(path string) (real, dir string) {
+	rest := ""
 	for {
-		if real, err := filepath.EvalSymlinks(path); err == nil {
-			return real
+		if dir, err := filepath.EvalSymlinks(path); err == nil {
+			return filepath.Join(dir, rest), dir
 		}
 		parent := filepath.Dir(path)
 		if parent == path {
-			return path
+			return filepath.Join(path, rest), path
 		}
-		path = parent
+		path, rest = parent, filepath.Join(filepath.Base(path), rest)
 	}
 }
 

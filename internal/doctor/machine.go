@@ -94,10 +94,11 @@ func (m Machine) mountOf(path string) (on Mount) {
 
 // clock finds a machine whose clock is wrong, or may go wrong.
 func (m Machine) clock(known time.Time) []Finding {
-	f := Finding{Kind: Clock, Where: m.Now.Format(time.DateTime), Fix: "'timedatectl set-ntp true', or let chrony keep it"}
+	f := Finding{Kind: Clock, Where: "this machine", Fix: "'timedatectl set-ntp true', or let chrony keep it"}
 	switch {
 	case m.Now.Before(known):
-		f.Level, f.Message = Error, fmt.Sprintf("the clock is wrong, it is %s at least: certificates fail, and so does what goes by a notification's age", known.Format(time.DateOnly))
+		f.Level, f.Message = Error, fmt.Sprintf("the clock says %s, and it is %s at least: certificates fail, and so does what goes by a notification's age",
+			m.Now.Format(time.DateOnly), known.Format(time.DateOnly))
 	case m.Unsynced:
 		f.Level, f.Message = Warn, "nothing keeps the clock right: certificates, a notification's age and the quarantine's max_age go by it"
 	default:

@@ -53,7 +53,7 @@ func units(root, file string) (found []Unit) {
 				stop = timeSpan(line.value, usual)
 			}
 		}
-		found = append(found, Unit{name, "/" + strings.TrimPrefix(strings.TrimPrefix(files[name], root), "/"), stop})
+		found = append(found, Unit{name, "/" + strings.TrimPrefix(filepath.ToSlash(strings.TrimPrefix(files[name], root)), "/"), stop})
 	}
 	return found
 }
