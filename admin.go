@@ -20,6 +20,7 @@ func init() {
 // AdminAPI serves what the operator may look at and do, in Caddy's admin API:
 //
 //	GET    /green_api/status
+//	GET    /green_api/health                        200, or 503 if the edge is not ready
 //	GET    /green_api/quarantine?FILTERS            one entry a line, without bodies but for body=true
 //	GET    /green_api/quarantine/ID
 //	DELETE /green_api/quarantine/ID
@@ -44,26 +45,43 @@ func (AdminAPI) CaddyModule() caddy.ModuleInfo {
 // Routes returns the routes.
 func (AdminAPI) Routes() (routes []caddy.AdminRoute) {
 	for _, route := range api.Routes() {
-		serve := func(w http.ResponseWriter, r *http.Request) error {
-			err := route.Serve(w, r, activeEdge)
-			if said, ok := err.(*api.Error); ok { //nolint:errorlint // as Caddy looks at an APIError
-				return caddy.APIError{HTTPStatus: said.Status, Err: said.Err}
-			}
-			return err
-		}
-		routes = append(routes, caddy.AdminRoute{Pattern: route.Pattern, Handler: caddy.AdminHandlerFunc(serve)})
+		routes = append(routes, adminRoute(route.Pattern, func(w http.ResponseWriter, r *http.Request) error {
+			return route.Serve(w, r, activeEdge)
+		}))
 	}
-	return routes
+	return append(routes, adminRoute(api.HealthPath, func(w http.ResponseWriter, r *http.Request) error {
+		return api.ServeHealth(w, r, health)
+	}))
 }
 
-// activeEdge returns the edge of the config in effect, or nil. Each request looks for it, as admin
-// routes are set up before any app.
-func activeEdge() *api.Edge {
+// adminRoute is a route whose errors Caddy answers with the status that they say.
+func adminRoute(pattern string, serve func(http.ResponseWriter, *http.Request) error) caddy.AdminRoute {
+	return caddy.AdminRoute{Pattern: pattern, Handler: caddy.AdminHandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
+		err := serve(w, r)
+		if said, ok := err.(*api.Error); ok { //nolint:errorlint // as Caddy looks at an APIError
+			return caddy.APIError{HTTPStatus: said.Status, Err: said.Err}
+		}
+		return err
+	})}
+}
+
+// activeApp returns the app of the config in effect, or nil. Each request looks for it, as admin routes
+// are set up before any app.
+func activeApp() *App {
 	app, err := caddy.ActiveContext().AppIfConfigured("green_api")
 	if err != nil {
 		return nil
 	}
-	return app.(*App).edge()
+	return app.(*App)
+}
+
+// activeEdge returns the edge of the config in effect, or nil.
+func activeEdge() *api.Edge {
+	app := activeApp()
+	if app == nil {
+		return nil
+	}
+	return app.edge()
 }
 
 // edge is the app as the admin API sees it.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -53,6 +54,8 @@ type App struct {
 	held     bool            // this config's share in the quarantine
 	running  context.Context // until stop
 	stop     context.CancelFunc
+	config   []byte      // as it was loaded
+	loaded   time.Time   // when this config came into effect
 	unheard  *time.Timer // complains if Caddy does not say that it has started
 
 	blocks    map[string]block    // by name
@@ -88,6 +91,10 @@ func (App) CaddyModule() caddy.ModuleInfo {
 // Provision checks the settings. It touches no file: a config is also provisioned to be validated,
 // beside a server that runs.
 func (a *App) Provision(ctx caddy.Context) error {
+	var err error
+	if a.config, err = json.Marshal(a); err != nil {
+		return err
+	}
 	a.ctx, a.logger = ctx, ctx.Logger()
 	a.store = lease.NewStore(ctx.Storage())
 	a.blocks = make(map[string]block)
@@ -178,6 +185,7 @@ func (a *App) Handle(_ context.Context, event caddy.Event) error {
 // to start never gets here.
 func (a *App) takeOver() {
 	a.unheard.Stop()
+	a.loaded = time.Now()
 	for _, b := range a.blocks { // notifications on their way go through its handlers from now on
 		b.handler.warnOfOther(b.handler.fleet.newest.Load())
 		b.handler.fleet.newest.Store(b.handler)

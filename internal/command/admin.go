@@ -7,9 +7,58 @@ import (
 	"net/http"
 	"regexp"
 	"strconv"
+	"time"
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/spf13/cobra"
 )
+
+// adminFlags is what the commands have in common that ask an admin API.
+type adminFlags struct {
+	address, config, adapter string
+	format                   string
+}
+
+// with adds the flags to a command.
+func (a *adminFlags) with(cmd *cobra.Command) *cobra.Command {
+	flags := cmd.Flags()
+	flags.StringVar(&a.address, "address", "", "of the admin API, as localhost:2019 or unix//run/caddy/admin.sock")
+	flags.StringVar(&a.config, "config", "", "config file that says where the admin API is")
+	flags.StringVar(&a.adapter, "adapter", "", "of that file")
+	flags.StringVar(&a.format, "format", formatText, "text or json")
+	return cmd
+}
+
+// find returns the address of the admin API. Its error is one of usage.
+func (a *adminFlags) find() (address string, err error) {
+	if a.format != formatText && a.format != formatJSON {
+		return "", fmt.Errorf("invalid --format %q; want text or json", a.format)
+	}
+	return caddycmd.DetermineAdminAPIAddress(a.address, nil, a.config, a.adapter)
+}
+
+// adminPatience is how long a command waits for an answer of the admin API that takes no time.
+const adminPatience = 5 * time.Second
+
+// within returns what ask returns, or an error if that takes too long: Caddy's client has no time-out.
+func within[T any](patience time.Duration, ask func() (T, error)) (T, error) {
+	type answer struct {
+		said T
+		err  error
+	}
+	got := make(chan answer, 1)
+	go func() {
+		said, err := ask()
+		got <- answer{said, err}
+	}()
+	select {
+	case a := <-got:
+		return a.said, a.err
+	case <-time.After(patience):
+		var none T
+		return none, fmt.Errorf("no answer within %s", patience)
+	}
+}
 
 // adminError is the refusal of a request by an admin API of Caddy.
 type adminError struct {

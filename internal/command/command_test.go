@@ -46,6 +46,8 @@ func TestCommandProcesses(t *testing.T) {
 		{"quarantine delete --address " + admin, "", 2},
 		{"doctor --config missing --format json", "", 1},
 		{"doctor", "", 2},
+		{"health --address " + admin, "", 0},
+		{"health --format yaml", "", 2},
 		{"chekc", "", 2},
 		{"settings set --help", "", 0},
 	} {
@@ -98,6 +100,10 @@ func TestCommandHelp(t *testing.T) {
 		{"quarantine export", []string{"quarantine", "export", "--help"}, []string{"Exit status: 0 "}},
 		{"quarantine replay", []string{"quarantine", "replay", "--help"}, []string{"Exit status: 0 ", "Of ids beside a filter"}},
 		{"quarantine delete", []string{"quarantine", "delete", "--help"}, []string{"Exit status: 0 ", "Of ids beside a filter"}},
+		{"health", []string{"health", "--help"}, []string{
+			"Examples:\n  caddy green-api health\n", "--address ", "--config ", "--format ", "/green_api/health", "Exit status: 0 ",
+			"not_configured,\nstarting, quarantine_closed, ending and unreachable",
+		}},
 		{"schemas", []string{"schemas", "--help"}, []string{"Examples:\n  caddy green-api schemas\n"}},
 	} {
 		stdout, stderr, code := runCommand(t, dir, "", append([]string{"green-api"}, test.args...)...)

@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 
-	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 
 	"github.com/greenapi-community/caddy-green-api/internal/api"
@@ -21,10 +20,9 @@ import (
 
 // quarantineFlags is what the quarantine commands have in common.
 type quarantineFlags struct {
-	address, config, adapter string
-	format                   string
-	filter                   map[string]*[]string
-	since, until             string
+	adminFlags
+	filter       map[string]*[]string
+	since, until string
 
 	troubled bool // a line of an answer was about something that went wrong
 }
@@ -56,14 +54,11 @@ An entry that cannot be read is said on the standard error; the others follow, a
 
 // with adds the flags to a command.
 func (q *quarantineFlags) with(cmd *cobra.Command, filters bool) *cobra.Command {
-	flags := cmd.Flags()
-	flags.StringVar(&q.address, "address", "", "of the admin API, as localhost:2019 or unix//run/caddy/admin.sock")
-	flags.StringVar(&q.config, "config", "", "config file that says where the admin API is")
-	flags.StringVar(&q.adapter, "adapter", "", "of that file")
-	flags.StringVar(&q.format, "format", formatText, "text or json")
+	q.adminFlags.with(cmd)
 	if !filters {
 		return cmd
 	}
+	flags := cmd.Flags()
 	q.filter = make(map[string]*[]string)
 	for _, f := range []struct{ name, help string }{
 		{"reason", "why it is kept, as schema or malformed"},
@@ -125,10 +120,7 @@ func inParts(cmd *cobra.Command, query url.Values, ids []string, do func(url.Val
 
 // ask sends a request to the admin API and hands each line of the answer to do.
 func (q *quarantineFlags) ask(cmd *cobra.Command, method, path string, query url.Values, do func(line []byte) error) error {
-	if q.format != formatText && q.format != formatJSON {
-		return usageError(cmd, fmt.Errorf("invalid --format %q; want text or json", q.format))
-	}
-	address, err := caddycmd.DetermineAdminAPIAddress(q.address, nil, q.config, q.adapter)
+	address, err := q.find()
 	if err != nil {
 		return usageError(cmd, err)
 	}

@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
-	"time"
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
@@ -73,30 +72,13 @@ func onLoopback(target string) bool {
 	return err == nil && addr.Unmap().IsLoopback() || strings.EqualFold(u.Hostname(), "localhost")
 }
 
-// adminPatience is how long send waits for the admin API: once before sending, once after.
-const adminPatience = 5 * time.Second
-
 // counts reads the current counts.
 func (w *endWatch) counts() (edgeCounts, error) {
-	type answer struct {
-		counts edgeCounts
-		err    error
+	counts, err := within(adminPatience, func() (edgeCounts, error) { return askCounts(w.address) })
+	if err != nil {
+		err = fmt.Errorf("admin API on %s: %w; --admin says where it is", w.address, err)
 	}
-	got := make(chan answer, 1)
-	go func() { // Caddy's client has no time-out
-		var a answer
-		a.counts, a.err = askCounts(w.address)
-		got <- a
-	}()
-	select {
-	case a := <-got:
-		if a.err != nil {
-			a.err = fmt.Errorf("admin API on %s: %w; --admin says where it is", w.address, a.err)
-		}
-		return a.counts, a.err
-	case <-time.After(adminPatience):
-		return edgeCounts{}, fmt.Errorf("admin API on %s: no answer within %s; --admin says where it is", w.address, adminPatience)
-	}
+	return counts, err
 }
 
 func askCounts(address string) (counts edgeCounts, err error) {

@@ -1,0 +1,114 @@
+package command
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/spf13/cobra"
+
+	"github.com/greenapi-community/caddy-green-api/internal/api"
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
+)
+
+// unreachable is why an edge is not ready whose admin API does not answer.
+const unreachable api.Unready = "unreachable"
+
+func healthCommand() *cobra.Command {
+	a := new(adminFlags)
+	cmd := &cobra.Command{
+		Use:   "health",
+		Short: "Says whether a running edge is ready",
+		Long: `Asks a running server whether it is ready for notifications: its config has started, the
+quarantine is open, and it is not about to end. It also prints the fingerprint of the config in
+effect, and since when that is: after a reload, the time says whether it took, and the fingerprint
+whether anything about green_api has changed. The fingerprint is the SHA-256 of the global option
+green_api and of all green_api blocks as they were loaded; files that they name are not in it.
+
+The admin API is found as 'caddy reload' finds it: by --address, or the admin option of --config, or
+on localhost:2019. It shows the same at /green_api/health, with status 200 or 503.
+
+It prints a line, or with --format json an object: ready; reasons, a list of not_configured,
+starting, quarantine_closed, ending and unreachable, which is empty if the edge is ready; config, the
+fingerprint; and loaded, a time.
+
+Exit status: 0 if it is ready, 1 if it is not or does not answer within 5 seconds, 2 if the command
+was not understood.`,
+		Example: `  caddy green-api health
+  caddy green-api health --address unix//run/caddy/admin.sock --format json`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			address, err := a.find()
+			if err != nil {
+				return usageError(cmd, err)
+			}
+			health, err := within(adminPatience, func() (api.Health, error) { return askHealth(address) })
+			if err != nil {
+				err = fmt.Errorf("admin API on %s: %w; if it is elsewhere, say so with --config FILE, that of the Caddy that runs, or --address", address, err)
+				health = api.Health{Reasons: []api.Unready{unreachable}}
+			}
+			if err := printHealth(cmd, a.format, health, err); err != nil {
+				return err
+			}
+			if !health.Ready {
+				return errFindings
+			}
+			return nil
+		},
+	}
+	return a.with(cmd)
+}
+
+// askHealth asks the admin API at an address.
+func askHealth(address string) (health api.Health, err error) {
+	response, err := caddycmd.AdminAPIRequest(address, http.MethodGet, api.HealthPath, make(http.Header), nil)
+	var answer io.Reader
+	switch {
+	case err == nil:
+		defer response.Body.Close()
+		answer = io.LimitReader(response.Body, 1<<20)
+	default:
+		said := refusedByAdmin.FindStringSubmatch(err.Error())
+		if said == nil {
+			return health, err
+		}
+		answer = strings.NewReader(said[2])
+	}
+	if err := json.NewDecoder(answer).Decode(&health); err != nil || health.Reasons == nil {
+		return api.Health{}, errors.New("its answer says nothing of health, so it is no admin API of a Caddy with green_api")
+	}
+	return health, nil
+}
+
+// printHealth prints the health. problem is why it could not be asked for.
+func printHealth(cmd *cobra.Command, format string, h api.Health, problem error) error {
+	if format == formatJSON {
+		if problem != nil {
+			fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s\n", cmd.CommandPath(), outcome.Printable(problem.Error()))
+		}
+		return json.NewEncoder(outcome.JSONWriter{To: cmd.OutOrStdout()}).Encode(h)
+	}
+	line := "ready"
+	if !h.Ready {
+		reasons := make([]string, len(h.Reasons))
+		for i, why := range h.Reasons {
+			reasons[i] = string(why)
+		}
+		line = "not ready: " + strings.Join(reasons, ", ")
+	}
+	if problem != nil {
+		line += ": " + problem.Error()
+	}
+	if h.Config != "" {
+		line += "; config " + h.Config
+	}
+	if h.Loaded != "" {
+		line += " since " + h.Loaded
+	}
+	_, err := fmt.Fprintln(cmd.OutOrStdout(), outcome.Printable(line))
+	return err
+}
