@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -123,12 +124,13 @@ func TestHealthStarts(t *testing.T) {
 	text = []byte(strings.Replace(string(text), `"apps":{`, `"apps":{"test_slow":{},`, 1))
 	loaded := make(chan error, 1)
 	go func() { loaded <- caddy.Load(text, true) }()
-	t.Cleanup(func() { _ = caddy.Stop() })
+	start := sync.OnceFunc(func() { close(slowStart) })
+	t.Cleanup(func() { start(); _ = caddy.Stop() })
 	edgetest.Eventually(t, "starting", func() bool {
 		stdout, _, code := runCommand(t, "", "", "green-api", "health", "--address", admin)
 		return code == 1 && stdout == "not ready: starting\n"
 	})
-	close(slowStart)
+	start()
 	if err := <-loaded; err != nil {
 		t.Fatal(err)
 	}
@@ -139,10 +141,13 @@ func TestHealthStarts(t *testing.T) {
 func TestHealthEnds(t *testing.T) {
 	hold := make(chan struct{})
 	up := edgetest.NewUpstream(t, 0, func(http.ResponseWriter, *http.Request) { <-hold })
+	let := sync.OnceFunc(func() { close(hold) })
+	t.Cleanup(let)
 	config, admin := edgetest.WithAdmin(t, edgetest.Site(edgetest.Loopback+"reverse_proxy "+up.Address))
 	e := &edgetest.Edge{T: t, Port: edgetest.FreePort(t), Dir: t.TempDir()}
 	e.URL = "http://127.0.0.1:" + e.Port + "/green-api/webhook"
 	p := edgetest.StartProcess(t, e, config)
+	t.Cleanup(func() { p.Process.Kill() })
 	healthOf(t, 0, admin)
 	answered := make(chan int, 1)
 	go func() { answered <- e.Post(edgetest.TextMessage) }()
@@ -154,7 +159,7 @@ func TestHealthEnds(t *testing.T) {
 		stdout, _, code := runCommand(t, "", "", "green-api", "health", "--address", admin)
 		return code == 1 && stdout == "not ready: ending\n"
 	})
-	close(hold)
+	let()
 	if status := <-answered; status != 200 {
 		t.Errorf("status %d", status)
 	}
