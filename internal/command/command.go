@@ -40,13 +40,14 @@ func New(c Config) caddycmd.Command {
 		Name:  "green-api",
 		Usage: "<command>",
 		Short: "Tools for GREEN-API webhooks",
-		Long: `Tools for GREEN-API webhooks: a sender and a handler to try things out, what would become of a
-notification, what is kept of those that are broken, and what notifications are judged by. Each command has a --help of its own.`,
+		Long: `Tools for GREEN-API webhooks: a demo, a sender and a handler to try things out, what would become of a
+notification, what is kept of those that are broken, whether a running edge is ready, and what
+notifications are judged by. Each command has a --help of its own.`,
 		CobraFunc: func(cmd *cobra.Command) {
 			cmd.Args = usageArgs(cobra.NoArgs)
 			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 			cmd.SetFlagErrorFunc(usageError) // the commands below inherit it
-			for _, sub := range []*cobra.Command{checkCommand(), sendCommand(), listenCommand(), quarantineCommand(), settingsCommand(c), schemasCommand(), addressesCommand(), doctorCommand(c), healthCommand()} {
+			for _, sub := range []*cobra.Command{checkCommand(), sendCommand(), listenCommand(), quarantineCommand(), settingsCommand(c), schemasCommand(), addressesCommand(), doctorCommand(c), healthCommand(), demoCommand()} {
 				sub.Args = usageArgs(sub.Args)
 				sub.SilenceErrors = true // the commands print their errors themselves
 				cmd.AddCommand(sub)

@@ -48,6 +48,7 @@ func TestCommandProcesses(t *testing.T) {
 		{"doctor", "", 2},
 		{"health --address " + admin, "", 0},
 		{"health --format yaml", "", 2},
+		{"demo once", "", 2},
 		{"chekc", "", 2},
 		{"settings set --help", "", 0},
 	} {
@@ -104,6 +105,7 @@ func TestCommandHelp(t *testing.T) {
 			"Examples:\n  caddy green-api health\n", "--address ", "--config ", "--format ", "/green_api/health", "Exit status: 0 ",
 			"not_configured,\nstarting, quarantine_closed, ending and unreachable",
 		}},
+		{"demo", []string{"demo", "--help"}, []string{"Examples:\n  caddy green-api demo\n", "--once ", "--admin ", "Exit status: 0 "}},
 		{"schemas", []string{"schemas", "--help"}, []string{"Examples:\n  caddy green-api schemas\n"}},
 	} {
 		stdout, stderr, code := runCommand(t, dir, "", append([]string{"green-api"}, test.args...)...)

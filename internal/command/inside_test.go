@@ -99,6 +99,14 @@ func TestDoctorWell(t *testing.T) {
 		cmd.SetArgs([]string{"--config", file})
 		if err := cmd.Execute(); err != nil || !strings.HasPrefix(out.String(), want) {
 			t.Errorf("%q: %v, %s", container, err, out.String())
+// TestDemoAdmin: the admin API of a demo is a socket, unless its path would be too long for one.
+func TestDemoAdmin(t *testing.T) {
+	for dir, want := range map[string]string{
+		"/tmp/green-api-demo-1":                   "unix/" + filepath.Join("/tmp/green-api-demo-1", "admin.sock"),
+		"/" + strings.Repeat("a", longestSocket-1): "127.0.0.1:",
+	} {
+		if got, err := demoAdmin(dir); err != nil || !strings.HasPrefix(got, want) || strings.HasSuffix(got, ":0") {
+			t.Errorf("%s: %s, %v", dir, got, err)
 		}
 	}
 }

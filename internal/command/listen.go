@@ -65,7 +65,7 @@ from GREEN-API's queue.`,
 			fmt.Fprintf(cmd.ErrOrStderr(), "listening on %s, Ctrl-C ends\n", socket.Addr())
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
-			return l.serve(ctx, socket)
+			return serveUntil(ctx, socket, l)
 		},
 	}
 	cmd.Flags().StringVar(&address, "address", ":8080", "to listen on")
@@ -86,8 +86,9 @@ type listener struct {
 	out io.Writer
 }
 
-func (l *listener) serve(ctx context.Context, socket net.Listener) error {
-	server := &http.Server{Handler: l, ReadHeaderTimeout: 10 * time.Second}
+// serveUntil serves requests until ctx is over.
+func serveUntil(ctx context.Context, socket net.Listener, handler http.Handler) error {
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
 	finished := make(chan struct{})
 	context.AfterFunc(ctx, func() {
 		defer close(finished)
