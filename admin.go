@@ -21,6 +21,7 @@ func init() {
 //
 //	GET    /green_api/status
 //	GET    /green_api/health                        200, or 503 if the edge is not ready
+//	POST   /green_api/alert/test                    sends one through each alert; one result a line
 //	GET    /green_api/quarantine?FILTERS            one entry a line, without bodies but for body=true
 //	GET    /green_api/quarantine/ID
 //	DELETE /green_api/quarantine/ID
@@ -96,8 +97,9 @@ func (a *App) edge() *api.Edge {
 		Replay: func(block string, entry quarantine.Entry, recheck bool) (*outcome.Verdict, []string) {
 			return a.blocks[block].handler.replay(entry, recheck)
 		},
-		Replays: &a.operator.replays,
-		Log:     a.logger,
+		Replays:    &a.operator.replays,
+		TestAlerts: a.testAlerts,
+		Log:        a.logger,
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"go.uber.org/zap"
 
+	"github.com/greenapi-community/caddy-green-api/internal/api"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/internal/tell"
@@ -106,6 +107,18 @@ func (a *App) endpoints() (all []tell.Endpoint) {
 		all = append(all, alert.endpoint)
 	}
 	return all
+}
+
+// testAlerts sends a test alert through each alert.
+func (a *App) testAlerts(ctx context.Context) (tests []api.AlertTest) {
+	for i, trial := range a.operator.desk.Try(ctx, time.Now()) {
+		test := api.AlertTest{Alert: i + 1, Endpoint: trial.Host}
+		if trial.Err != nil {
+			test.Error = trial.Err.Error()
+		}
+		tests = append(tests, test)
+	}
+	return tests
 }
 
 // unmarshalCaddyfile sets up an alert from Caddyfile tokens. Syntax:

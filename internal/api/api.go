@@ -4,6 +4,7 @@
 package api
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -43,6 +44,9 @@ type Edge struct {
 	// Replays outlives a config: an entry is not replayed twice at the same time.
 	Replays *Replays
 
+	// TestAlerts sends a test alert through each alert of the config.
+	TestAlerts func(context.Context) []AlertTest
+
 	Log *zap.Logger
 }
 
@@ -79,6 +83,7 @@ func Routes() []Route {
 	type methods = map[string]func(*Edge, http.ResponseWriter, *http.Request) error
 	return []Route{
 		{"/green_api/status", methods{http.MethodGet: (*Edge).status}},
+		{"/green_api/alert/test", methods{http.MethodPost: (*Edge).testAlerts}},
 		{"/green_api/quarantine", methods{http.MethodGet: (*Edge).list, http.MethodDelete: (*Edge).delete}},
 		{"/green_api/quarantine/replay", methods{http.MethodPost: (*Edge).replay}},
 		{"/green_api/quarantine/{id}", methods{http.MethodGet: (*Edge).show, http.MethodDelete: (*Edge).delete}},

@@ -47,7 +47,7 @@ notifications are judged by. Each command has a --help of its own.`,
 			cmd.Args = usageArgs(cobra.NoArgs)
 			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 			cmd.SetFlagErrorFunc(usageError) // the commands below inherit it
-			for _, sub := range []*cobra.Command{checkCommand(), sendCommand(), listenCommand(), quarantineCommand(), settingsCommand(c), schemasCommand(), addressesCommand(), doctorCommand(c), healthCommand(), demoCommand()} {
+			for _, sub := range []*cobra.Command{checkCommand(), sendCommand(), listenCommand(), quarantineCommand(), settingsCommand(c), schemasCommand(), addressesCommand(), doctorCommand(c), healthCommand(), demoCommand(), alertCommand()} {
 				sub.Args = usageArgs(sub.Args)
 				sub.SilenceErrors = true // the commands print their errors themselves
 				cmd.AddCommand(sub)

@@ -49,6 +49,7 @@ func TestCommandProcesses(t *testing.T) {
 		{"health --address " + admin, "", 0},
 		{"health --format yaml", "", 2},
 		{"demo once", "", 2},
+		{"alert test --address " + admin, "", 1},
 		{"chekc", "", 2},
 		{"settings set --help", "", 0},
 	} {
@@ -104,6 +105,10 @@ func TestCommandHelp(t *testing.T) {
 		{"health", []string{"health", "--help"}, []string{
 			"Examples:\n  caddy green-api health\n", "--address ", "--config ", "--format ", "/green_api/health", "Exit status: 0 ",
 			"not_configured,\nstarting, quarantine_closed, ending and unreachable",
+		}},
+		{"alert", []string{"alert", "--help"}, []string{"test  "}},
+		{"alert test", []string{"alert", "test", "--help"}, []string{
+			"Examples:\n  caddy green-api alert test\n", "--address ", "--config ", "--format ", "Exit status: 0 ",
 		}},
 		{"demo", []string{"demo", "--help"}, []string{"Examples:\n  caddy green-api demo\n", "--once ", "--admin ", "Exit status: 0 "}},
 		{"schemas", []string{"schemas", "--help"}, []string{"Examples:\n  caddy green-api schemas\n"}},

@@ -102,7 +102,7 @@ func TestDoctorWell(t *testing.T) {
 // TestDemoAdmin: the admin API of a demo is a socket, unless its path would be too long for one.
 func TestDemoAdmin(t *testing.T) {
 	for dir, want := range map[string]string{
-		"/tmp/green-api-demo-1":                   "unix/" + filepath.Join("/tmp/green-api-demo-1", "admin.sock"),
+		"/tmp/green-api-demo-1":                    "unix/" + filepath.Join("/tmp/green-api-demo-1", "admin.sock"),
 		"/" + strings.Repeat("a", longestSocket-1): "127.0.0.1:",
 	} {
 		if got, err := demoAdmin(dir); err != nil || !strings.HasPrefix(got, want) || strings.HasSuffix(got, ":0") {

@@ -75,6 +75,11 @@ const (
 	NewType       = "new_type"
 )
 
+// What the operator asks for.
+const (
+	Test = "test"
+)
+
 // sentences are there for every reason that an alert may have.
 var sentences = map[Reason]string{ //nolint:gosec // sentences, no credentials
 	UnlistedSender:     "a right token came from an address that is not allowed, queues may stand still",
@@ -109,6 +114,7 @@ var sentences = map[Reason]string{ //nolint:gosec // sentences, no credentials
 	Panic:              "a panic on the way of a notification",
 	FormatChanged:      "GREEN-API seems to have changed a format",
 	NewType:            "GREEN-API seems to have a new type of notification",
+	Test:               "this is a test of the alerts, nothing is wrong",
 }
 
 // Sentence says what a reason means to the operator; "" for one that no alert has.
