@@ -92,13 +92,19 @@ func TestDoctorWell(t *testing.T) {
 	for container, want := range map[string]string{"": "nothing found in " + file + "\n", "podman": "info   stop_time_not_seen  podman\n"} {
 		var out bytes.Buffer
 		cmd := doctorCommand(Config{
-			Examine: func([]byte) (doctor.Config, error) { return doctor.Config{Blocks: []doctor.Block{{Name: "default"}}}, nil },
+			Examine: func([]byte) (doctor.Config, error) {
+				return doctor.Config{Blocks: []doctor.Block{{Name: "default"}}}, nil
+			},
 			Machine: func(string) doctor.Machine { return doctor.Machine{Container: container} },
 		})
 		cmd.SetOut(&out)
 		cmd.SetArgs([]string{"--config", file})
 		if err := cmd.Execute(); err != nil || !strings.HasPrefix(out.String(), want) {
 			t.Errorf("%q: %v, %s", container, err, out.String())
+		}
+	}
+}
+
 // TestDemoAdmin: the admin API of a demo is a socket, unless its path would be too long for one.
 func TestDemoAdmin(t *testing.T) {
 	for dir, want := range map[string]string{
