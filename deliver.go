@@ -1,9 +1,13 @@
 package greenapi
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -151,7 +155,45 @@ func (h *Handler) deliver(v *visit, next caddyhttp.Handler) *outcome.Verdict {
 func (h *Handler) wayOf(v *visit, next caddyhttp.Handler) delivery.Way {
 	v.way = proxy.Way{Proxy: h.choice, Next: next, Log: h.logger}
 	v.way.Base, v.way.Body = v.r, v.Body
+	v.r.Header[idHeader] = []string{idOf(v.Body)}
 	return &v.way
+}
+
+// Header fields that green_api adds to the requests that handlers get. Those of a sender do not reach a
+// handler.
+const (
+	// replayHeader marks a notification that a handler gets from the quarantine, with the entry's id.
+	replayHeader = "X-Green-Api-Replay"
+
+	// idHeader has the notification's id, by which a handler finds out that it had it before.
+	idHeader = "X-Green-Api-Id"
+)
+
+// idOf returns the id of a notification: the first half of the SHA-256 of its body, in hex. So it is the
+// same for each attempt, re-send and replay, through any edge of any version, and of whoever the
+// notification tells it says nothing. A body names its instance, so those of two instances differ.
+func idOf(body []byte) string {
+	sum := sha256.Sum256(body)
+	return hex.EncodeToString(sum[:sha256.Size/2])
+}
+
+// withoutOwn takes our fields out of a sender's header, and a Connection that names one: a proxy would
+// not hand that on.
+func withoutOwn(header http.Header) {
+	header.Del(replayHeader)
+	header.Del(idHeader)
+	if slices.ContainsFunc(header["Connection"], namesOwn) {
+		header.Del("Connection")
+	}
+}
+
+func namesOwn(connection string) bool {
+	for name := range strings.SplitSeq(connection, ",") {
+		if name = strings.TrimSpace(name); strings.EqualFold(name, replayHeader) || strings.EqualFold(name, idHeader) {
+			return true
+		}
+	}
+	return false
 }
 
 // unmarshalCaddyfile sets up delivery from Caddyfile tokens. Syntax:

@@ -226,7 +226,7 @@ func (h *Handler) Cleanup() error {
 // ServeHTTP takes a notification through the gates and delivers it. It is the only place that
 // answers the sender.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	r.Header.Del(replayHeader) // only a replay has it
+	withoutOwn(r.Header)
 	v := newVisit(w, r)
 	v.Token = h.Auth.judge(r.Header)
 	end := h.walk(v, h.posted, next)

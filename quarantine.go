@@ -345,9 +345,6 @@ func (q *Quarantine) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 // Interface guards
 var _ caddy.Destructor = (*sharedQuarantine)(nil)
 
-// replayHeader marks a notification that a handler gets from the quarantine, with the entry's id.
-const replayHeader = "X-Green-Api-Replay"
-
 var errNoProxyToReplay = errors.New("the block has no reverse_proxy in it, so there is no way to its handlers but a request's")
 
 // replay takes an entry through the gate validate again, if that is asked for, and to the handlers. tried

@@ -348,3 +348,30 @@ func TestTrapReplayHeader(t *testing.T) {
 		t.Errorf("the handler got %+v", got)
 	}
 }
+
+// TestTrapIDHeader: a sender can neither choose the id by which a handler knows a notification, nor take
+// it away.
+func TestTrapIDHeader(t *testing.T) {
+	up := edgetest.NewWitness(t)
+	e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"reverse_proxy "+up.Address))
+	for i, line := range []string{
+		"X-Green-Api-Id: forged", "x-green-api-id: forged", "X-Green-Api-Id: a\r\nX-Green-Api-Id: b",
+		"X_Green_Api_Id: forged", "X-Green-Api_Id: forged", "X.Green.Api.Id: forged",
+		"Connection: X-Green-Api-Id", "Connection: keep-alive\r\nConnection: keep-alive , x-green-api-id",
+	} {
+		e.Trap(up, edgetest.Request(edgetest.TextMessage, "Content-Type: application/json", line), 200, "")
+		got := up.Requests()
+		if len(got) != i+1 {
+			t.Fatalf("%q: the handler got %d requests", line, len(got))
+		}
+		own := 0
+		for name, values := range got[i].Header {
+			if strings.NewReplacer("_", "-", ".", "-").Replace(strings.ToLower(name)) == "x-green-api-id" {
+				own += len(values)
+			}
+		}
+		if id := got[i].Header.Get("X-Green-Api-Id"); own != 1 || len(id) != 32 {
+			t.Errorf("%q: the handler got %v", line, got[i].Header)
+		}
+	}
+}
