@@ -187,9 +187,11 @@ func (a *App) tellOfSilent(lengths []time.Duration, now time.Time) {
 	}
 	for _, one := range a.operator.silent.Watch(configured, lengths, now) {
 		a.logger.Warn("nothing has come from an instance for long", zap.String("instance", one.Instance), zap.Duration("silence", one.Length))
-		a.operator.desk.Tell(outcome.Note{Reason: reason.Silence, Kind: notification.KindNone, Level: zap.WarnLevel, Instance: one.Instance, Silence: one.Length, At: now})
+		a.operator.desk.Tell(outcome.Note{Reason: reason.Silence, Kind: notification.KindNone, Level: zap.WarnLevel, Instance: one.Instance, Silence: one.Length, At: now, Trouble: silenceOf(one.Instance)})
 	}
 }
+
+func silenceOf(instance string) string { return "silence " + instance }
 
 // newReporter returns what reports how the notifications of this block ended.
 func (h *Handler) newReporter() tell.Reporter {

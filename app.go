@@ -22,6 +22,7 @@ import (
 	"github.com/greenapi-community/caddy-green-api/internal/drain"
 	"github.com/greenapi-community/caddy-green-api/internal/lease"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
+	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/internal/receiver"
 	"github.com/greenapi-community/caddy-green-api/internal/tell"
 	"github.com/greenapi-community/caddy-green-api/internal/watch"
@@ -338,6 +339,13 @@ type operator struct {
 	replays api.Replays
 
 	quarantineLimit atomic.Int64 // max_size of the config in effect
+}
+
+// heard notes that something came from an instance, which may end its silence.
+func (o *operator) heard(instance string, at time.Time) {
+	if o.silent.Saw(instance, at) {
+		o.desk.Tell(outcome.Note{Reason: reason.Recovered, Instance: instance, More: "Notifications come again.", At: at, Trouble: silenceOf(instance)})
+	}
 }
 
 const theOperator = "operator"

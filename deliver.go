@@ -138,7 +138,7 @@ func (h *Handler) provisionDelivery() {
 		Slow: func(c *outcome.Case, upstream string) { h.survive(func() { h.tellSlow(c, upstream, time.Now()) }) },
 		Waits: func(c *outcome.Case) {
 			h.logger.Warn("notification waits for a handler", append(tell.NotificationFields(c), tell.AttemptFields(c)...)...)
-			h.reporter.Alert(c, reason.NotNow, zap.WarnLevel)
+			h.reporter.Waits(c)
 		},
 		Keep:    h.keep,
 		Failing: h.app.shared.times,
@@ -326,6 +326,10 @@ func (h *Handler) watchHandler(got delivery.Answer, now time.Time) {
 	case delivery.Taken:
 		if h.fleet.failing.Took(got.Handler) {
 			h.app.logger.Info("handler takes notifications again", zap.String("handler", got.Handler))
+			h.app.operator.desk.Tell(outcome.Note{
+				Reason: reason.Recovered, At: now, Trouble: h.troubleOf(got.Handler),
+				More: "Handler " + got.Handler + " takes notifications again.",
+			})
 		}
 	case delivery.NotNow, delivery.BrokenOff, delivery.TimedOut, delivery.HandlerError, delivery.Misrouted:
 		if !h.fleet.failing.Failed(got.Handler, now) {
@@ -341,10 +345,13 @@ func (h *Handler) watchHandler(got delivery.Answer, now time.Time) {
 		h.app.logger.Warn("handler fails, others are asked if there are any", fields...)
 		h.app.operator.desk.Tell(outcome.Note{
 			Reason: reason.HandlerFails, Kind: notification.KindNone, Level: zapcore.WarnLevel, At: now,
-			More: "Handler " + got.Handler + ": " + string(got.Result.Why()) + ".",
+			More: "Handler " + got.Handler + ": " + string(got.Result.Why()) + ".", Trouble: h.troubleOf(got.Handler),
 		})
 	}
 }
+
+// troubleOf is the trouble of a handler that fails. Each block finds out by itself.
+func (h *Handler) troubleOf(handler string) string { return "handler " + h.Name + " " + handler }
 
 // A notification that waits over a reload goes on through the newest block of its block's name. A
 // name alone says little: it may be given to another block, with other handlers. So a block takes a

@@ -70,7 +70,10 @@ func TestHandlerFails(t *testing.T) {
 	if !strings.Contains(logs, `"msg":"handler takes notifications again","handler":"`+sick.Address+`"`) {
 		t.Error("not told that it is well again")
 	}
-	edgetest.Eventually(t, "alert", func() bool {
-		return strings.Contains(strings.Join(in.All(), ""), "Handler "+sick.Address+": not_now.")
-	})
+	const over = `"reason":"recovered"`
+	edgetest.Eventually(t, "alerts", func() bool { return strings.Contains(strings.Join(in.All(), ""), over) })
+	if got := in.All(); len(got) != 2 || !strings.Contains(got[0], "Handler "+sick.Address+": not_now.") ||
+		!strings.Contains(got[1], "Handler "+sick.Address+" takes notifications again.") || !strings.Contains(got[1], `"level":"info"`) {
+		t.Errorf("told %q", got)
+	}
 }

@@ -348,7 +348,7 @@ func (h *Handler) record(v *visit, end *outcome.Verdict) {
 	repl.Set("http.green_api.reason", string(said.Reason))
 	if v.N.Instance != "" && said.Outcome != outcome.Refused {
 		h.app.operator.seen.Add(v.N.Instance, said.Outcome, v.Started)
-		h.app.operator.silent.Saw(v.N.Instance, v.Started)
+		h.app.operator.heard(v.N.Instance, v.Started)
 	}
 	h.reporter.Record(&v.Case, &said, accessLog(v.r))
 }

@@ -28,7 +28,7 @@ func TestSilences(t *testing.T) {
 }
 
 // TestWatchSilence: a configured instance that falls silent is told of once, soon after, and again when
-// it has sent something in between.
+// it has sent something in between; that it does is told, too.
 func TestWatchSilence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
@@ -47,15 +47,15 @@ func TestWatchSilence(t *testing.T) {
 		watching.Go(func() { a.watchSilence(ctx) })
 		for minute := range 240 {
 			time.Sleep(time.Minute)
-			op.silent.Saw("1", time.Now())
+			op.heard("1", time.Now())
 			if minute == 100 {
-				op.silent.Saw("2", time.Now())
+				op.heard("2", time.Now())
 			}
 		}
 		cancel()
 		watching.Wait()
 		op.desk.Close()
-		want := `1h1m0s "silence 2 1"` + "\n" + `2h41m0s "silence 2 1"`
+		want := `1h1m0s "silence 2 1"` + "\n" + `1h41m0s "recovered 2 1"` + "\n" + `2h41m0s "silence 2 1"`
 		if got := strings.Join(told, "\n"); got != want {
 			t.Errorf("told %s\nwant %s", got, want)
 		}

@@ -18,4 +18,8 @@ type Note struct {
 	More     string // what only this note has to say
 	At       time.Time
 	Silence  time.Duration // only for alerts that ask for a silence of this length; 0 for all
+
+	// Trouble is what is in trouble, such as one handler; with the reason Recovered, what is out of it.
+	// "" for what cannot be over.
+	Trouble string
 }

@@ -73,6 +73,7 @@ const (
 	BadFile       = "bad_file"
 	FormatChanged = "format_changed"
 	NewType       = "new_type"
+	Recovered     = "recovered"
 )
 
 // What the operator asks for.
@@ -115,6 +116,7 @@ var sentences = map[Reason]string{ //nolint:gosec // sentences, no credentials
 	FormatChanged:      "GREEN-API seems to have changed a format",
 	NewType:            "GREEN-API seems to have a new type of notification",
 	Test:               "this is a test of the alerts, nothing is wrong",
+	Recovered:          "a trouble that an alert told of is over",
 }
 
 // Sentence says what a reason means to the operator; "" for one that no alert has.

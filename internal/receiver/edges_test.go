@@ -1,6 +1,7 @@
 package receiver
 
 import (
+	"errors"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -9,6 +10,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/greenapi-community/caddy-green-api/internal/lease"
+	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/internal/standin"
 )
 
@@ -43,6 +45,29 @@ func TestStandby(t *testing.T) {
 			t.Errorf("received after %s", took)
 		}
 		w.wantTaken(0, 1, 2, 3, 4, 5)
+	})
+}
+
+// TestStandbyRecovered: an edge that had no storage to see who receives, and then sees that another one
+// does, is not in trouble any longer.
+func TestStandbyRecovered(t *testing.T) {
+	inWorld(t, func(w *world) {
+		first, second := w.two()
+		defer first.end()
+		defer second.end()
+		second.mu.Lock()
+		second.fault = errors.New("disk on fire")
+		second.mu.Unlock()
+		w.within(time.Minute, "it to be told", func() bool { last, _ := second.told(); return last.Reason == reason.Storage })
+		second.mu.Lock()
+		second.fault = nil
+		second.mu.Unlock()
+		w.within(2*time.Minute, "it to stand by", func() bool { return second.state() == Standby })
+		time.Sleep(time.Hour)
+		second.wantRecovered(1000, "Another edge receives the notifications.")
+		if _, told := first.told(); told > 0 {
+			t.Errorf("the first told %+v", first.notes)
+		}
 	})
 }
 

@@ -120,7 +120,7 @@ func (r *receiver) round() error {
 		}
 		return err
 	}
-	r.works()
+	r.leads()
 	return r.receiveWhileLeading()
 }
 

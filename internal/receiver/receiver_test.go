@@ -214,6 +214,18 @@ func (p *process) told() (last outcome.Note, count int) {
 	return last, len(p.notes)
 }
 
+// wantRecovered checks that the last thing that the operator was told is that the trouble is over; most is
+// how many things there may be.
+func (p *process) wantRecovered(most int, more string) {
+	p.w.t.Helper()
+	last, count := p.told()
+	before := p.notes[max(count-2, 0)]
+	if last.Reason != reason.Recovered || last.Instance != instance || last.More != more || last.Level != zapcore.InfoLevel ||
+		count > most || before.Reason == reason.Recovered || last.Trouble == "" || last.Trouble != before.Trouble {
+		p.w.t.Errorf("told %+v", p.notes)
+	}
+}
+
 // config is a config of the process for the one instance.
 func (p *process) config() *Config { return p.configOf(instance) }
 
@@ -365,7 +377,8 @@ func TestTrouble(t *testing.T) {
 				}
 				w.api.Fault(nil)
 				w.within(2*time.Minute, "it to be received", w.empty)
-				synctest.Wait()
+				time.Sleep(5 * time.Minute)
+				p.wantRecovered(told+1, "Notifications are received again.")
 				if p.logged(zapcore.ErrorLevel, cannot) != 1 || p.logged(zapcore.InfoLevel, again) != 1 || p.state() != Receiving {
 					t.Errorf("state %s, logged %v", p.state(), p.logs.All())
 				}
@@ -605,6 +618,43 @@ func TestStorage(t *testing.T) {
 		p.mu.Unlock()
 		w.within(DefaultTimes().LongestPause+lease.DefaultTimes().Settle, "it to be received", w.empty)
 		w.wantTaken(0)
+		p.wantRecovered(1000, "Notifications are received again.")
+	})
+}
+
+// TestRecoveredBoth: that the storage works again is no recovery while the API fails.
+func TestRecoveredBoth(t *testing.T) {
+	inWorld(t, func(w *world) {
+		p := w.process()
+		defer p.end()
+		w.api.Fault(func(string, string) *standin.Fault { return &standin.Fault{Status: 401} })
+		p.Use(p.config())
+		tells := func(why reason.Reason) {
+			w.t.Helper()
+			w.within(time.Minute, "it to be told", func() bool { last, _ := p.told(); return last.Reason == why })
+		}
+		breaks := func(fault error) {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.fault = fault
+		}
+		tells(reason.APIRefused)
+		breaks(errors.New("disk on fire"))
+		tells(reason.Storage)
+		breaks(nil)
+		tells(reason.APIRefused)
+		w.api.Fault(func(string, string) *standin.Fault { return &standin.Fault{Status: 503} }) // for less than is told of
+		w.within(2*time.Minute, "it to fail so", func() bool { return p.state() == "failing "+string(reason.APIUnavailable) })
+		w.api.Fault(nil)
+		w.notify(0, 1)
+		w.within(2*time.Minute, "it to be received", w.empty)
+		time.Sleep(time.Hour)
+		p.wantRecovered(1000, "Notifications are received again.")
+		for _, n := range p.notes[:len(p.notes)-1] {
+			if n.Reason == reason.Recovered {
+				t.Errorf("told %+v", p.notes)
+			}
+		}
 	})
 }
 

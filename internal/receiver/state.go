@@ -35,9 +35,12 @@ type trouble struct {
 	reason reason.Reason
 	since  time.Time
 	told   bool // at its level
+
+	alerted bool // the operator was told, if of another reason
 }
 
 func (r *receiver) standBy() {
+	r.recovered("Another edge receives the notifications.")
 	if r.enter(Standby, "") {
 		r.config().Log.Info("another edge receives for the instance, this one stands by", zap.String("instance", r.instance))
 	}
@@ -67,7 +70,7 @@ func (r *receiver) fail(why reason.Reason, level zapcore.Level, err error) {
 	now := time.Now()
 	r.mu.Lock()
 	if r.trouble.reason != why {
-		r.trouble = trouble{reason: why, since: now}
+		r.trouble = trouble{reason: why, since: now, alerted: r.trouble.alerted}
 	}
 	first := r.trouble.since.Equal(now)
 	if level == zapcore.WarnLevel && now.Sub(r.trouble.since) >= r.times.Patience {
@@ -75,6 +78,7 @@ func (r *receiver) fail(why reason.Reason, level zapcore.Level, err error) {
 	}
 	write := first || level == zapcore.ErrorLevel && !r.trouble.told
 	r.trouble.told = level == zapcore.ErrorLevel
+	r.trouble.alerted = r.trouble.alerted || r.trouble.told
 	since := r.trouble.since
 	r.mu.Unlock()
 	r.enter(Failing, why)
@@ -89,20 +93,42 @@ func (r *receiver) fail(why reason.Reason, level zapcore.Level, err error) {
 		}
 	}
 	if level == zapcore.ErrorLevel {
-		c.Tell(outcome.Note{Reason: why, Kind: notification.KindNone, Level: level, Instance: r.instance, More: err.Error() + ".", At: now})
+		c.Tell(outcome.Note{Reason: why, Kind: notification.KindNone, Level: level, Instance: r.instance, More: err.Error() + ".", At: now, Trouble: r.inTrouble()})
 	}
 }
 
-// works ends a failure.
+// works ends a failure, and the operator hears of it.
 func (r *receiver) works() {
+	r.leads()
+	r.recovered("Notifications are received again.")
+}
+
+// leads ends a failure. Whether the API works is not known yet.
+func (r *receiver) leads() {
 	r.mu.Lock()
 	was := r.trouble
-	r.trouble = trouble{}
+	r.trouble = trouble{alerted: was.alerted}
 	r.mu.Unlock()
 	r.enter(Receiving, "")
 	if was.reason != "" {
 		r.config().Log.Info("notifications of the instance are received again",
 			zap.String("instance", r.instance), zap.String("reason", string(was.reason)), zap.Duration("after", time.Since(was.since)))
+	}
+}
+
+// inTrouble is the trouble of an instance that is not received.
+func (r *receiver) inTrouble() string { return "receiver " + r.instance }
+
+// recovered tells the operator that the trouble is over, if the operator knows of it.
+func (r *receiver) recovered(more string) {
+	r.mu.Lock()
+	alerted := r.trouble.alerted
+	r.trouble.alerted = false
+	r.mu.Unlock()
+	if alerted {
+		r.config().Tell(outcome.Note{
+			Reason: reason.Recovered, Kind: notification.KindNone, Instance: r.instance, More: more, At: time.Now(), Trouble: r.inTrouble(),
+		})
 	}
 }
 

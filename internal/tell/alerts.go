@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -38,6 +40,7 @@ type group struct {
 	others      bool     // there are more
 	example     string
 	more        string
+	ends        []outcome.Note // of troubles, for Recovered
 }
 
 const maxInstances = 20
@@ -144,6 +147,8 @@ type alerts struct {
 	times     Times
 	transport http.RoundTripper
 
+	inTrouble atomic.Bool // it is set under the lock
+
 	mu     sync.Mutex
 	outbox []*outbox
 }
@@ -165,7 +170,7 @@ func (d *Desk) Configure(endpoints []Endpoint, log *zap.Logger) {
 			return before.to.URL == endpoint.URL && before.to.Body.text == endpoint.Body.text
 		}
 		if at := slices.IndexFunc(old, same); at >= 0 { // each goes over to one
-			e.groups, e.sent = old[at].groups, old[at].sent
+			e.groups, e.sent, e.troubles = old[at].groups, old[at].sent, old[at].troubles
 			old = slices.Delete(old, at, at+1)
 		}
 		a.outbox = append(a.outbox, e)
@@ -173,10 +178,18 @@ func (d *Desk) Configure(endpoints []Endpoint, log *zap.Logger) {
 	}
 }
 
-// Tell takes down a note for the operator.
+// Tell takes down a note for the operator. With the reason Recovered it goes to those only who know of the
+// trouble.
 func (d *Desk) Tell(n outcome.Note) {
 	d.alerts.mu.Lock()
 	defer d.alerts.mu.Unlock()
+	if n.Reason == reason.Recovered {
+		d.alerts.over(n)
+		return
+	}
+	if n.Trouble != "" && len(d.alerts.outbox) > 0 {
+		d.alerts.inTrouble.Store(true)
+	}
 	for _, e := range d.alerts.outbox {
 		if n.Silence == 0 || n.Silence == e.to.Silence {
 			e.add(n)
@@ -191,6 +204,9 @@ func (d *Desk) Pending() (n int) {
 	for _, e := range d.alerts.outbox {
 		e.mu.Lock()
 		n += len(e.groups)
+		if len(e.troubles.over) > 0 {
+			n++
+		}
 		e.mu.Unlock()
 	}
 	return n
@@ -206,7 +222,11 @@ func (a *alerts) close() {
 	for _, e := range a.outbox {
 		e.stop()
 		flushing.Go(func() {
-			for _, g := range e.groups {
+			left := slices.Collect(maps.Values(e.groups))
+			if g := e.troubles.take(); g != nil {
+				left = append(left, g)
+			}
+			for _, g := range left {
 				if err := e.post(ctx, g); err != nil {
 					e.log.Error("alert could not be sent before the end", zap.String("endpoint", e.to.Host), zap.String("reason", string(g.reason)), zap.Error(err))
 				}
@@ -229,9 +249,10 @@ type outbox struct {
 	cancel context.CancelFunc
 	ended  chan struct{}
 
-	mu     sync.Mutex
-	groups map[key]*group
-	sent   map[key]time.Time
+	mu       sync.Mutex
+	groups   map[key]*group
+	sent     map[key]time.Time
+	troubles troubles
 }
 
 func newOutbox(to Endpoint, times Times, transport http.RoundTripper, log *zap.Logger) *outbox {
@@ -264,6 +285,13 @@ func (e *outbox) add(n outcome.Note) {
 		e.groups[k] = g
 	}
 	g.add(n)
+	if n.Trouble != "" {
+		e.troubles.begin(n)
+	}
+	e.wakeUp()
+}
+
+func (e *outbox) wakeUp() {
 	select {
 	case e.wake <- struct{}{}:
 	default:
@@ -315,27 +343,38 @@ func (e *outbox) next(now time.Time) (*group, time.Duration) {
 			due = again
 		}
 		if !due.After(now) {
-			delete(e.groups, k)
-			e.sent[k] = now
-			return g, 0
+			return e.takeOut(k, now), 0
 		}
 		if wait == 0 || due.Sub(now) < wait {
 			wait = due.Sub(now)
 		}
 	}
-	return nil, wait
+	g, due := e.nextRecovered(now)
+	if g == nil && !due.IsZero() && (wait == 0 || due.Sub(now) < wait) {
+		wait = due.Sub(now)
+	}
+	return g, wait
+}
+
+func (e *outbox) takeOut(k key, now time.Time) *group {
+	g := e.groups[k]
+	delete(e.groups, k)
+	e.sent[k] = now
+	return g
 }
 
 // putBack undoes next.
 func (e *outbox) putBack(g *group) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if newer := e.groups[g.key]; newer != nil {
+	delete(e.sent, g.key)
+	if g.key == recovered {
+		e.troubles.putBack(g)
+	} else if newer := e.groups[g.key]; newer != nil {
 		newer.merge(g)
 	} else {
 		e.groups[g.key] = g
 	}
-	delete(e.sent, g.key)
 }
 
 // sleep waits for a note; unless d is 0, no longer than d. It reports whether to go on.

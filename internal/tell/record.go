@@ -49,8 +49,15 @@ func (r *Reporter) Record(c *outcome.Case, end *outcome.Verdict, access AccessLo
 	if access != nil {
 		setAccessFields(access, c, end)
 	}
+	if end.Outcome == outcome.Delivered && r.Desk.InTrouble() {
+		r.movesOn(c)
+	}
 	if end.Level >= zap.WarnLevel {
-		r.Alert(c, end.Reason, end.Level)
+		trouble := ""
+		if end.Outcome == outcome.Failed {
+			trouble = standstill(c)
+		}
+		r.alert(c, end.Reason, end.Level, trouble)
 		r.emit(c, end)
 	}
 	if entry := r.Log.Check(end.Level, messages[end.Outcome]); entry != nil {
@@ -62,13 +69,31 @@ func (r *Reporter) Record(c *outcome.Case, end *outcome.Verdict, access AccessLo
 	}
 }
 
-// Alert tells the operator something about a notification.
-func (r *Reporter) Alert(c *outcome.Case, why reason.Reason, level zapcore.Level) {
+// Waits tells the operator of a notification that waits for a handler.
+func (r *Reporter) Waits(c *outcome.Case) { r.alert(c, reason.NotNow, zap.WarnLevel, standstill(c)) }
+
+// standstill is the trouble of an instance whose notification is not delivered: all that is behind it waits.
+func standstill(c *outcome.Case) string {
+	if c.N.Instance == "" {
+		return ""
+	}
+	return "instance " + c.N.Instance
+}
+
+// movesOn tells the operator of an instance that stood still and does not any longer.
+func (r *Reporter) movesOn(c *outcome.Case) {
+	if trouble := standstill(c); trouble != "" {
+		r.Desk.Tell(outcome.Note{Reason: reason.Recovered, Instance: c.N.Instance, More: "Notifications are delivered again.", At: time.Now(), Trouble: trouble})
+	}
+}
+
+// alert tells the operator something about a notification, and what is in trouble with it.
+func (r *Reporter) alert(c *outcome.Case, why reason.Reason, level zapcore.Level, trouble string) {
 	more, wanted := r.Details(why, c)
 	if !wanted {
 		return
 	}
-	r.Desk.Tell(outcome.Note{Reason: why, Kind: c.Kind, Level: level, Instance: c.Instance(), Example: c.QuarantineID, More: more, At: time.Now()})
+	r.Desk.Tell(outcome.Note{Reason: why, Kind: c.Kind, Level: level, Instance: c.Instance(), Example: c.QuarantineID, More: more, At: time.Now(), Trouble: trouble})
 }
 
 func setAccessFields(access AccessLog, c *outcome.Case, end *outcome.Verdict) {

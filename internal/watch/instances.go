@@ -99,13 +99,15 @@ type Silence struct {
 	Length   time.Duration
 }
 
-// Saw notes that something came from an instance.
-func (s *Silences) Saw(instance string, at time.Time) {
+// Saw notes that something came from an instance, and reports whether that ends a silence that Watch returned.
+func (s *Silences) Saw(instance string, at time.Time) (ended bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if w := s.of[instance]; w != nil && at.After(w.last) {
+		ended = len(w.told) > 0
 		w.last, w.told = at, nil
 	}
+	return ended
 }
 
 // Watch returns the silences of these lengths among the configured instances, each once. Instances that

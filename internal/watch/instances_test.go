@@ -10,7 +10,7 @@ import (
 )
 
 // TestSilentInstances: a silence is told once for each length, of configured instances only, and anew
-// after something came.
+// after something came, which is told to end it.
 func TestSilentInstances(t *testing.T) {
 	var s Silences
 	began := time.Now()
@@ -26,23 +26,29 @@ func TestSilentInstances(t *testing.T) {
 			t.Errorf("after %d minutes: %v, want %v", minutes, got, want)
 		}
 	}
-	saw := func(instance string, minutes int) { s.Saw(instance, began.Add(time.Duration(minutes)*time.Minute)) }
+	saw := func(instance string, minutes int, ends bool) {
+		t.Helper()
+		if ended := s.Saw(instance, began.Add(time.Duration(minutes)*time.Minute)); ended != ends {
+			t.Errorf("%s after %d minutes ends a silence: %t, want %t", instance, minutes, ended, ends)
+		}
+	}
 	short := func(instance string) Silence { return Silence{instance, lengths[0]} }
 	long := func(instance string) Silence { return Silence{instance, lengths[1]} }
 	at(0)
-	saw("1", 5)
-	saw("3", 5) // is not configured
+	saw("1", 5, false)
+	saw("3", 5, false) // is not configured
 	at(10, short("2"))
 	at(14)
 	at(15, short("1"))
 	at(16)
-	saw("2", 17)
-	saw("2", 12) // was longer on its way
+	saw("2", 17, true)
+	saw("2", 12, false) // was longer on its way
 	at(26)
 	at(27, short("2"))
 	at(65, long("1"))
 	at(77, long("2"))
-	saw("1", 78)
+	saw("1", 78, true)
+	saw("1", 79, false)
 	at(100, short("1"))
 	configured = []string{"2", "3"}
 	at(101)
