@@ -20,18 +20,19 @@ func TestTry(t *testing.T) {
 		w := newWorld()
 		w.answers["ill"] = func(int, *http.Request) int { return http.StatusNotFound }
 		w.answers["slow"] = func(_ int, r *http.Request) int { <-r.Context().Done(); return 0 }
+		w.answers["tardy"] = w.answers["slow"]
 		d := NewDesk(Gauges{}, DefaultTimes(), w)
 		defer d.Close()
 		if got := d.Try(t.Context(), time.Now()); len(got) != 0 {
 			t.Errorf("without an endpoint: %v", got)
 		}
-		d.Configure([]Endpoint{endpoint(t, "well"), endpoint(t, "ill"), endpoint(t, "gone"), endpoint(t, "slow"), endpoint(t, "other")}, zap.NewNop())
+		d.Configure([]Endpoint{endpoint(t, "well"), endpoint(t, "ill"), endpoint(t, "gone"), endpoint(t, "slow"), endpoint(t, "tardy"), endpoint(t, "other")}, zap.NewNop())
 		d.Tell(note(reason.Schema, "1101000001"))
 		var got []string
 		for _, trial := range d.Try(t.Context(), time.Now()) {
 			got = append(got, fmt.Sprintf("%s %v", trial.Host, trial.Err))
 		}
-		want := []string{"well <nil>", "ill answer 404", "gone connection refused by {env.HOST}", "slow context deadline exceeded", "other <nil>"}
+		want := []string{"well <nil>", "ill answer 404", "gone connection refused by {env.HOST}", "slow context deadline exceeded", "tardy context deadline exceeded", "other <nil>"}
 		for i := range want {
 			if i >= len(got) || !strings.HasPrefix(got[i], want[i]) {
 				t.Errorf("got %q, want %q", got, want)
