@@ -70,15 +70,16 @@ var house = map[string]room{
 	}},
 
 	// For tests.
-	"internal/standin":  {imports: []string{"sender"}},
-	"internal/edgetest": {caddy: true, imports: []string{"internal/standin", "notification", "quarantine", "sender"}},
-	"test/adopt":        {caddy: true, imports: []string{".", "internal/edgetest", "notification"}},
-	"test/chaos":        {caddy: true, imports: []string{".", "internal/edgetest", "quarantine", "sender", "notification"}},
-	"test/edges":        {caddy: true, imports: []string{".", "internal/edgetest", "internal/standin"}},
-	"test/traps":        {caddy: true, imports: []string{".", "internal/command", "internal/edgetest", "internal/reason", "internal/standin"}},
-	"test/deploy":       {caddy: true, imports: []string{".", "internal/edgetest"}},
-	"test/deploy/files": {}, // a module of its own
-	"test/restarts":     {caddy: true, imports: []string{".", "internal/edgetest"}},
+	"internal/standin":     {imports: []string{"sender"}},
+	"internal/edgetest":    {caddy: true, imports: []string{"internal/standin", "notification", "quarantine", "sender"}},
+	"test/adopt":           {caddy: true, imports: []string{".", "internal/edgetest", "notification"}},
+	"test/chaos":           {caddy: true, imports: []string{".", "internal/edgetest", "quarantine", "sender", "notification"}},
+	"test/edges":           {caddy: true, imports: []string{".", "internal/edgetest", "internal/standin"}},
+	"test/traps":           {caddy: true, imports: []string{".", "internal/command", "internal/edgetest", "internal/reason", "internal/standin"}},
+	"test/deploy":          {caddy: true, imports: []string{".", "internal/edgetest"}},
+	"test/deploy/files":    {}, // a module of its own
+	"test/troubleshooting": {imports: []string{".", "internal/doctor", "internal/edgetest"}},
+	"test/restarts":        {caddy: true, imports: []string{".", "internal/edgetest"}},
 
 	"examples/handlers/go": {},
 

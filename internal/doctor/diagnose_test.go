@@ -81,13 +81,14 @@ func TestDiagnose(t *testing.T) {
 		"an old list, not used": {func(p *Patient) {
 			p.Machine.Now, p.Config.Blocks[0].Vendor = time.Date(2027, 2, 1, 0, 0, 0, 0, time.UTC), false
 		}, ""},
-		"open":            {func(p *Patient) { p.Config.Blocks[0].Open = true }, "open_to_all error block default say a token in 'auth'"},
-		"admin as it is":  {func(p *Patient) { p.read(`{}`) }, "admin_open warn admin localhost:2019 unix//"},
-		"admin, loopback": {func(p *Patient) { p.read(strings.Replace(admin, "ADDRESS", "127.0.0.1:2019", 1)) }, "admin_open warn admin 127.0.0.1:2019 unix//"},
-		"admin, all":      {func(p *Patient) { p.read(strings.Replace(admin, "ADDRESS", ":2019", 1)) }, "admin_open error admin :2019 unix//"},
-		"admin, a name":   {func(p *Patient) { p.read(strings.Replace(admin, "ADDRESS", "edge.test:2019", 1)) }, "admin_open error admin edge.test:2019 unix//"},
-		"admin, a socket": {func(p *Patient) { p.read(strings.Replace(admin, "ADDRESS", "unix//run/admin.sock", 1)) }, ""},
-		"admin, off":      {func(p *Patient) { p.read(`{"admin": {"disabled": true}}`) }, ""},
+		"open":                  {func(p *Patient) { p.Config.Blocks[0].Open = true }, "open_to_all error block default say a token in 'auth'"},
+		"admin as it is":        {func(p *Patient) { p.read(`{}`) }, "admin_open warn admin localhost:2019 unix//"},
+		"admin, loopback":       {func(p *Patient) { p.read(strings.Replace(admin, "ADDRESS", "127.0.0.1:2019", 1)) }, "admin_open warn admin 127.0.0.1:2019 unix//"},
+		"admin, all":            {func(p *Patient) { p.read(strings.Replace(admin, "ADDRESS", ":2019", 1)) }, "admin_open error admin :2019 unix//"},
+		"admin, a name":         {func(p *Patient) { p.read(strings.Replace(admin, "ADDRESS", "edge.test:2019", 1)) }, "admin_open error admin edge.test:2019 unix//"},
+		"admin, a socket":       {func(p *Patient) { p.read(strings.Replace(admin, "ADDRESS", "unix//run/admin.sock", 1)) }, ""},
+		"admin, a given socket": {func(p *Patient) { p.read(strings.Replace(admin, "ADDRESS", "fd/4", 1)) }, ""},
+		"admin, off":            {func(p *Patient) { p.read(`{"admin": {"disabled": true}}`) }, ""},
 		"a given socket": {func(p *Patient) {
 			p.read(`{"admin": {"disabled": true}, "apps": {"http": {"servers": {"a": {"listen": ["fd/3", ":1"], ` + aServer + `}}}}}`)
 		}, "no_listener_wrapper warn fd/3 'green_api' and 'tls'"},
@@ -113,8 +114,9 @@ func TestDiagnose(t *testing.T) {
 		"a container without a volume": {func(p *Patient) {
 			p.Machine.Container, p.Machine.Mounts = "docker", []Mount{{"/", "overlay"}, {"/proc", "proc"}}
 		}, "quarantine_without_volume error /data/green-api docker run --volume green-api:/data/green-api|stop_time_not_seen info docker 180"},
-		"memory":            {func(p *Patient) { p.Machine.Mounts = append(p.Machine.Mounts, Mount{"/data", "tmpfs"}) }, "quarantine_volatile error /data/green-api quarantine /var/lib/green-api"},
-		"memory next to it": {func(p *Patient) { p.Machine.Mounts = append(p.Machine.Mounts, Mount{"/data/green", "tmpfs"}) }, ""},
+		"memory":              {func(p *Patient) { p.Machine.Mounts = append(p.Machine.Mounts, Mount{"/data", "tmpfs"}) }, "quarantine_volatile error /data/green-api quarantine /var/lib/green-api"},
+		"no mount of its own": {func(p *Patient) { p.Machine.Mounts = []Mount{{"/", "ext4"}} }, ""},
+		"memory next to it":   {func(p *Patient) { p.Machine.Mounts = append(p.Machine.Mounts, Mount{"/data/green", "tmpfs"}) }, ""},
 		"temporary files": {func(p *Patient) { p.Config.Quarantine.Path, p.Config.Quarantine.Said = "/tmp/kept", "{env.KEPT}" },
 			"quarantine_volatile error {env.KEPT} quarantine /var/lib/green-api"},
 		"nothing known of disks": {func(p *Patient) { p.Machine.Mounts, p.Machine.Free = nil, nil }, ""},
