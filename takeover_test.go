@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/greenapi-community/caddy-green-api/internal/api"
+	"github.com/greenapi-community/caddy-green-api/internal/drain"
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
@@ -176,7 +177,7 @@ func TestStartedUnheard(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		core, logs := observer.New(zap.ErrorLevel)
 		for _, started := range []bool{true, false} {
-			a := &App{logger: zap.New(core)}
+			a := &App{logger: zap.New(core), drain: drain.New()}
 			a.awaitStarted()
 			time.Sleep(startedWithin - time.Second)
 			if started {
