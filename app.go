@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -52,6 +53,7 @@ type App struct {
 	events   *caddyevents.App
 	operator *operator
 	shared   *sharedQuarantine
+	diskFree func(dir string) (int64, error)
 	held     bool            // this config's share in the quarantine
 	running  context.Context // until stop
 	stop     context.CancelFunc
@@ -101,6 +103,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	a.blocks = make(map[string]block)
 	a.receives = make(map[string]*Receive)
 	a.drain = drain.New()
+	a.diskFree = quarantine.Free
 	if a.Quarantine == nil {
 		a.Quarantine = new(Quarantine)
 	}
@@ -197,6 +200,7 @@ func (a *App) takeOver() {
 	a.warnOfSmallShares()
 	a.operator.quarantineLimit.Store(a.Quarantine.MaxSize)
 	a.operator.desk.Configure(a.endpoints(), a.logger)
+	go a.watchDisk(a.running)
 	go a.expiry().Run(a.running, a.shared.Stats().WipeDue) // not before there is somebody to tell
 	if app, err := a.ctx.AppIfConfigured("http"); err == nil {
 		a.grace = time.Duration(app.(*caddyhttp.App).GracePeriod)
@@ -335,10 +339,12 @@ type operator struct {
 	daily  watch.Daily
 	clock  quarantine.WallClock
 	silent watch.Silences
+	disk   watch.Disk
 
 	replays api.Replays
 
-	quarantineLimit atomic.Int64 // max_size of the config in effect
+	quarantineLimit atomic.Int64  // max_size of the config in effect
+	diskFree        atomic.Uint64 // bytes free on the quarantine's disk, a float64 in its bits
 }
 
 // heard notes that something came from an instance, which may end its silence.
@@ -351,7 +357,9 @@ func (o *operator) heard(instance string, at time.Time) {
 const theOperator = "operator"
 
 func newOperator(times tell.Times) *operator {
-	return &operator{desk: tell.NewDesk(gauges(), times, nil)}
+	o := &operator{desk: tell.NewDesk(gauges(), times, nil)}
+	o.diskFree.Store(math.Float64bits(math.NaN()))
+	return o
 }
 
 // gauges are what the metrics show of the moment.
@@ -361,6 +369,7 @@ func gauges() tell.Gauges {
 		QuarantineEntries:  func() float64 { return float64(quarantineStats().Entries) },
 		QuarantineBytes:    func() float64 { return float64(quarantineStats().Bytes) },
 		QuarantineMaxBytes: func() float64 { return float64(quarantineLimit()) },
+		QuarantineFree:     quarantineFree,
 		Receivers:          make(map[string]func() float64),
 	}
 	for _, state := range []string{receiver.Receiving, receiver.Standby, receiver.Failing} {
@@ -397,6 +406,16 @@ func quarantineLimit() (limit int64) {
 		return true
 	})
 	return limit
+}
+
+// quarantineFree returns how many bytes are free on the quarantine's disk, NaN if that is not known.
+func quarantineFree() float64 {
+	free := math.NaN()
+	operators.Range(func(_, value any) bool {
+		free = math.Float64frombits(value.(*operator).diskFree.Load())
+		return true
+	})
+	return free
 }
 
 // Destruct sends what is left to tell, at the end of the process or of the last config with a

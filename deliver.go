@@ -151,7 +151,7 @@ func (h *Handler) deliver(v *visit, next caddyhttp.Handler) *outcome.Verdict {
 	return h.fleet.Deliver(v.r.Context(), &v.Case, h.wayOf(v, next), &h.limits, &h.hooks)
 }
 
-// wayOf is the way to the handlers.
+// wayOf is the way to the handlers, which get the notification with its id.
 func (h *Handler) wayOf(v *visit, next caddyhttp.Handler) delivery.Way {
 	v.way = proxy.Way{Proxy: h.choice, Next: next, Log: h.logger}
 	v.way.Base, v.way.Body = v.r, v.Body

@@ -3,6 +3,7 @@ package greenapi
 import (
 	"context"
 	"fmt"
+	"math"
 	"strings"
 	"sync"
 	"testing"
@@ -37,6 +38,7 @@ func TestMetrics(t *testing.T) {
 	e.Post(strings.Replace(edgetest.TextMessage, "1101000001", "1101000002", 1))
 	e.Post("{")
 	e.Post(edgetest.TextMessage, "Authorization", "")
+	edgetest.Eventually(t, "a look at the disk", func() bool { return !math.IsNaN(quarantineFree()) })
 	page := e.Scrape()
 	for _, line := range []string{
 		`caddy_green_api_notifications_total{outcome="delivered",reason="",type="incomingMessageReceived"} 3`,
@@ -52,12 +54,16 @@ func TestMetrics(t *testing.T) {
 		`caddy_green_api_quarantine_entries 3`,
 		`caddy_green_api_quarantine_bytes `,
 		`caddy_green_api_quarantine_max_bytes 1.073741824e+09`,
+		`caddy_green_api_quarantine_free_bytes `,
 		`caddy_green_api_last_notification_timestamp_seconds 1.`,
 		`caddy_green_api_instance_last_notification_timestamp_seconds{instance="1101000001"} 1.`,
 	} {
 		if !strings.Contains(page, "\n"+line) {
 			t.Errorf("lacks %s", line)
 		}
+	}
+	if strings.Contains(page, "_free_bytes 0\n") || strings.Contains(page, "_free_bytes NaN") {
+		t.Error("nothing is free on the quarantine's disk")
 	}
 	if strings.Contains(page, `instance="1101000002"`) {
 		t.Error("counts an instance that is not in the config")

@@ -1,9 +1,11 @@
 package greenapi
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"net/http"
 	"path/filepath"
 	"strconv"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/dustin/go-humanize"
 	"go.uber.org/zap"
 
 	"github.com/greenapi-community/caddy-green-api/internal/api"
@@ -19,6 +22,7 @@ import (
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/internal/tell"
+	"github.com/greenapi-community/caddy-green-api/internal/watch"
 	"github.com/greenapi-community/caddy-green-api/notification"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
 )
@@ -247,6 +251,54 @@ func (a *App) expiry() *quarantine.Expiry {
 			a.logger.Error(message, zap.Error(a.Quarantine.hide(err)))
 		},
 	}
+}
+
+// diskEvery is how often the quarantine's disk is looked at.
+const diskEvery = time.Minute
+
+// watchDisk lets the operator know when little is free on the quarantine's disk, until ctx is over.
+func (a *App) watchDisk(ctx context.Context) {
+	ticker := time.NewTicker(diskEvery)
+	defer ticker.Stop()
+	for {
+		if err := a.lookAtDisk(time.Now()); errors.Is(err, errors.ErrUnsupported) {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// lookAtDisk tells what there is to tell of the disk. Its error says that it is not known how much is free.
+func (a *App) lookAtDisk(now time.Time) error {
+	free, err := a.diskFree(a.Quarantine.Path)
+	if err != nil {
+		a.operator.diskFree.Store(math.Float64bits(math.NaN()))
+		if !errors.Is(err, errors.ErrUnsupported) && a.operator.daily.First("disk", now) {
+			a.logger.Warn("how much is free on the quarantine's disk cannot be found out", zap.Error(a.Quarantine.hide(err)))
+		}
+		return err
+	}
+	a.operator.diskFree.Store(math.Float64bits(float64(free)))
+	want := watch.WantFree(a.Quarantine.MaxSize)
+	note := outcome.Note{Reason: reason.DiskLow, Kind: notification.KindNone, Level: zap.WarnLevel, At: now, Trouble: "disk"}
+	bytes := []zap.Field{zap.Int64("free", free), zap.Int64("want", want)}
+	switch a.operator.disk.See(free, want, now) {
+	case watch.DiskLow:
+		a.logger.Warn("little space is left on the quarantine's disk", append(bytes,
+			zap.String("fix", "free some, or give the quarantine a disk of its own: when it is full, what has to be kept is answered 503 and its queue stands still"))...)
+		note.More = fmt.Sprintf("%s are free, want %s. When it is full, what has to be kept is answered 503 and its queue stands still.", humanize.IBytes(uint64(free)), humanize.IBytes(uint64(want))) //nolint:gosec // not below 0
+	case watch.DiskEnough:
+		a.logger.Info("enough space is free on the quarantine's disk again", bytes...)
+		note.Reason, note.Level, note.More = reason.Recovered, zap.InfoLevel, "There is space on the quarantine's disk again."
+	default:
+		return nil
+	}
+	a.operator.desk.Tell(note)
+	return nil
 }
 
 // shares is into how many parts the quarantine is divided: where several instances send, what the

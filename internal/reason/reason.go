@@ -73,6 +73,7 @@ const (
 	BadFile       = "bad_file"
 	FormatChanged = "format_changed"
 	NewType       = "new_type"
+	DiskLow       = "disk_low"
 	Recovered     = "recovered"
 )
 
@@ -116,6 +117,7 @@ var sentences = map[Reason]string{ //nolint:gosec // sentences, no credentials
 	FormatChanged:      "GREEN-API seems to have changed a format",
 	NewType:            "GREEN-API seems to have a new type of notification",
 	Test:               "this is a test of the alerts, nothing is wrong",
+	DiskLow:            "little space is left on the quarantine's disk",
 	Recovered:          "a trouble that an alert told of is over",
 }
 

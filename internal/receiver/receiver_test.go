@@ -219,7 +219,10 @@ func (p *process) told() (last outcome.Note, count int) {
 func (p *process) wantRecovered(most int, more string) {
 	p.w.t.Helper()
 	last, count := p.told()
-	before := p.notes[max(count-2, 0)]
+	if count < 2 {
+		p.w.t.Fatalf("told %+v", p.notes)
+	}
+	before := p.notes[count-2]
 	if last.Reason != reason.Recovered || last.Instance != instance || last.More != more || last.Level != zapcore.InfoLevel ||
 		count > most || before.Reason == reason.Recovered || last.Trouble == "" || last.Trouble != before.Trouble {
 		p.w.t.Errorf("told %+v", p.notes)

@@ -32,6 +32,7 @@ type Gauges struct {
 	QuarantineEntries  func() float64            // entries in the quarantine
 	QuarantineBytes    func() float64            // its bytes in use
 	QuarantineMaxBytes func() float64            // and those it may use
+	QuarantineFree     func() float64            // bytes free on its disk; NaN if that is not known
 	Receivers          map[string]func() float64 // instances received from the HTTP API, by state
 }
 
@@ -81,6 +82,7 @@ func newMetrics(gauges Gauges) *metrics {
 		gauge("caddy_green_api_quarantine_entries", "Notifications in the quarantine.", gauges.QuarantineEntries, nil),
 		gauge("caddy_green_api_quarantine_bytes", "Bytes of the quarantine that are in use.", gauges.QuarantineBytes, nil),
 		gauge("caddy_green_api_quarantine_max_bytes", "Bytes that the quarantine may use.", gauges.QuarantineMaxBytes, nil),
+		gauge("caddy_green_api_quarantine_free_bytes", "Bytes that are free on the quarantine's disk, as of the last minute.", gauges.QuarantineFree, nil),
 	}
 	for state, count := range gauges.Receivers {
 		m.all = append(m.all, gauge("caddy_green_api_receivers", "Instances received from the HTTP API by state.", count, prometheus.Labels{"state": state}))

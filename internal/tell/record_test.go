@@ -24,7 +24,7 @@ import (
 func gaugesOf() Gauges {
 	of := func(n float64) func() float64 { return func() float64 { return n } }
 	return Gauges{
-		Waiting: of(1), QuarantineEntries: of(2), QuarantineBytes: of(3), QuarantineMaxBytes: of(4),
+		Waiting: of(1), QuarantineEntries: of(2), QuarantineBytes: of(3), QuarantineMaxBytes: of(4), QuarantineFree: of(7),
 		Receivers: map[string]func() float64{"standby": of(5), "failing": of(6)},
 	}
 }
@@ -162,7 +162,7 @@ func TestRegister(t *testing.T) {
 				sum += metric.GetGauge().GetValue()
 			}
 		}
-		if math.Round(sum) != 21 {
+		if math.Round(sum) != 28 {
 			t.Errorf("the gauges show %g in all", sum)
 		}
 	}
