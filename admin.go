@@ -26,6 +26,7 @@ func init() {
 //
 //	GET    /green_api/status
 //	GET    /green_api/health                        200, or 503 if the edge is not ready
+//	POST   /green_api/fit                           instance, url and token in the body: does it fit?
 //	POST   /green_api/alert/test                    sends one through each alert; one result a line
 //	GET    /green_api/quarantine?FILTERS            one entry a line, without bodies but for body=true
 //	GET    /green_api/quarantine/ID
@@ -104,6 +105,7 @@ func (a *App) edge() *api.Edge {
 		},
 		Replays:    &a.operator.replays,
 		TestAlerts: a.testAlerts,
+		Fit:        a.fit,
 		Log:        a.logger,
 	}
 }

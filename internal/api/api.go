@@ -47,6 +47,9 @@ type Edge struct {
 	// TestAlerts sends a test alert through each alert of the config.
 	TestAlerts func(context.Context) []AlertTest
 
+	// Fit says whether the webhookUrl and the webhookUrlToken of an instance fit the edge.
+	Fit func(instance, webhookURL, token string) Fit
+
 	Log *zap.Logger
 }
 
@@ -83,6 +86,7 @@ func Routes() []Route {
 	type methods = map[string]func(*Edge, http.ResponseWriter, *http.Request) error
 	return []Route{
 		{"/green_api/status", methods{http.MethodGet: (*Edge).status}},
+		{"/green_api/fit", methods{http.MethodPost: (*Edge).fit}},
 		{"/green_api/alert/test", methods{http.MethodPost: (*Edge).testAlerts}},
 		{"/green_api/quarantine", methods{http.MethodGet: (*Edge).list, http.MethodDelete: (*Edge).delete}},
 		{"/green_api/quarantine/replay", methods{http.MethodPost: (*Edge).replay}},

@@ -21,11 +21,16 @@ type adminFlags struct {
 
 // with adds the flags to a command.
 func (a *adminFlags) with(cmd *cobra.Command) *cobra.Command {
+	cmd.Flags().StringVar(&a.format, "format", formatText, "text or json")
+	return a.located(cmd)
+}
+
+// located adds the flags that say where the admin API is.
+func (a *adminFlags) located(cmd *cobra.Command) *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringVar(&a.address, "address", "", "of the admin API, as localhost:2019 or unix//run/caddy/admin.sock")
 	flags.StringVar(&a.config, "config", "", "config file that says where the admin API is")
 	flags.StringVar(&a.adapter, "adapter", "", "of that file")
-	flags.StringVar(&a.format, "format", formatText, "text or json")
 	return cmd
 }
 

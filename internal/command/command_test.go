@@ -89,7 +89,11 @@ func TestCommandHelp(t *testing.T) {
 			"does_not_load, no_green_api, empty_200, one_path,", "clock, port_shared, port_taken.",
 		}},
 		{"listen", []string{"listen", "--help"}, []string{"Examples:\n  caddy green-api listen ", "--address ", "--status ", "--delay ", "--forward "}},
-		{"settings", []string{"settings", "--help"}, []string{"get  ", "set  ", "GREEN_API_API_TOKEN"}},
+		{"settings", []string{"settings", "--help"}, []string{"get  ", "set  ", "verify  ", "GREEN_API_API_TOKEN"}},
+		{"settings verify", []string{"settings", "verify", "--help"}, []string{
+			"caddy green-api settings verify 1101000001\n", "--api-token ", "--instances ", "--address ", "--config ", "--format ", "Exit status: 0 ",
+			"no_url, bad_url, http_url, no_block, received, no_token,\nbad_token and instance_not_allowed",
+		}},
 		{"settings get", []string{"settings", "get", "--help"}, []string{
 			"caddy green-api settings get 1101000001\n", "--api-token ", "--api-url ", "--instances ", "--format ", "Exit status: 0 ",
 		}},

@@ -17,9 +17,9 @@ import (
 func settingsCommand(c Config) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "settings",
-		Short: "Reads and sets where instances send notifications, and which",
+		Short: "Reads, sets and verifies where instances send notifications, and which",
 		Long: `Reads and sets an instance's webhookUrl, webhookUrlToken and webhook switches, by GREEN-API's
-getSettings and setSettings.
+getSettings and setSettings, and says whether they fit a running edge.
 
 An instance is named by its id (idInstance), and its API token (apiTokenInstance) is taken from the
 variable ` + apiTokenVariable + `. For several, --instances names a file that has an id and an API token
@@ -28,7 +28,7 @@ may stand {env.NAME} or {file./path}. No API token is ever printed.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	for _, sub := range []*cobra.Command{settingsGet(c), settingsSet(c)} {
+	for _, sub := range []*cobra.Command{settingsGet(c), settingsSet(c), settingsVerify(c)} {
 		sub.SilenceErrors = true
 		cmd.AddCommand(sub)
 	}
