@@ -31,40 +31,40 @@ func TestWayTo(t *testing.T) {
 	notFound := &caddyhttp.StaticResponse{StatusCode: "404"}
 	for _, test := range []struct {
 		name   string
-		server caddyhttp.Server
+		server *caddyhttp.Server
 		url    string
 		want   string // "block", another handler that answers, or "" for none
 	}{
-		{"nothing", caddyhttp.Server{}, "https://hooks.test/x", ""},
-		{"block", caddyhttp.Server{Routes: to(new(passing), block)}, "https://hooks.test/x", "block"},
-		{"no path", caddyhttp.Server{Routes: routes{{MatcherSets: path("/"), Handlers: handlers{block}}}}, "https://hooks.test", "block"},
-		{"behind an answer", caddyhttp.Server{Routes: to(notFound, block)}, "https://hooks.test/x", "static_response"},
-		{"in another route's place", caddyhttp.Server{Routes: routes{
+		{"nothing", &caddyhttp.Server{}, "https://hooks.test/x", ""},
+		{"block", &caddyhttp.Server{Routes: to(new(passing), block)}, "https://hooks.test/x", "block"},
+		{"no path", &caddyhttp.Server{Routes: routes{{MatcherSets: path("/"), Handlers: handlers{block}}}}, "https://hooks.test", "block"},
+		{"behind an answer", &caddyhttp.Server{Routes: to(notFound, block)}, "https://hooks.test/x", "static_response"},
+		{"in another route's place", &caddyhttp.Server{Routes: routes{
 			{MatcherSets: path("/x"), Handlers: handlers{new(passing)}, Terminal: true}, {Handlers: handlers{block}},
 		}}, "https://hooks.test/x", ""},
-		{"first of a group", caddyhttp.Server{Routes: routes{
+		{"first of a group", &caddyhttp.Server{Routes: routes{
 			{Group: "g", MatcherSets: path("/y"), Handlers: handlers{notFound}}, {Group: "g", Handlers: handlers{new(passing)}}, {Group: "g", Handlers: handlers{notFound}}, {Handlers: handlers{block}},
 		}}, "https://hooks.test/x", "block"},
-		{"rewritten", caddyhttp.Server{Routes: routes{
+		{"rewritten", &caddyhttp.Server{Routes: routes{
 			{Handlers: handlers{&rewrite.Rewrite{StripPathPrefix: "/a"}}}, {MatcherSets: path("/x"), Handlers: handlers{block}},
 		}}, "https://hooks.test/a/x", "block"},
-		{"inside", caddyhttp.Server{Routes: to(&caddyhttp.Subroute{Routes: to(new(passing))}, &caddyhttp.Subroute{Routes: to(block)})}, "https://hooks.test/x", "block"},
-		{"named", caddyhttp.Server{
+		{"inside", &caddyhttp.Server{Routes: to(&caddyhttp.Subroute{Routes: to(new(passing))}, &caddyhttp.Subroute{Routes: to(block)})}, "https://hooks.test/x", "block"},
+		{"named", &caddyhttp.Server{
 			Routes: to(&caddyhttp.Invoke{Name: "no"}, &caddyhttp.Invoke{Name: "edge"}), NamedRoutes: map[string]*caddyhttp.Route{"edge": {Handlers: handlers{block}}},
 		}, "https://hooks.test/x", "block"},
-		{"circle", caddyhttp.Server{
+		{"circle", &caddyhttp.Server{
 			Routes: to(&caddyhttp.Invoke{Name: "edge"}), NamedRoutes: map[string]*caddyhttp.Route{"edge": {Handlers: handlers{&caddyhttp.Invoke{Name: "edge"}}}},
 		}, "https://hooks.test/x", ""},
-		{"TLS", caddyhttp.Server{
+		{"TLS", &caddyhttp.Server{
 			TLSConnPolicies: caddytls.ConnectionPolicies{nil}, Routes: routes{{MatcherSets: caddyhttp.MatcherSets{{&https}}, Handlers: handlers{block}}},
 		}, "https://hooks.test/x", "block"},
-		{"TLS ends before", caddyhttp.Server{Routes: routes{{MatcherSets: caddyhttp.MatcherSets{{&https}}, Handlers: handlers{block}}}}, "https://hooks.test/x", ""},
+		{"TLS ends before", &caddyhttp.Server{Routes: routes{{MatcherSets: caddyhttp.MatcherSets{{&https}}, Handlers: handlers{block}}}}, "https://hooks.test/x", ""},
 	} {
 		target, err := url.Parse(test.url)
 		if err != nil {
 			t.Fatal(err)
 		}
-		got := WayTo(&test.server, target, netip.MustParseAddr("192.0.2.7"), func(h caddyhttp.MiddlewareHandler) bool { return h == block })
+		got := WayTo(test.server, target, netip.MustParseAddr("192.0.2.7"), func(h caddyhttp.MiddlewareHandler) bool { return h == block })
 		end := got.Other
 		if got.Block == block {
 			end = "block"
