@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -196,10 +197,10 @@ func TestRecoveredEndpointFails(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld()
-				down := false
+				var down atomic.Bool
 				var taken []string
 				w.answers["well"] = func(n int, _ *http.Request) int {
-					if down {
+					if down.Load() {
 						time.Sleep(5 * time.Second)
 						return http.StatusBadGateway
 					}
@@ -208,11 +209,11 @@ func TestRecoveredEndpointFails(t *testing.T) {
 				}
 				told(t, w, func(d *Desk) map[int]func() {
 					return map[int]func(){
-						0: func() { d.Tell(fails("a")) }, 10: func() { down = true; d.Tell(again("a")) },
+						0: func() { d.Tell(fails("a")) }, 10: func() { down.Store(true); d.Tell(again("a")) },
 						test.relapse: func() {
 							d.Tell(fails("a"))
 						},
-						100: func() { down = false },
+						100: func() { down.Store(false) },
 					}
 				})
 				if len(taken) != len(test.want) {
@@ -253,17 +254,23 @@ func TestRecoveredBounded(t *testing.T) {
 		w := newWorld()
 		d := NewDesk(Gauges{}, DefaultTimes(), w)
 		d.Configure([]Endpoint{endpoint(t, "well")}, zap.NewNop())
+		remembered := func() int {
+			e := d.alerts.outbox[0]
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			return len(e.troubles.of)
+		}
 		for i := range 2 * maxTroubles {
 			d.Tell(fails(fmt.Sprint(i)))
 		}
-		if n := len(d.alerts.outbox[0].troubles.of); n != maxTroubles {
+		if n := remembered(); n != maxTroubles {
 			t.Errorf("%d are remembered, want %d", n, maxTroubles)
 		}
 		for i := range 2 * maxTroubles {
 			d.Tell(again(fmt.Sprint(i)))
 		}
 		time.Sleep(time.Minute)
-		if n := len(d.alerts.outbox[0].troubles.of); n != 0 || d.InTrouble() {
+		if n := remembered(); n != 0 || d.InTrouble() {
 			t.Errorf("%d are remembered, in trouble %t; want none", n, d.InTrouble())
 		}
 		d.Close()
