@@ -76,6 +76,13 @@ func (to *told) count(n *int) {
 	*n++
 }
 
+// numbers returns how often the operator heard of a slow handler and of one that waits.
+func (to *told) numbers() [2]int {
+	to.mu.Lock()
+	defer to.mu.Unlock()
+	return [2]int{to.slow, to.waits}
+}
+
 func (to *told) hooks() *Hooks {
 	return &Hooks{
 		Attempted: func(*outcome.Case, Answer) {},
@@ -201,7 +208,7 @@ func TestOperatorHears(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			to := new(told)
 			NewFleet(nil).Deliver(t.Context(), caseOf("one"), newScript([]string{step}), usual(), to.hooks())
-			if got := [2]int{to.slow, to.waits}; got != want {
+			if got := to.numbers(); got != want {
 				t.Errorf("%s: told %v, want %v", step, got, want)
 			}
 		})
@@ -215,7 +222,7 @@ func TestSlowReport(t *testing.T) {
 		hooks := to.hooks()
 		hooks.Attempted = func(*outcome.Case, Answer) { time.Sleep(usual().WarnAfter + time.Second) }
 		NewFleet(nil).Deliver(t.Context(), caseOf("one"), newScript([]string{"200"}), usual(), hooks)
-		if to.slow != 0 {
+		if to.numbers()[0] != 0 {
 			t.Error("the operator hears of a slow handler")
 		}
 	})
