@@ -58,7 +58,7 @@ var house = map[string]room{
 	"internal/tell":     {imports: []string{"internal/outcome", "internal/reason", "notification"}},
 	"internal/watch":    {imports: []string{"internal/outcome", "notification"}},
 	"internal/receiver": {imports: []string{"internal/lease", "internal/outcome", "internal/reason", "notification", "vendorapi"}},
-	"internal/doctor":   {caddy: true},
+	"internal/doctor":   {caddy: true, imports: []string{"quarantine"}},
 
 	"internal/api": {imports: []string{
 		"internal/address", "internal/outcome", "internal/reason", "internal/receiver", "internal/watch", "quarantine",

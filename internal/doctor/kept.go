@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/dustin/go-humanize"
+
+	"github.com/greenapi-community/caddy-green-api/quarantine"
 )
 
 // volatile are file systems that a restart of the machine empties.
@@ -93,4 +95,10 @@ func resolved(path string) (real, dir string) {
 // below reports whether a path is a directory or in it.
 func below(path, dir string) bool {
 	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
+}
+
+// free returns how many bytes may still be written to the disk of a directory, if that is known.
+func free(dir string) (bytes uint64, ok bool) {
+	n, err := quarantine.Free(dir)
+	return uint64(max(n, 0)), err == nil
 }
