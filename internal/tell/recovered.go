@@ -3,7 +3,6 @@ package tell
 import (
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
@@ -104,31 +103,6 @@ func saying(ends []outcome.Note) string {
 		said = append(said, end.More)
 	}
 	return strings.Join(said, " ")
-}
-
-// nextRecovered takes what is due of troubles that are over. What is still to be told of such a trouble goes
-// first, whatever the time between two alerts. It also returns when something is due; zero for never.
-func (e *outbox) nextRecovered(now time.Time) (*group, time.Time) {
-	if len(e.troubles.over) == 0 {
-		return nil, time.Time{}
-	}
-	due := e.troubles.of[e.troubles.over[0]].end.At.Add(e.times.Gather)
-	if again := e.sent[recovered].Add(e.to.Every); again.After(due) {
-		due = again
-	}
-	if due.After(now) {
-		return nil, due
-	}
-	for _, name := range e.troubles.over {
-		one := e.troubles.of[name]
-		for _, k := range one.under {
-			if before := e.groups[k]; before != nil && !before.first.After(one.end.At) {
-				return e.takeOut(k, now), due
-			}
-		}
-	}
-	e.sent[recovered] = now
-	return e.troubles.take(), due
 }
 
 // InTrouble reports whether some endpoint knows of a trouble, so that it is worth saying that one is over.
