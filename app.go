@@ -144,7 +144,8 @@ func (a *App) Start() error {
 const startedWithin = 30 * time.Second
 
 // awaitStarted complains if Caddy's event `started` does not come. Caddy calls its events
-// experimental, and without this one nothing would be received and nobody alerted.
+// experimental, and without this one nothing would be received, nobody alerted, and nothing of the
+// quarantine expire.
 func (a *App) awaitStarted() {
 	a.unheard = time.AfterFunc(startedWithin, func() {
 		a.logger.Error("Caddy does not say that the config has started", zap.Duration("after", startedWithin))

@@ -106,7 +106,7 @@ type unheard struct {
 }
 
 const (
-	UnheardFor = 10 * time.Minute
+	unheardFor = 10 * time.Minute
 	maxUnheard = 10_000
 )
 
@@ -116,7 +116,7 @@ func (u *unheard) add(body []byte, now time.Duration) {
 		u.until = make(map[[sha256.Size]byte]time.Duration)
 	}
 	key := sha256.Sum256(body)
-	u.until[key] = now + UnheardFor
+	u.until[key] = now + unheardFor
 	u.oldest = append(u.oldest, key)
 }
 

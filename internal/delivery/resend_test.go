@@ -62,14 +62,14 @@ func TestUnheardBounded(t *testing.T) {
 		binary.BigEndian.PutUint64(body, uint64(i))
 		u.add(body, 0)
 	}
-	if len(u.until) > maxUnheard || len(u.oldest) > maxUnheard || !u.tell(body, UnheardFor-1, true) {
+	if len(u.until) > maxUnheard || len(u.oldest) > maxUnheard || !u.tell(body, unheardFor-1, true) {
 		t.Errorf("%d and %d remembered", len(u.until), len(u.oldest))
 	}
-	u.tell([]byte("another"), UnheardFor, true)
+	u.tell([]byte("another"), unheardFor, true)
 	if len(u.until)+len(u.oldest) != 0 {
 		t.Errorf("%d and %d are compared with each notification after all are over", len(u.until), len(u.oldest))
 	}
-	u.add(body, UnheardFor)
+	u.add(body, unheardFor)
 	if len(u.until) != 1 || len(u.oldest) != 1 {
 		t.Errorf("%d and %d remembered after all are over", len(u.until), len(u.oldest))
 	}

@@ -17,6 +17,9 @@ import (
 // comes from the quarantine. Its context ends with nobody's. server is the one that the block is for, nil if
 // that is not known.
 func NewRequest(c *outcome.Case, server *caddyhttp.Server) *http.Request {
+	if c.Header == nil {
+		c.Header = make(http.Header)
+	}
 	target, err := url.ParseRequestURI(c.URI)
 	if err != nil {
 		target = &url.URL{Path: "/"}
