@@ -271,7 +271,7 @@ func (a *Auth) unfit(instance, secret string) reason.Reason {
 	if secret != "" {
 		header.Set("Authorization", sentAs(secret))
 	}
-	switch a.judge(header) {
+	switch a.worth(header) {
 	case outcome.TokenOff:
 		return ""
 	case outcome.TokenNone:

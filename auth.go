@@ -100,8 +100,8 @@ func (a *Auth) parseFile(text []byte) (follow.Entries, func(), error) {
 	return listed, func() { a.set.Store(set) }, nil
 }
 
-// judge says what the header's token is worth.
-func (a *Auth) judge(header http.Header) outcome.TokenState {
+// worth says what the header's token is worth.
+func (a *Auth) worth(header http.Header) outcome.TokenState {
 	if a.Off {
 		return outcome.TokenOff
 	}

@@ -63,7 +63,7 @@ func TestAuthJudge(t *testing.T) {
 		{"abc", []string{"Bearer " + strings.Repeat("a", 1<<20)}, outcome.TokenWrong},
 	} {
 		a := newAuth(t, Auth{Token: []string{"other-demo-token", test.token}})
-		if got := a.judge(http.Header{"Authorization": test.header}); got != test.want {
+		if got := a.worth(http.Header{"Authorization": test.header}); got != test.want {
 			t.Errorf("token %q: %.60q is %s, want %s", test.token, test.header, got, test.want)
 		}
 	}
@@ -95,7 +95,7 @@ func TestAuthCheckInstance(t *testing.T) {
 		a := newAuth(t, test.auth)
 		v := &visit{Case: outcome.Case{Header: http.Header{"Authorization": {"Bearer " + test.token}}}}
 		v.N = parsed(t, fmt.Sprintf(`{"typeWebhook":"x","instanceData":{"idInstance":%s}}`, test.instance))
-		v.Token = a.judge(v.Header)
+		v.Token = a.worth(v.Header)
 		if end := a.check(v); end != nil {
 			t.Errorf("%s for %s: refused before the body: %s", test.token, test.instance, end.Reason)
 		}
@@ -189,7 +189,7 @@ func FuzzAuthorization(f *testing.F) {
 		fields := strings.Split(strings.Trim(header, " "), " ")
 		scheme, secret := strings.ToLower(fields[0]), fields[len(fields)-1]
 		want := header == "" || len(fields) == 1 && secret == "abc" || scheme == "bearer" && secret == "abc" || scheme == "basic" && secret == "ZGVtbzpkZW1v"
-		if got := a.judge(http.Header{"Authorization": {header}}); (got == outcome.TokenRight) && !want {
+		if got := a.worth(http.Header{"Authorization": {header}}); (got == outcome.TokenRight) && !want {
 			t.Errorf("%q is right", header)
 		}
 	})
@@ -206,7 +206,7 @@ func BenchmarkAuth(b *testing.B) {
 			header := http.Header{"Authorization": {"Bearer demo-token-0"}}
 			b.ReportAllocs()
 			for b.Loop() {
-				if a.judge(header) != outcome.TokenRight {
+				if a.worth(header) != outcome.TokenRight {
 					b.Fatal("not right")
 				}
 			}

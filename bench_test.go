@@ -78,7 +78,7 @@ func (w *nowhere) WriteHeader(status int)         { w.status = status }
 
 // passGates is what each request costs before a byte of its body is read.
 func passGates(h *Handler, v *visit) bool {
-	v.Token = h.Auth.judge(v.r.Header)
+	v.Token = h.Auth.worth(v.r.Header)
 	return h.IPFilter.check(v) == nil && h.Auth.check(v) == nil
 }
 

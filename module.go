@@ -228,7 +228,7 @@ func (h *Handler) Cleanup() error {
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	withoutOwn(r.Header)
 	v := newVisit(w, r)
-	v.Token = h.Auth.judge(r.Header)
+	v.Token = h.Auth.worth(r.Header)
 	end := h.walk(v, h.posted, next)
 	h.survive(func() { h.record(v, end) }) // what was delivered stays so
 	unread := end.Outcome == outcome.Refused && v.Body == nil && !v.readOff
