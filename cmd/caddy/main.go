@@ -1,5 +1,5 @@
-// Command caddy is Caddy with its standard modules and the green_api module.
-// It is what xcaddy would build, for `go run ./cmd/caddy`.
+// Command caddy is Caddy with its standard modules and the green_api module, as xcaddy would build it. Run
+// it with `go run ./cmd/caddy`.
 package main
 
 import (
@@ -7,9 +7,10 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
 	_ "github.com/greenapi-community/caddy-green-api"
+	"github.com/greenapi-community/caddy-green-api/internal/garbage"
 )
 
 func main() {
-	collectLater()
+	garbage.CollectLater()
 	caddycmd.Main()
 }

@@ -1,4 +1,4 @@
-package main
+package garbage
 
 import (
 	"os"
@@ -39,7 +39,7 @@ func TestCollectLater(t *testing.T) {
 	}
 	before := percent()
 	defer debug.SetGCPercent(before)
-	collectLater()
+	CollectLater()
 	inUse.Store(new([200 << 20]byte))
 	wait := func(what string, reached func(int) bool) {
 		t.Helper()

@@ -1,0 +1,767 @@
+package queue_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/greenapi-community/caddy-green-api/queue"
+	"github.com/greenapi-community/caddy-green-api/queue/queuetest"
+)
+
+// bench is a dispatcher over an engine in memory, in fake time.
+type bench struct {
+	t     *testing.T
+	store *queuetest.Memory
+	*queue.Dispatcher
+
+	mu       sync.Mutex
+	rounds   []string // "instance/chat id #round" of each one that has begun
+	answer   func(queue.Delivery) queue.Result
+	keep     func(queue.Delivery, queue.Fate) error
+	inFlight int
+	most     int // in flight at once
+	failures []error
+}
+
+var retry = []time.Duration{time.Second, 2 * time.Second, 5 * time.Second}
+
+// newBench returns a dispatcher for a block `default`, which has been started.
+func newBench(t *testing.T, o queue.Options) *bench {
+	b := &bench{t: t, store: queuetest.NewMemory(1 << 30)}
+	b.start(o)
+	return b
+}
+
+func (b *bench) start(o queue.Options) {
+	b.Dispatcher = queue.New(b.store, queue.Hooks{
+		Deliver: b.deliver, Keep: b.keeps,
+		Failed: func(err error) {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			b.failures = append(b.failures, err)
+		},
+	})
+	if o.InFlight == 0 {
+		o.InFlight = 10
+	}
+	if o.Retry == nil {
+		o.Retry = retry
+	}
+	b.Configure(map[string]queue.Options{"default": o})
+	b.Start()
+}
+
+// over starts a dispatcher for a block `default` over another store.
+func (b *bench) over(store queue.Store) {
+	b.Dispatcher = queue.New(store, queue.Hooks{Deliver: b.deliver, Keep: b.keeps, Failed: func(error) {}})
+	b.Configure(map[string]queue.Options{"default": {InFlight: 10, Retry: retry}})
+	b.Start()
+}
+
+func (b *bench) keeps(d queue.Delivery, why queue.Fate) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.rounds = append(b.rounds, d.ID+" "+string(why))
+	if b.keep != nil {
+		return b.keep(d, why)
+	}
+	return nil
+}
+
+func (b *bench) deliver(d queue.Delivery) queue.Result {
+	b.mu.Lock()
+	b.rounds = append(b.rounds, d.ID+" #"+strconv.Itoa(d.Round))
+	b.inFlight++
+	b.most = max(b.most, b.inFlight)
+	answer := b.answer
+	b.mu.Unlock()
+	r := queue.Result{Outcome: queue.Delivered}
+	if answer != nil {
+		r = answer(d)
+	}
+	b.mu.Lock()
+	b.inFlight--
+	b.mu.Unlock()
+	return r
+}
+
+// put stores records, each written as instance/chat/id.
+func (b *bench) put(names ...string) {
+	b.t.Helper()
+	for _, name := range names {
+		part := strings.Split(name, "/")
+		r := &queue.Record{Block: "default", Instance: part[0], Chat: part[1], ID: name, Received: time.Now(), Body: []byte(name)}
+		if len(part) > 3 {
+			r.Block = part[3]
+		}
+		if _, err := b.Put(b.t.Context(), r, 0); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+}
+
+// seen returns the rounds so far, and forgets them.
+func (b *bench) seen() []string {
+	synctest.Wait()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	seen := b.rounds
+	b.rounds = nil
+	return seen
+}
+
+func (b *bench) want(want ...string) {
+	b.t.Helper()
+	if got := b.seen(); !slices.Equal(got, want) {
+		b.t.Errorf("rounds %q, want %q", got, want)
+	}
+}
+
+// wantAll is want for rounds of lanes that do not wait for each other.
+func (b *bench) wantAll(want ...string) {
+	b.t.Helper()
+	slices.Sort(want)
+	if got := slices.Sorted(slices.Values(b.seen())); !slices.Equal(got, want) {
+		b.t.Errorf("rounds %q, want %q in any order", got, want)
+	}
+}
+
+func (b *bench) answers(answer func(queue.Delivery) queue.Result) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.answer = answer
+}
+
+func (b *bench) entries() int { return b.store.Stats().Entries }
+
+func (b *bench) end() {
+	b.Close(context.Background())
+}
+
+func inBench(t *testing.T, o queue.Options, do func(*bench)) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, o)
+		defer b.end()
+		do(b)
+	})
+}
+
+func later(d time.Duration) func(queue.Delivery) queue.Result {
+	return func(queue.Delivery) queue.Result {
+		time.Sleep(d)
+		return queue.Result{Outcome: queue.Delivered}
+	}
+}
+
+// TestLanes: one delivery at a time for an instance or a chat, in order, and no lane waits for another.
+func TestLanes(t *testing.T) {
+	t.Run("by instance", func(t *testing.T) {
+		inBench(t, queue.Options{}, func(b *bench) {
+			b.answers(later(time.Second))
+			b.put("1/a/1", "1/b/2", "2/a/3", "1/a/4")
+			b.wantAll("1/a/1 #1", "2/a/3 #1")
+			if !b.Holds("default", "1") || b.Holds("default", "3") || b.Holds("other", "1") {
+				t.Error("holds")
+			}
+			time.Sleep(time.Second)
+			b.want("1/b/2 #1")
+			time.Sleep(time.Second)
+			b.want("1/a/4 #1")
+			time.Sleep(time.Second)
+			synctest.Wait()
+			if b.entries() != 0 || b.Summary().Done[queue.Delivered] != 4 || b.Holds("default", "1") {
+				t.Errorf("%+v", b.Summary())
+			}
+		})
+	})
+	t.Run("by chat", func(t *testing.T) {
+		inBench(t, queue.Options{ByChat: true}, func(b *bench) {
+			b.answers(later(time.Second))
+			b.put("1/a/1", "1/b/2", "2/a/3", "1/a/4", "1//5", "1//6")
+			b.wantAll("1/a/1 #1", "1/b/2 #1", "2/a/3 #1", "1//5 #1")
+			time.Sleep(time.Second)
+			b.wantAll("1/a/4 #1", "1//6 #1")
+		})
+	})
+}
+
+// TestInFlight: there are never more deliveries than in_flight says, and each that ends begins one.
+func TestInFlight(t *testing.T) {
+	inBench(t, queue.Options{InFlight: 3, ByChat: true}, func(b *bench) {
+		b.answers(later(time.Second))
+		for i := range 10 {
+			b.put("1/" + strconv.Itoa(i) + "/x")
+		}
+		for _, want := range []int{3, 3, 3, 1} {
+			if got := len(b.seen()); got != want {
+				t.Fatalf("%d begin, want %d", got, want)
+			}
+			time.Sleep(time.Second)
+		}
+		if b.most != 3 {
+			t.Errorf("%d at once", b.most)
+		}
+	})
+}
+
+// TestRounds: a lane waits longer after each failed round, and nobody else does.
+func TestRounds(t *testing.T) {
+	inBench(t, queue.Options{}, func(b *bench) {
+		began := time.Now()
+		var at []time.Duration
+		b.answers(func(d queue.Delivery) queue.Result {
+			if d.ID != "1/a/1" || d.Round == 6 {
+				return queue.Result{Outcome: queue.Delivered}
+			}
+			at = append(at, time.Since(began))
+			r := queue.Result{Why: "handler_error"}
+			if d.Round == 5 {
+				r.RetryAfter = time.Minute
+			}
+			return r
+		})
+		b.put("1/a/1", "1/a/2", "2/a/3")
+		b.wantAll("1/a/1 #1", "2/a/3 #1")
+		lanes := b.Lanes()
+		if len(lanes) != 1 || lanes[0].State != queue.StateWaiting || lanes[0].Why != "handler_error" || lanes[0].Round != 1 || lanes[0].Entries != 2 {
+			t.Errorf("%+v", lanes)
+		}
+		time.Sleep(3 * time.Minute)
+		b.want("1/a/1 #2", "1/a/1 #3", "1/a/1 #4", "1/a/1 #5", "1/a/1 #6", "1/a/2 #1")
+		for i, want := range []time.Duration{0, time.Second, 2 * time.Second, 5 * time.Second, 5 * time.Second} {
+			var pause time.Duration
+			if i > 0 {
+				pause = at[i] - at[i-1]
+			}
+			if pause < want-want/5 || pause > want+want/5 {
+				t.Errorf("pause %d is %s, want about %s", i, pause, want)
+			}
+		}
+	})
+}
+
+// TestUnreachable: while no handler can be reached, only one lane at a time tries, and afterwards all go on at once.
+func TestUnreachable(t *testing.T) {
+	inBench(t, queue.Options{ByChat: true, InFlight: 100}, func(b *bench) {
+		var down atomic.Bool
+		down.Store(true)
+		b.answers(func(queue.Delivery) queue.Result {
+			if down.Load() {
+				return queue.Result{Why: "not_now", Unreachable: true}
+			}
+			return queue.Result{Outcome: queue.Delivered}
+		})
+		b.put("1/first/1")
+		b.want("1/first/1 #1")
+		for i := range 50 {
+			b.put(fmt.Sprintf("1/%d/1", i))
+		}
+		time.Sleep(time.Minute)
+		if got := len(b.seen()); got < 10 || got > 25 {
+			t.Errorf("%d rounds within a minute", got)
+		}
+		for _, lane := range b.Lanes() { // also those that have not been tried
+			if lane.Stands(time.Now()) != 0 {
+				t.Errorf("a lane stands still, not the block: %+v", lane)
+			}
+			if lane.State != queue.StateDelivering && (lane.State != queue.StateWaiting || lane.Why != "not_now") {
+				t.Errorf("%+v", lane)
+			}
+		}
+		if s := b.Summary(); s.Waiting != 51 || s.Lanes != 51 {
+			t.Errorf("%+v", s)
+		}
+		down.Store(false)
+		time.Sleep(6 * time.Second)
+		if got := len(b.seen()); got != 51 || b.entries() != 0 {
+			t.Errorf("%d rounds afterwards, %d left", got, b.entries())
+		}
+	})
+}
+
+// TestSlowProbe: when a handler can be reached again and takes its time over the first notification, no other lane
+// waits for that.
+func TestSlowProbe(t *testing.T) {
+	inBench(t, queue.Options{ByChat: true, InFlight: 100}, func(b *bench) {
+		var down atomic.Bool
+		down.Store(true)
+		b.answers(func(queue.Delivery) queue.Result {
+			if down.Load() {
+				return queue.Result{Why: "not_now", Unreachable: true}
+			}
+			time.Sleep(4 * time.Minute)
+			return queue.Result{Outcome: queue.Delivered}
+		})
+		b.put("1/first/1")
+		for i := range 50 {
+			b.put(fmt.Sprintf("1/%d/1", i))
+		}
+		time.Sleep(time.Minute)
+		b.seen()
+		down.Store(false)
+		time.Sleep(16 * time.Second)
+		if got := len(b.seen()); got != 51 {
+			t.Errorf("%d lanes are being delivered, want 51", got)
+		}
+		down.Store(true) // the round of the first one ends well all the same
+		time.Sleep(4 * time.Minute)
+		if b.entries() != 0 {
+			t.Errorf("%d left", b.entries())
+		}
+	})
+}
+
+// TestPause: what is paused stays, also in the store's next life, and everything else goes on.
+func TestPause(t *testing.T) {
+	inBench(t, queue.Options{}, func(b *bench) {
+		if err := errors.Join(b.Pause(queue.Target{Instance: "1"}), b.Pause(queue.Target{Block: "other"})); err != nil {
+			t.Fatal(err)
+		}
+		b.put("1/a/1", "2/a/1")
+		b.want("2/a/1 #1")
+		if got := b.Lanes(); len(got) != 1 || got[0].State != queue.StatePaused {
+			t.Errorf("%+v", got)
+		}
+		b.end()
+		b.start(queue.Options{})
+		b.want()
+		if err := b.Resume(queue.Target{}); err != nil {
+			t.Fatal(err)
+		}
+		b.want("1/a/1 #1")
+		if c := b.Control(); len(c.Paused) != 0 {
+			t.Errorf("%+v", c)
+		}
+		b.answers(later(time.Second))
+		b.put("1/a/2", "1/a/3")
+		b.want("1/a/2 #1")
+		_ = b.Pause(queue.Target{})
+		time.Sleep(time.Minute)
+		b.want() // the one under way was taken, the next one is not begun
+		if b.entries() != 1 {
+			t.Error(b.entries())
+		}
+	})
+}
+
+// TestExpired: what is too old is quarantined, also while its lane is paused, in order, and not while the
+// quarantine does not take it.
+func TestExpired(t *testing.T) {
+	inBench(t, queue.Options{MaxAge: time.Hour}, func(b *bench) {
+		_ = b.Pause(queue.Target{})
+		b.put("1/a/1", "1/a/2")
+		time.Sleep(30 * time.Minute)
+		b.put("1/a/3")
+		b.mu.Lock()
+		b.keep = func(queue.Delivery, queue.Fate) error { return errors.New("full") }
+		b.mu.Unlock()
+		time.Sleep(32 * time.Minute)
+		if got := b.seen(); len(got) == 0 || b.entries() != 3 {
+			t.Errorf("%q, %d left", got, b.entries())
+		}
+		b.mu.Lock()
+		b.keep = nil
+		b.mu.Unlock()
+		time.Sleep(2 * time.Minute)
+		b.want("1/a/1 expired", "1/a/2 expired")
+		_ = b.Resume(queue.Target{})
+		b.want("1/a/3 #1")
+		if s := b.Summary(); s.Done[queue.Quarantined] != 2 || s.Done[queue.Delivered] != 1 || s.Entries != 0 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// TestSkip: the first entry goes to the quarantine, and the lane goes on.
+func TestSkip(t *testing.T) {
+	inBench(t, queue.Options{}, func(b *bench) {
+		b.answers(func(d queue.Delivery) queue.Result {
+			if d.ID == "1/a/1" {
+				return queue.Result{Why: "handler_error"}
+			}
+			return later(time.Second)(d)
+		})
+		b.put("1/a/1", "1/a/2")
+		b.want("1/a/1 #1")
+		id := b.Lanes()[0].ID
+		_, entries, err := b.Entries(id, 5)
+		if err != nil || len(entries) != 2 {
+			t.Fatal(entries, err)
+		}
+		if err := b.Skip(id, entries[1].Seq); !errors.Is(err, queue.ErrPassed) {
+			t.Errorf("not the first one: %v", err)
+		}
+		if err := b.Skip(id, entries[0].Seq); err != nil {
+			t.Fatal(err)
+		}
+		b.want("1/a/1 skipped", "1/a/2 #1")
+		if err := b.Skip(id, 0); !errors.Is(err, queue.ErrBusy) {
+			t.Errorf("while it is being delivered: %v", err)
+		}
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if err := b.Skip(id, 0); !errors.Is(err, queue.ErrNoLane) {
+			t.Errorf("an empty lane: %v", err)
+		}
+	})
+}
+
+// TestRetry: the operator need not wait for the next round.
+func TestRetry(t *testing.T) {
+	inBench(t, queue.Options{Retry: []time.Duration{time.Hour}}, func(b *bench) {
+		b.answers(func(queue.Delivery) queue.Result { return queue.Result{Why: "handler_error"} })
+		b.put("1/a/1", "2/a/1")
+		b.wantAll("1/a/1 #1", "2/a/1 #1")
+		lane := b.Lanes()[0]
+		first := lane.Instance + "/a/1"
+		if err := b.Retry(lane.ID); err != nil {
+			t.Fatal(err)
+		}
+		b.want(first + " #2")
+		if n := b.RetryAll(queue.Target{}); n != 2 {
+			t.Error(n)
+		}
+		if got := b.seen(); len(got) != 2 {
+			t.Error(got)
+		}
+	})
+}
+
+// TestKeyChanges: when lanes become lanes by chat, or by instance again, deliveries under way end first, and the
+// order of what must be in order stays.
+func TestKeyChanges(t *testing.T) {
+	inBench(t, queue.Options{}, func(b *bench) {
+		b.answers(later(time.Second))
+		b.put("1/a/1", "1/b/2", "1/a/3", "1/b/4")
+		b.want("1/a/1 #1")
+		o := queue.Options{ByChat: true, InFlight: 10, Retry: retry}
+		b.Configure(map[string]queue.Options{"default": o})
+		b.put("1/c/5")
+		b.want()
+		time.Sleep(time.Second)
+		b.wantAll("1/b/2 #1", "1/a/3 #1", "1/c/5 #1")
+		o.ByChat = false
+		b.Configure(map[string]queue.Options{"default": o})
+		b.put("1/a/6")
+		time.Sleep(time.Second)
+		b.want("1/b/4 #1")
+		time.Sleep(time.Second)
+		b.want("1/a/6 #1")
+	})
+}
+
+// TestMove: entries of a block that is gone wait, and can be handed to another one, in front of its own.
+func TestMove(t *testing.T) {
+	inBench(t, queue.Options{}, func(b *bench) {
+		b.put("1/a/1/old", "1/a/2/old")
+		b.want()
+		if got := b.Lanes(); len(got) != 1 || got[0].State != queue.StateNoHandler {
+			t.Errorf("%+v", got)
+		}
+		_ = b.Pause(queue.Target{Block: "default"})
+		b.put("1/a/3")
+		if _, err := b.Move("default", "old"); !errors.Is(err, queue.ErrKnown) {
+			t.Errorf("a block of the config: %v", err)
+		}
+		if _, err := b.Move("old", "nobody"); !errors.Is(err, queue.ErrNobody) {
+			t.Errorf("to nobody: %v", err)
+		}
+		if _, err := b.Move("odl", "default"); !errors.Is(err, queue.ErrEmpty) {
+			t.Errorf("from nobody: %v", err)
+		}
+		if n, err := b.Move("old", "default"); n != 2 || err != nil {
+			t.Fatal(n, err)
+		}
+		b.end()
+		b.start(queue.Options{})
+		_ = b.Resume(queue.Target{})
+		b.want("1/a/1/old #1", "1/a/2/old #1", "1/a/3 #1")
+		b.put("1/a/4/old") // of a new block with the old name
+		b.want()
+	})
+}
+
+// TestStoreFails: a record that was taken but could not be removed is not delivered again in this process.
+func TestStoreFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &bench{t: t, store: queuetest.NewMemory(1 << 20)}
+		failing := &failingStore{Memory: b.store}
+		b.start(queue.Options{})
+		b.end()
+		b.Dispatcher = queue.New(failing, queue.Hooks{Deliver: b.deliver, Failed: func(error) {}})
+		b.Configure(map[string]queue.Options{"default": {InFlight: 1, Retry: retry}})
+		b.Start()
+		defer b.end()
+		failing.fails.Lock()
+		b.put("1/a/1", "1/a/2")
+		b.want("1/a/1 #1")
+		time.Sleep(time.Minute)
+		b.want()
+		failing.fails.Unlock()
+		time.Sleep(time.Minute)
+		b.want("1/a/2 #1")
+		if b.entries() != 0 {
+			t.Error(b.entries())
+		}
+	})
+}
+
+type failingStore struct {
+	*queuetest.Memory
+	fails sync.Mutex // locked while Done fails
+}
+
+func (s *failingStore) Serve(ctx context.Context, take func(queue.Share)) error {
+	return s.Memory.Serve(ctx, func(share queue.Share) { take(failingShare{share, s}) })
+}
+
+type failingShare struct {
+	queue.Share
+	store *failingStore
+}
+
+func (s failingShare) Done(seq uint64) error {
+	if !s.store.fails.TryLock() {
+		return errors.New("disk full")
+	}
+	s.store.fails.Unlock()
+	return s.Share.Done(seq)
+}
+
+// losingStore is a store whose share can be lost.
+type losingStore struct {
+	*queuetest.Memory
+	mu   sync.Mutex
+	lose context.CancelFunc
+}
+
+func (s *losingStore) Serve(ctx context.Context, take func(queue.Share)) error {
+	held, lose := context.WithCancel(ctx)
+	s.mu.Lock()
+	s.lose = lose
+	s.mu.Unlock()
+	_ = s.Memory.Serve(held, func(share queue.Share) {
+		go take(losingShare{share, held}) // which waits for what is under way
+		<-held.Done()
+	})
+	return ctx.Err()
+}
+
+type losingShare struct {
+	queue.Share
+	held context.Context
+}
+
+func (s losingShare) Next(context.Context) (queue.Item, error) { return s.Share.Next(s.held) }
+
+func (s losingShare) Done(seq uint64) error {
+	if s.held.Err() != nil {
+		return errors.New("the share is lost")
+	}
+	return s.Share.Done(seq)
+}
+
+// TestShareLost: a delivery under way goes on when its share is lost. When the same item comes again, it is not
+// delivered again, and nothing behind it is delivered before.
+func TestShareLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &bench{t: t, store: queuetest.NewMemory(1 << 20)}
+		store := &losingStore{Memory: b.store}
+		b.Dispatcher = queue.New(store, queue.Hooks{Deliver: b.deliver, Failed: func(error) {}})
+		b.Configure(map[string]queue.Options{"default": {InFlight: 10, Retry: retry}})
+		b.Start()
+		defer b.end()
+		fails := true
+		b.answers(func(d queue.Delivery) queue.Result {
+			time.Sleep(time.Minute)
+			if d.ID == "2/a/1" && fails {
+				fails = false
+				return queue.Result{Why: "handler_error"}
+			}
+			return queue.Result{Outcome: queue.Delivered}
+		})
+		b.put("1/a/1", "1/a/2", "2/a/1", "2/a/2")
+		b.wantAll("1/a/1 #1", "2/a/1 #1")
+		store.lose()
+		synctest.Wait()
+		b.put("1/a/3", "3/a/1")
+		b.want("3/a/1 #1")
+		if s := b.Summary(); s.InFlight != 3 || s.Lanes != 3 || s.Held != 6 || s.Put != 10 || s.Done[queue.HandedOver] != 4 {
+			t.Errorf("%+v", s)
+		}
+		time.Sleep(time.Minute)
+		b.wantAll("1/a/2 #1", "2/a/1 #1") // 1/a/1 was taken; 2/a/1 was not
+		store.lose()
+		time.Sleep(10 * time.Minute)
+		b.wantAll("1/a/3 #1", "2/a/2 #1")
+		if s := b.Summary(); b.entries() != 0 || s.InFlight != 0 || s.Done[queue.Delivered] != 6 || s.Held != 0 || s.Put != 6+s.Done[queue.HandedOver] {
+			t.Errorf("%d left, %+v", b.entries(), s)
+		}
+	})
+}
+
+// TestEnd: what other processes may deliver is given to them as soon as nothing of it is under way.
+func TestEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &bench{t: t, store: queuetest.NewMemory(1 << 20)}
+		given := make(chan struct{})
+		b.Dispatcher = queue.New(&givingStore{b.store, given}, queue.Hooks{Deliver: b.deliver, Failed: func(error) {}})
+		b.Configure(map[string]queue.Options{"default": {InFlight: 1, Retry: retry}})
+		b.Start()
+		defer b.end()
+		b.answers(later(time.Minute))
+		b.put("1/a/1", "1/a/2", "2/a/1")
+		b.want("1/a/1 #1")
+		b.End()
+		time.Sleep(59 * time.Second)
+		select {
+		case <-given:
+			t.Error("given away while a delivery is under way")
+		default:
+		}
+		time.Sleep(2 * time.Second)
+		select {
+		case <-given:
+		default:
+			t.Error("not given away")
+		}
+		b.want()
+	})
+}
+
+// givingStore tells when it has got its share back.
+type givingStore struct {
+	*queuetest.Memory
+	given chan struct{}
+}
+
+func (s *givingStore) Serve(ctx context.Context, take func(queue.Share)) error {
+	defer close(s.given)
+	return s.Memory.Serve(ctx, take)
+}
+
+// keptShare still has its records in memory after they were removed, and removes them after it was lost.
+type keptShare struct {
+	losingShare
+	r map[uint64]*queue.Record
+}
+
+func (s *keptShare) Load(seq uint64) (*queue.Record, error) {
+	if r, err := s.losingShare.Load(seq); err == nil {
+		s.r[seq] = r
+	}
+	return s.r[seq], nil
+}
+
+func (s *keptShare) Done(seq uint64) error { return s.Share.Done(seq) }
+
+// TestShareLostDone: a record is not delivered again that was removed after its share was lost, and it counts once.
+func TestShareLostDone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &bench{t: t, store: queuetest.NewMemory(1 << 20)}
+		losing := &losingStore{Memory: b.store}
+		b.over(keptStore{losing, make(map[uint64]*queue.Record)})
+		defer b.end()
+		b.answers(later(time.Minute))
+		b.put("1/a/1", "1/a/2")
+		b.want("1/a/1 #1")
+		losing.lose()
+		time.Sleep(time.Minute)
+		b.want("1/a/2 #1")
+		time.Sleep(time.Minute)
+		b.want()
+		if s := b.Summary(); b.entries() != 0 || s.Done[queue.Delivered] != 2 || s.Done[queue.Gone] != 0 {
+			t.Errorf("%d left, %+v", b.entries(), s)
+		}
+	})
+}
+
+type keptStore struct {
+	*losingStore
+	r map[uint64]*queue.Record
+}
+
+func (s keptStore) Serve(ctx context.Context, take func(queue.Share)) error {
+	return s.losingStore.Serve(ctx, func(share queue.Share) { take(&keptShare{share.(losingShare), s.r}) })
+}
+
+// TestDrain: nothing more is taken in, and what is there is delivered.
+func TestDrain(t *testing.T) {
+	inBench(t, queue.Options{}, func(b *bench) {
+		b.answers(later(time.Second))
+		b.put("1/a/1", "1/a/2")
+		_ = b.Drain(true)
+		if _, err := b.Put(t.Context(), &queue.Record{Block: "default"}, 0); !errors.Is(err, queue.ErrDraining) {
+			t.Error(err)
+		}
+		time.Sleep(3 * time.Second)
+		b.want("1/a/1 #1", "1/a/2 #1")
+		_ = b.Drain(false)
+		b.put("1/a/3")
+		b.want("1/a/3 #1")
+	})
+}
+
+// TestFollow: what another process's operator orders holds here, too.
+func TestFollow(t *testing.T) {
+	inBench(t, queue.Options{InFlight: 1}, func(b *bench) {
+		b.answers(later(time.Second))
+		b.put("1/a/0", "2/a/0")
+		b.want("1/a/0 #1")
+		b.store.OrderElsewhere(queue.Control{Paused: []queue.Target{{Instance: "2"}}})
+		time.Sleep(time.Minute)
+		b.want()
+		b.store.OrderElsewhere(queue.Control{})
+		b.want("2/a/0 #1")
+		time.Sleep(time.Second)
+		fails := true
+		b.answers(func(d queue.Delivery) queue.Result {
+			if d.Instance == "1" && fails {
+				fails = false
+				return queue.Result{Why: "handler_error"}
+			}
+			return queue.Result{Outcome: queue.Delivered}
+		})
+		b.put("1/a/1")
+		b.want("1/a/1 #1")
+		b.store.OrderElsewhere(queue.Control{Paused: []queue.Target{{Instance: "1"}}})
+		time.Sleep(time.Minute)
+		b.put("1/a/2", "2/a/1")
+		b.want("2/a/1 #1")
+		b.store.OrderElsewhere(queue.Control{})
+		b.want("1/a/1 #2", "1/a/2 #1")
+		b.put("3/a/1/old")
+		b.want()
+		b.store.OrderElsewhere(queue.Control{Moves: []queue.Move{{From: "old", To: "default", UpTo: 6}}})
+		b.want("3/a/1/old #1")
+		b.store.OrderElsewhere(queue.Control{Draining: true})
+		if _, err := b.Put(t.Context(), &queue.Record{Block: "default"}, 0); !errors.Is(err, queue.ErrDraining) {
+			t.Error(err)
+		}
+	})
+}
+
+// TestClose: deliveries under way end, and no other begins.
+func TestClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, queue.Options{})
+		b.answers(later(time.Minute))
+		b.put("1/a/1", "1/a/2")
+		b.want("1/a/1 #1")
+		began := time.Now()
+		b.end()
+		if time.Since(began) != time.Minute || b.entries() != 1 {
+			t.Errorf("%s, %d left", time.Since(began), b.entries())
+		}
+		b.want()
+	})
+}
