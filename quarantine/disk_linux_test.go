@@ -8,13 +8,16 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/greenapi-community/caddy-green-api/internal/boltfile"
+	"github.com/greenapi-community/caddy-green-api/internal/boltfile/boltfiletest"
 )
 
 func init() { children["limit"] = putBeyondLimit }
 
 // TestFailingDisk has writes fail in a process of its own, because a limit on the size of files is for the whole process.
 func TestFailingDisk(t *testing.T) {
-	if out, err := child(t, "limit", t.TempDir()).Output(); err != nil {
+	if out, err := boltfiletest.Child(t, "limit", t.TempDir()).Output(); err != nil {
 		t.Errorf("child: %v\n%s", err, out)
 	}
 }
@@ -42,13 +45,13 @@ func putBeyondLimit(dir string) error {
 	for name, limit := range map[string]int64{
 		"growing the file": st.File, "writing pages": st.Bytes &^ 0xffff, "writing at all": 0,
 	} {
-		if err := limitFiles(uint64(limit)); err != nil {
+		if err := boltfiletest.LimitFiles(uint64(limit)); err != nil {
 			return err
 		}
 		for range 3 {
 			// bbolt passes on the text of some errors only.
 			if err := put(600_000); err == nil || !strings.Contains(err.Error(), syscall.EFBIG.Error()) ||
-				!strings.Contains(err.Error(), dir) || errors.Is(err, ErrFull) || errors.Is(err, errPanic) {
+				!strings.Contains(err.Error(), dir) || errors.Is(err, ErrFull) || errors.Is(err, boltfile.ErrPanic) {
 				return fmt.Errorf("%s fails: Put returned %w", name, err)
 			}
 			if e, err := s.Get(ids[0]); err != nil || len(e.Body) != 20_000 {
@@ -60,7 +63,7 @@ func putBeyondLimit(dir string) error {
 				ids = ids[1:]
 			}
 		}
-		if err := limitFiles(1 << 40); err != nil {
+		if err := boltfiletest.LimitFiles(1 << 40); err != nil {
 			return err
 		}
 		if err := put(600_000); err != nil {
@@ -84,27 +87,10 @@ func putBeyondLimit(dir string) error {
 	return s.Close()
 }
 
-// limitFiles bounds the size to which this process can write files.
-func limitFiles(size uint64) error {
-	limit := syscall.Rlimit{}
-	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &limit); err != nil {
-		return err
-	}
-	limit.Cur = min(size, limit.Max)
-	return syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limit)
-}
-
-// TestDiskFull fills a file system. Only root can mount one; TestFailingDisk is for everybody.
+// TestDiskFull fills a file system. Only root can; TestFailingDisk is for everybody.
 func TestDiskFull(t *testing.T) {
-	dir := t.TempDir()
-	if err := syscall.Mount("none", dir, "tmpfs", 0, "size=1m"); err != nil {
-		t.Skip("mounting a small file system:", err)
-	}
-	defer func() {
-		if err := syscall.Unmount(dir, 0); err != nil {
-			t.Error(err)
-		}
-	}()
+	dir, unmount := boltfiletest.SmallDisk(t)
+	defer unmount()
 	filler := filepath.Join(dir, "filler")
 	if err := os.WriteFile(filler, testBody(500_000), 0o600); err != nil {
 		t.Fatal(err)
@@ -156,10 +142,10 @@ func TestFault(t *testing.T) {
 	if err := os.Truncate(s.path, int64(2*os.Getpagesize())); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Get(id); !errors.Is(err, errPanic) {
+	if _, err := s.Get(id); !errors.Is(err, boltfile.ErrPanic) {
 		t.Errorf("Get: got error %v", err)
 	}
-	if _, err := s.Put(testEntry(nil), 0); !errors.Is(err, errPanic) || !strings.Contains(err.Error(), s.path) {
+	if _, err := s.Put(testEntry(nil), 0); !errors.Is(err, boltfile.ErrPanic) || !strings.Contains(err.Error(), s.path) {
 		t.Errorf("Put: got error %v", err)
 	}
 	start := mappings(t, s.path)
@@ -174,7 +160,7 @@ func TestFault(t *testing.T) {
 	if err := os.WriteFile(s.path, whole, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s.pause = 0
+	s.file.Pause = 0
 	next := mustPut(t, s, testEntry(testBody(9)))
 	checkEntries(t, s, map[string][]byte{id: testBody(50_000), next: testBody(9)})
 }

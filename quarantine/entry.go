@@ -16,7 +16,7 @@ type Fault struct {
 	Keyword string `json:"keyword"`
 }
 
-// Answer is what a handler made of a notification that no handler took.
+// Answer is what a handler answered to a notification that no handler took.
 type Answer struct {
 	// The upstream that was asked. Empty when none could be.
 	Handler string `json:"handler,omitempty"`
@@ -42,13 +42,13 @@ type Entry struct {
 	Name string `json:"name,omitempty"`
 	// Why it was kept, one of the caller's constants.
 	Reason string `json:"reason,omitempty"`
-	// Its sender would have been refused, if that were not only reported.
+	// The sender would have been refused, if that were not only reported.
 	Unadmitted bool `json:"unadmitted,omitempty"`
 	// Type of the notification, typeWebhook. Empty when unknown.
 	Type string `json:"type,omitempty"`
 	// Type of the message, typeMessage. Empty when it has none.
 	Message string `json:"message,omitempty"`
-	// ID of the instance that it says it is from.
+	// ID of the instance that the body names.
 	Instance string `json:"instance,omitempty"`
 	// ID of the chat, if any.
 	Chat string `json:"chat,omitempty"`
@@ -58,20 +58,20 @@ type Entry struct {
 	Offset int64 `json:"offset,omitempty"`
 	// For a malformed body: what is wrong there, without quoting it.
 	Cause string `json:"cause,omitempty"`
-	// For a body that does not meet its schema: all its faults.
+	// For a body that violates its schema: all its faults.
 	Faults []Fault `json:"faults,omitempty"`
 	// For one that no handler took: the last answers of handlers, in order.
 	Answers []Answer `json:"answers,omitempty"`
-	// The client address that was judged.
+	// The client address that was checked.
 	Client string `json:"client,omitempty"`
-	// Host and request URI that it came to, for replays.
+	// Host and request URI that it was sent to, for replays.
 	Host string `json:"host,omitempty"`
 	URI  string `json:"uri,omitempty"`
 	// Header fields that a replay needs, such as Content-Type and Content-Encoding.
 	Header map[string][]string `json:"header,omitempty"`
 	// Length of Body in bytes. Set by Put.
 	Size int64 `json:"size"`
-	// The very bytes received: any bytes, encoded as they came. Nil in what List returns.
+	// The very bytes received, still encoded as they came. Nil in what List returns.
 	Body []byte `json:"body,omitempty"`
 }
 
@@ -85,8 +85,9 @@ type Entry struct {
 //	21  head: the entry without its body as a JSON object
 //	 …  body, unless it is longer than inlineMax
 //
-// A longer body lies apart, in parts: a leaf of the tree holds two records or more in adjacent pages and is written
-// anew with each change, so 16 MiB records would need adjacent room of 64 MiB and be copied over and over.
+// A longer body is stored apart, in parts. A leaf of the tree holds at least two records in adjacent pages
+// and is rewritten at each change, so 16 MiB records would need 64 MiB of adjacent pages and be copied over
+// and over.
 const (
 	recordFormat = 1
 	prefixLen    = 21
@@ -143,13 +144,13 @@ func decodeHead(record []byte) (e Entry, rest []byte, err error) {
 		return Entry{}, nil, fmt.Errorf("%w: checksum of the head differs", ErrDamaged)
 	}
 	if err := json.Unmarshal(record[prefixLen:end], &e); err != nil {
-		// Not the library's text, which quotes what it read.
+		// The library's error text would quote what it read.
 		return Entry{}, nil, fmt.Errorf("%w: head is not the JSON of an entry", ErrDamaged)
 	}
 	return e, record[end:], nil
 }
 
-// checkBody reports whether body is the one that record was made for.
+// checkBody returns an error unless body is the one that record was made for.
 func checkBody(record, body []byte) error {
 	if want := binary.BigEndian.Uint64(record[9:]); want != uint64(len(body)) {
 		return fmt.Errorf("%w: body has %d bytes, %d were received", ErrDamaged, len(body), want)
@@ -160,24 +161,25 @@ func checkBody(record, body []byte) error {
 	return nil
 }
 
-// newID makes an ID out of the time of receipt and seq, which no other entry of the store has.
+// newID returns an ID made of the time of receipt and seq, which no other entry of the store has.
 func newID(received time.Time, seq uint64) string {
 	received = received.UTC()
 	return fmt.Sprintf("%s%03d-%08x", received.Format("20060102T150405"), received.Nanosecond()/int(time.Millisecond), seq)
 }
 
-// TimeOf returns the time of receipt that an ID of Put's says, to the millisecond; ok is false for anything else.
+// TimeOf returns the time of receipt in an ID made by Put, to the millisecond; ok is false for anything
+// else.
 func TimeOf(id string) (received time.Time, ok bool) {
 	const seconds = "20060102T150405"
 	if !isID([]byte(id)) {
 		return time.Time{}, false
 	}
-	// Go takes fractions of a second behind a point only.
+	// Go parses fractions of a second only after a point.
 	received, err := time.Parse(seconds+".000", id[:len(seconds)]+"."+id[len(seconds):len(seconds)+3])
 	return received, err == nil
 }
 
-// isID reports whether newID could have made it.
+// isID reports whether newID could have made the ID.
 func isID(id []byte) bool {
 	const times = len("20060102T150405000")
 	if len(id) < times+len("-00000000") || id[8] != 'T' || id[times] != '-' {
@@ -192,7 +194,8 @@ func isID(id []byte) bool {
 	return true
 }
 
-// partKey is the key of the nth part of an entry's body. The zero byte ends the ID: none is a prefix of another.
+// partKey returns the key of the nth part of an entry's body. The zero byte ends the ID, so that no key is
+// a prefix of another.
 func partKey(id string, n int) []byte {
 	return binary.BigEndian.AppendUint32(append([]byte(id), 0), uint32(n)) //nolint:gosec // counts parts of a body in memory
 }

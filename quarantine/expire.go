@@ -6,30 +6,31 @@ import (
 	"time"
 )
 
-// ExpiryNotice is how long before they are deleted Expiry reports entries.
+// ExpiryNotice is how long before their deletion Expiry reports entries.
 const ExpiryNotice = 48 * time.Hour
 
-// Expiry deletes entries that are too old, and wipes what deletions left behind. Its functions must not be nil.
+// Expiry deletes entries that are too old, and wipes the remains of deleted ones. Its functions must not be
+// nil.
 type Expiry struct {
 	MaxAge time.Duration // 0 deletes nothing
 	Clock  *WallClock
 
-	// Open returns the store, and a function to call when it is no longer used.
+	// Open returns the store and a function to release it.
 	Open func() (store *Store, release func(), err error)
 
-	ClockSet func(by time.Duration)                      // the clock was set: for ExpiryNotice nothing is deleted
-	Soon     func(count int, first Entry, now time.Time) // so many will be deleted within ExpiryNotice
+	ClockSet func(by time.Duration)                      // the clock was changed: nothing is deleted for ExpiryNotice
+	Soon     func(count int, first Entry, now time.Time) // count entries will be deleted within ExpiryNotice
 	Deleted  func(count int)
 	Failed   func(error)
 }
 
-// Run works until ctx is done. wipeDue says that something is left to wipe from the start.
+// Run works until ctx is done. wipeDue means that there is something to wipe right away.
 func (x *Expiry) Run(ctx context.Context, wipeDue bool) {
 	tick := time.Hour
 	if x.MaxAge > 0 {
 		tick = min(max(x.MaxAge/20, 100*time.Millisecond), time.Hour)
 	} else {
-		x.Clock.see(time.Now(), largestStep) // for a later Expiry that has a MaxAge
+		x.Clock.see(time.Now(), largestStep) // for a later Expiry with a MaxAge
 	}
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
@@ -71,14 +72,14 @@ func (x *Expiry) tick(now time.Time) {
 
 var errEnough = errors.New("enough")
 
-// expire deletes what is older than MaxAge, and reports what will be soon. While the clock is in doubt
-// it deletes nothing, and reports what it would delete.
+// expire deletes what is older than MaxAge, and reports what soon will be. While the clock is in doubt it
+// deletes nothing, but reports what it would delete.
 func (x *Expiry) expire(store *Store, now time.Time, doubtful bool) error {
 	var old []string
 	var soon int
 	var first Entry
 	var everything Filter
-	err := everything.Each(store, func(e Entry) error { // in the order of receipt
+	err := everything.Each(store, func(e Entry) error { // in order of receipt
 		switch age := now.Sub(e.Received); {
 		case e.Received.IsZero(): // it cannot be read, which does not make it old
 		case age > x.MaxAge && !doubtful:
@@ -111,8 +112,8 @@ func (x *Expiry) expire(store *Store, now time.Time, doubtful bool) error {
 	return err
 }
 
-// wipe takes what is left of deleted entries out of the file, if anything is: of a deletion just now,
-// or of an earlier one after which a kill or a disk fault prevented it.
+// wipe removes the remains of deleted entries from the file, if there are any: from a deletion just now, or
+// from an earlier one that was not wiped because of a kill or a disk fault.
 func wipe(store *Store) error {
 	if !store.Stats().WipeDue {
 		return nil

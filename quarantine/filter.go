@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// filterFields are the fields that a Filter can ask for.
+// filterFields are the fields that a Filter can match.
 var filterFields = map[string]func(Entry) string{
 	"id":       func(e Entry) string { return e.ID },
 	"reason":   func(e Entry) string { return e.Reason },
@@ -18,30 +18,30 @@ var filterFields = map[string]func(Entry) string{
 	"name":     func(e Entry) string { return e.Name },
 }
 
-// Filter chooses entries. All its conditions must be met; the zero Filter chooses every entry.
+// Filter selects entries. An entry must meet all conditions; the zero Filter selects every entry.
 type Filter struct {
-	// Chooses what was received at this time or later. Zero: no bound.
+	// Selects what was received at this time or later. Zero: no bound.
 	Since time.Time
-	// Chooses what was received before this time. Zero: no bound.
+	// Selects what was received before this time. Zero: no bound.
 	Until time.Time
-	// Each begins behind this ID, which need not exist. Empty: at the beginning.
+	// Each starts after this ID, which need not exist. Empty: at the beginning.
 	After string
-	// Each ends after this many chosen entries. 0: no limit.
+	// Each stops after this many selected entries. 0: no limit.
 	Limit int
 
-	// Each calls this for an entry that cannot be read and that the filter may choose. An error ends Each.
-	// Nil: such an entry is treated as one that has nothing but its ID.
+	// Each calls this for an unreadable entry that the filter may select. An error ends Each. Nil: such an
+	// entry is treated as one that has nothing but its ID.
 	Unreadable func(id string, err error) error
 
 	wanted map[string]map[string]bool // values by field
-	met    map[string]bool            // which of the IDs asked for Each has seen
+	met    map[string]bool            // which of the wanted IDs Each has seen
 }
 
-// IsFilterField reports whether a Filter can ask for a field: id, reason, type, message, instance, chat or name.
+// IsFilterField reports whether a Filter can match a field: id, reason, type, message, instance, chat or
+// name.
 func IsFilterField(name string) bool { return filterFields[name] != nil }
 
-// Want asks for values of a field, beside those that were asked for before: any of them will do. The field must be one
-// that IsFilterField knows.
+// Want adds values of a field, any of which matches. IsFilterField must hold for the field.
 func (f *Filter) Want(field string, values ...string) {
 	if !IsFilterField(field) {
 		panic("quarantine: filter: unknown field " + field)
@@ -57,20 +57,21 @@ func (f *Filter) Want(field string, values ...string) {
 	}
 }
 
-// Wants reports whether a value of a field is asked for by name.
+// Wants reports whether Want was called with this value of the field.
 func (f *Filter) Wants(field, value string) bool { return f.wanted[field][value] }
 
-// Fields returns the fields that are asked for, sorted.
+// Fields returns the fields with wanted values, sorted.
 func (f *Filter) Fields() []string { return slices.Sorted(maps.Keys(f.wanted)) }
 
-// Values returns the values of a field that are asked for, sorted.
+// Values returns the wanted values of a field, sorted.
 func (f *Filter) Values(field string) []string { return slices.Sorted(maps.Keys(f.wanted[field])) }
 
-// IsEmpty reports whether the filter has no condition. After and Limit are none: they only cut a list into pages.
+// IsEmpty reports whether the filter has no condition. After and Limit are not conditions: they only page a
+// list.
 func (f *Filter) IsEmpty() bool { return len(f.wanted) == 0 && f.Since.IsZero() && f.Until.IsZero() }
 
-// Matches reports whether the filter chooses an entry. An entry that cannot be read has no time of receipt and meets no
-// condition about it.
+// Matches reports whether the filter selects an entry. An unreadable entry has no time of receipt and meets
+// no condition about it.
 func (f *Filter) Matches(e Entry) bool {
 	for field, values := range f.wanted {
 		if !values[filterFields[field](e)] {
@@ -83,7 +84,7 @@ func (f *Filter) Matches(e Entry) bool {
 	return (f.Since.IsZero() || !e.Received.Before(f.Since)) && (f.Until.IsZero() || e.Received.Before(f.Until))
 }
 
-// mayMatch reports whether the filter may choose an entry of which only the ID can be read.
+// mayMatch reports whether the filter may select an entry of which only the ID is readable.
 func (f *Filter) mayMatch(id string) bool {
 	if ids := f.wanted["id"]; ids != nil {
 		return ids[id]
@@ -95,9 +96,9 @@ func (f *Filter) mayMatch(id string) bool {
 	return (f.Since.IsZero() || !at.Before(f.Since.Truncate(time.Millisecond))) && (f.Until.IsZero() || at.Before(f.Until))
 }
 
-// Each calls do with each entry that the filter chooses, in the order of their IDs and without their bodies, until do
-// returns an error, which Each then returns. Each reads a batch at a time and holds no lock while do runs, so do may take
-// long and may change the store.
+// Each calls do with each selected entry, in order of ID and without its body, until do returns an error,
+// which Each then returns. It reads in batches and holds no lock while do runs, so do may be slow and may
+// change the store.
 func (f *Filter) Each(store *Store, do func(Entry) error) error {
 	after, left := f.After, f.Limit
 	f.met = make(map[string]bool)
@@ -126,7 +127,7 @@ func (f *Filter) Each(store *Store, do func(Entry) error) error {
 	}
 }
 
-// look reports whether the filter chooses an entry, and hands an unreadable one to Unreadable.
+// look reports whether the filter selects an entry, and passes an unreadable one to Unreadable.
 func (f *Filter) look(store *Store, e Entry) (chosen bool, err error) {
 	if f.Wants("id", e.ID) {
 		f.met[e.ID] = true
@@ -144,8 +145,8 @@ func (f *Filter) look(store *Store, e Entry) (chosen bool, err error) {
 	return false, f.Unreadable(e.ID, err)
 }
 
-// Missing returns the IDs asked for that no entry has. An entry that the last Each has seen is not missing, even if it was
-// deleted since.
+// Missing returns the wanted IDs that do not exist. An entry that the last Each has seen is not missing,
+// even if it has been deleted since.
 func (f *Filter) Missing(store *Store) (ids []string) {
 	for _, id := range f.Values("id") {
 		if f.met[id] {

@@ -15,7 +15,7 @@ import (
 // TestFilterPages: a long list comes in pages, in order, and whole.
 func TestFilterPages(t *testing.T) {
 	t.Parallel()
-	s := openStore(t, t.TempDir())
+	s := openUnsynced(t, t.TempDir())
 	const entries = 2500
 	var group sync.WaitGroup
 	for worker := range 50 {
@@ -124,7 +124,7 @@ func TestFilterMatches(t *testing.T) {
 // TestFilterUnreadable: an entry that cannot be read is told of if the filter may choose it, and hides no other.
 func TestFilterUnreadable(t *testing.T) {
 	t.Parallel()
-	s := openStore(t, t.TempDir())
+	s := openUnsynced(t, t.TempDir())
 	now := time.Now()
 	var ids []string
 	for i := range 4 {
@@ -132,7 +132,7 @@ func TestFilterUnreadable(t *testing.T) {
 		ids = append(ids, mustPut(t, s, e))
 	}
 	odd := "odd" // an ID that says nothing of the time
-	err := s.db.Update(func(tx *bolt.Tx) error {
+	err := s.file.DB.Update(func(tx *bolt.Tx) error {
 		b := tx.Bucket(bucketEntries)
 		return errors.Join(b.Put([]byte(ids[1]), []byte("damaged")), b.Put([]byte(odd), []byte("damaged")))
 	})
@@ -200,7 +200,7 @@ func TestFilterUnreadable(t *testing.T) {
 // TestFilterMissing: an entry that was deleted after it was seen is not missing.
 func TestFilterMissing(t *testing.T) {
 	t.Parallel()
-	s := openStore(t, t.TempDir())
+	s := openUnsynced(t, t.TempDir())
 	kept, deleted := mustPut(t, s, Entry{Name: "a", Body: []byte("{}")}), mustPut(t, s, Entry{Name: "a", Body: []byte("{}")})
 	var f Filter
 	f.Want("id", kept, deleted, "none", "another")

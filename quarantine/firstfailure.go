@@ -7,18 +7,20 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+
+	"github.com/greenapi-community/caddy-green-api/internal/boltfile"
 )
 
-// bucketFailing has, by key, since when something fails. A file without it is as good as one where
-// nothing does, and programs that do not know it pass it over.
+// bucketFailing records, by key, since when something has been failing. A file without it is one in which
+// nothing is failing. Older programs ignore it.
 var bucketFailing = []byte("failing") // key: Unix time in seconds, 8 bytes, big endian
 
 // KeySize is the size of the key of a FirstFailure.
 const KeySize = 16
 
-// A FirstFailure says since when something fails that is not kept yet.
+// A FirstFailure says since when something that is not kept yet has been failing.
 type FirstFailure struct {
-	// Hash of what it is.
+	// Identifies it by a hash.
 	Key [KeySize]byte
 	// Kept to the second.
 	At time.Time
@@ -32,7 +34,7 @@ func (s *Store) FirstFailures() ([]FirstFailure, error) {
 	defer s.life.RUnlock()
 
 	var all []FirstFailure
-	err := s.view(func(tx *bolt.Tx) error {
+	err := s.file.View(func(tx *bolt.Tx) error {
 		all = nil
 		bucket := tx.Bucket(bucketFailing)
 		if bucket == nil {
@@ -49,13 +51,13 @@ func (s *Store) FirstFailures() ([]FirstFailure, error) {
 	return all, err
 }
 
-// failuresBatch bounds what is written in one transaction: a page in memory takes longer to add to the
-// more there is on it, and Puts wait meanwhile.
+// failuresBatch limits what is written in one transaction. Adding to a page in memory takes longer the more
+// is on it, and Puts wait meanwhile.
 const failuresBatch = 1024
 
-// SaveFirstFailures adds or replaces first failures, and removes those with the given keys, durably when
-// it returns nil; up to about a thousand with one sync. It returns ErrFull if the file would have to grow
-// past maxSize; 0 or less means no bound. After an error some may be saved.
+// SaveFirstFailures adds or replaces first failures, and removes those with the given keys. They are
+// durable when it returns nil; up to about a thousand take one sync. It returns ErrFull if the file would
+// have to grow past maxSize; 0 or less means no limit. After an error some may have been saved.
 func (s *Store) SaveFirstFailures(set []FirstFailure, remove [][KeySize]byte, maxSize int64) error {
 	if err := s.begin(); err != nil {
 		return err
@@ -77,7 +79,7 @@ func (s *Store) SaveFirstFailures(set []FirstFailure, remove [][KeySize]byte, ma
 func (s *Store) saveBatch(set []FirstFailure, remove [][KeySize]byte, maxSize int64) error {
 	s.writer <- struct{}{}
 	defer func() { <-s.writer }()
-	if err := s.ready(); err != nil {
+	if err := s.file.Ready(); err != nil {
 		return err
 	}
 	err := s.update(maxSize, func(tx *bolt.Tx) error {
@@ -98,7 +100,7 @@ func (s *Store) saveBatch(set []FirstFailure, remove [][KeySize]byte, maxSize in
 		}
 		return nil
 	})
-	if isMaxSize(err) {
+	if boltfile.IsMaxSize(err) {
 		return fmt.Errorf("%s: %w: since when notifications fail is not saved", s.path, ErrFull)
 	}
 	return err

@@ -98,11 +98,11 @@ func TestFirstFailuresMany(t *testing.T) {
 
 // TestFirstFailuresForeign: what somebody else has put there is passed over.
 func TestFirstFailuresForeign(t *testing.T) {
-	s := openStore(t, t.TempDir())
+	s := openUnsynced(t, t.TempDir())
 	if err := s.SaveFirstFailures([]FirstFailure{firstFailure(1, time.Unix(7, 0))}, nil, 0); err != nil {
 		t.Fatal(err)
 	}
-	err := s.db.Update(func(tx *bolt.Tx) error {
+	err := s.file.DB.Update(func(tx *bolt.Tx) error {
 		bucket := tx.Bucket(bucketFailing)
 		return errors.Join(bucket.Put([]byte("short"), []byte("12345678")), bucket.Put(make([]byte, KeySize), []byte("1")))
 	})

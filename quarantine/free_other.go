@@ -4,5 +4,5 @@ package quarantine
 
 import "errors"
 
-// Free returns errors.ErrUnsupported: how much is free on a disk is not known here.
+// Free returns errors.ErrUnsupported: free disk space cannot be determined on this system.
 func Free(string) (int64, error) { return 0, errors.ErrUnsupported }

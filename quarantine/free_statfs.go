@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Free returns how many bytes this process may still write to the disk of a directory. Quotas it does not
-// know of.
+// Free returns how many bytes this process may still write to the disk of a directory. It does not know of
+// quotas.
 func Free(dir string) (int64, error) {
 	var stat unix.Statfs_t
 	for {
@@ -22,7 +22,7 @@ func Free(dir string) (int64, error) {
 			return 0, &os.PathError{Op: "statfs", Path: dir, Err: err}
 		}
 	}
-	// The types differ from system to system. Available may be below 0, where what is left is root's.
+	// The types differ between systems. Bavail may be below 0 when only root has space left.
 	blocks, size := int64(stat.Bavail), int64(stat.Bsize) //nolint:gosec,unconvert // see above
 	if blocks > 0 && size > math.MaxInt64/blocks {
 		return math.MaxInt64, nil

@@ -39,7 +39,7 @@ func TestFull(t *testing.T) {
 	} {
 		t.Run(fmt.Sprintf("%d of %d", c.body, c.maxSize), func(t *testing.T) {
 			t.Parallel()
-			s := openStore(t, t.TempDir())
+			s := openUnsynced(t, t.TempDir())
 			rnd := rand.New(rand.NewPCG(1, uint64(c.body)))
 			bodies := map[string][]byte{}
 			slack := c.maxSize/256 + 1<<20
@@ -102,7 +102,7 @@ func TestFull(t *testing.T) {
 // TestFullTogether has many Puts at once run into the end.
 func TestFullTogether(t *testing.T) {
 	const maxSize = 1 << 20
-	s := openStore(t, t.TempDir())
+	s := openUnsynced(t, t.TempDir())
 	var mu sync.Mutex
 	bodies := map[string][]byte{}
 	var full int
@@ -134,7 +134,7 @@ func TestFullTogether(t *testing.T) {
 
 // TestLowerLimit sets a limit below what is kept already.
 func TestLowerLimit(t *testing.T) {
-	s := openStore(t, t.TempDir())
+	s := openUnsynced(t, t.TempDir())
 	var ids []string
 	for range 100 {
 		ids = append(ids, mustPut(t, s, testEntry(testBody(40_000))))
@@ -215,7 +215,7 @@ func TestDamagedEntry(t *testing.T) {
 	for _, n := range []int{10, 100_000, 20} {
 		ids = append(ids, mustPut(t, s, testEntry(testBody(n))))
 	}
-	err := s.db.Update(func(tx *bolt.Tx) error {
+	err := s.file.DB.Update(func(tx *bolt.Tx) error {
 		if err := tx.Bucket(bucketEntries).Put([]byte(ids[0]), []byte{1, 2, 3}); err != nil {
 			return err
 		}

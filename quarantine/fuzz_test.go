@@ -10,6 +10,8 @@ import (
 	"runtime"
 	"slices"
 	"testing"
+
+	"github.com/greenapi-community/caddy-green-api/internal/boltfile"
 )
 
 // damaged is a store with bytes of its file changed.
@@ -71,7 +73,7 @@ func (d damaged) try(t *testing.T, at uint32, patch []byte, cut uint32) {
 		return
 	}
 	defer s.Close()
-	if at < place(firstDataPage, 0) {
+	if at < place(boltfile.FirstDataPage, 0) {
 		// When the newer of the two pages that say where all is cannot be read, the older one counts:
 		// so it is after a power cut in the middle of writing it. Nobody can tell that from damage.
 		d.bodies = maps.Clone(d.bodies)
@@ -143,15 +145,15 @@ func TestDamagedPages(t *testing.T) {
 	}
 	d := newDamaged(t)
 	pages := 0
-	for page := firstDataPage; page < len(d.whole)/os.Getpagesize(); page++ {
+	for page := boltfile.FirstDataPage; page < len(d.whole)/os.Getpagesize(); page++ {
 		data := d.whole[place(page, 0):]
-		if kind := order.Uint16(data[8:]); order.Uint64(data) != uint64(page) || kind != flagBranch && kind != flagLeaf {
+		if kind := boltfile.Order.Uint16(data[8:]); boltfile.Order.Uint64(data) != uint64(page) || kind != boltfile.FlagBranch && kind != boltfile.FlagLeaf {
 			continue
 		}
 		pages++
 		t.Run(fmt.Sprint(page), func(t *testing.T) {
 			t.Parallel()
-			d.try(t, place(page, 10), order.AppendUint16(nil, order.Uint16(data[10:])-1), 0)
+			d.try(t, place(page, 10), boltfile.Order.AppendUint16(nil, boltfile.Order.Uint16(data[10:])-1), 0)
 		})
 	}
 	if pages < 8 {
@@ -162,9 +164,9 @@ func TestDamagedPages(t *testing.T) {
 // TestDamagedCycle: a branch that leads back to itself would end the process.
 func TestDamagedCycle(t *testing.T) {
 	d := newDamaged(t)
-	for page := firstDataPage; page < len(d.whole)/os.Getpagesize(); page++ {
-		if data := d.whole[place(page, 0):]; order.Uint64(data) == uint64(page) && order.Uint16(data[8:]) == flagBranch {
-			d.try(t, place(page, pageHeaderLen+8), order.AppendUint64(nil, uint64(page)), 0)
+	for page := boltfile.FirstDataPage; page < len(d.whole)/os.Getpagesize(); page++ {
+		if data := d.whole[place(page, 0):]; boltfile.Order.Uint64(data) == uint64(page) && boltfile.Order.Uint16(data[8:]) == boltfile.FlagBranch {
+			d.try(t, place(page, boltfile.PageHeaderLen+8), boltfile.Order.AppendUint64(nil, uint64(page)), 0)
 			return
 		}
 	}

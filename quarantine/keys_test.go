@@ -12,7 +12,7 @@ func TestVerifyKeys(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	var ids []string
 	for round := range 6 {
-		s := openStore(t, dir)
+		s := openUnsynced(t, dir)
 		for range 60 {
 			e := testEntry(testBody(random.IntN(9000)))
 			e.Received = testTime.Add(time.Duration(random.IntN(1_000_000)) * time.Second)

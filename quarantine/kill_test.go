@@ -5,43 +5,20 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/greenapi-community/caddy-green-api/internal/boltfile/boltfiletest"
 )
 
-// The test binary runs itself with this variable set to do one of children instead of the tests.
-const childVar = "QUARANTINE_TEST_CHILD"
-
+// children are what another process of the test binary may do with a directory.
 var children = map[string]func(dir string) error{"put": putForever}
 
-func TestMain(m *testing.M) {
-	if name := os.Getenv(childVar); name != "" {
-		if err := children[name](os.Args[1]); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		os.Exit(0)
-	}
-	os.Exit(m.Run())
-}
-
-// child returns a command that runs one of children with dir in another process.
-func child(t *testing.T, name, dir string) *exec.Cmd {
-	t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(self, dir)
-	cmd.Env = append(os.Environ(), childVar+"="+name)
-	cmd.Stderr = os.Stderr
-	return cmd
-}
+// TestMain can be one of the children.
+func TestMain(m *testing.M) { boltfiletest.Main(m, children) }
 
 // putForever prints "ID size" after each Put that has returned, and deletes and scrubs now and then.
 func putForever(dir string) error {
@@ -87,7 +64,7 @@ func TestKill(t *testing.T) {
 	dir := t.TempDir()
 	kept := map[string][]byte{}
 	for range 6 {
-		cmd := child(t, "put", dir)
+		cmd := boltfiletest.Child(t, "put", dir)
 		out, err := cmd.StdoutPipe()
 		if err != nil {
 			t.Fatal(err)

@@ -8,13 +8,14 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// How many pages Scrub looks at before it lets others have their turn.
+// How many pages Scrub checks before it lets others have their turn.
 const scrubPages = 4096
 
-// Scrub overwrites with zeros all of the file that no entry is in, durably when it returns nil, so that no byte of what was
-// deleted before is left in the file. It reads all that is not in use; other calls wait for 16 MiB of that at a time.
+// Scrub overwrites with zeros every part of the file that no entry uses, durably when it returns nil, so
+// that no byte deleted before is left in the file. It reads all unused pages; other calls wait for 16 MiB
+// of them at a time.
 //
-// The file keeps its size. A file system that copies on write, or a disk, may still have the old bytes elsewhere.
+// The file keeps its size. A copy-on-write file system, or a disk, may still have the old bytes elsewhere.
 func (s *Store) Scrub() error {
 	if err := s.begin(); err != nil {
 		return err
@@ -33,11 +34,12 @@ func (s *Store) Scrub() error {
 	return s.wiped(before)
 }
 
-// wiped takes the note out of the file that something is to be wiped, unless more was deleted since before.
+// wiped clears the note in the file that something has to be wiped, unless more has been deleted since
+// before.
 func (s *Store) wiped(before int) error {
 	s.writer <- struct{}{}
 	defer func() { <-s.writer }()
-	if err := s.ready(); err != nil {
+	if err := s.file.Ready(); err != nil {
 		return err
 	}
 	if s.deletes != before || !s.Stats().WipeDue {
@@ -46,34 +48,27 @@ func (s *Store) wiped(before int) error {
 	return s.update(0, func(tx *bolt.Tx) error { return tx.Bucket(bucketStore).Delete(keyWipe) })
 }
 
-// noteWipe notes that something was deleted and is to be wiped.
+// noteWipe notes in the file that something was deleted and has to be wiped.
 func noteWipe(tx *bolt.Tx) error { return tx.Bucket(bucketStore).Put(keyWipe, []byte{1}) }
 
 func wipeDue(tx *bolt.Tx) bool { return tx.Bucket(bucketStore).Get(keyWipe) != nil }
 
-// scrub wipes the free pages from the first to before the end, and reports whether the file has more.
+// scrub wipes the free pages from first up to but not including end, and reports whether the file has more.
 func (s *Store) scrub(first, end int) (more bool, err error) {
 	s.writer <- struct{}{}
 	defer func() { <-s.writer }()
-	if err := s.ready(); err != nil {
+	if err := s.file.Ready(); err != nil {
 		return false, err
 	}
-	s.mu.Lock() // pages that a reader may still look at are not free
-	defer s.mu.Unlock()
-
-	err = guard(func() error {
-		tx, err := s.db.Begin(true)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = tx.Rollback() }()
-		more, err = wipeFree(tx, s.file, first, end)
+	err = s.file.Alone(func(tx *bolt.Tx, file *os.File) (err error) { // a page that a reader may still read is not free
+		more, err = wipeFree(tx, file, first, end)
 		return err
 	})
 	return more, err
 }
 
-// wipeFree does the work of scrub in tx, a write transaction without readers, so that what is free is free for good.
+// wipeFree does the work of scrub in tx, a write transaction without readers, so that free pages are really
+// free.
 func wipeFree(tx *bolt.Tx, file *os.File, first, end int) (more bool, err error) {
 	pageSize := tx.DB().Info().PageSize
 	info, err := file.Stat()
@@ -87,7 +82,7 @@ func wipeFree(tx *bolt.Tx, file *os.File, first, end int) (more bool, err error)
 		if err != nil {
 			return false, err
 		}
-		// No page beyond the last in use: left behind by a write that failed.
+		// page is nil beyond the last page in use: such a page is left over from a failed write.
 		if page != nil && page.Type != "free" {
 			continue
 		}

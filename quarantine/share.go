@@ -6,37 +6,40 @@ import (
 	"fmt"
 
 	bolt "go.etcd.io/bbolt"
+
+	"github.com/greenapi-community/caddy-green-api/internal/boltfile"
 )
 
-// ErrShare is returned by PutShare when the entry would take those of its share past their limit.
+// ErrShare is returned by PutShare when the entry would take its share past the limit.
 var ErrShare = errors.New("share of the quarantine is full")
 
-// shares counts the bytes of entries by share. The writer's.
+// shares counts the bytes of entries by share. Only the writer uses it.
 type shares struct {
 	of   func(Entry) (share string, counted bool)
-	used map[string]int64 // nil until somebody asks, and after a failed write
+	used map[string]int64 // nil until needed, and after a failed write
 
-	wanted bool // somebody has asked
+	wanted bool // it has been needed once
 }
 
-// ShareBy says which share each entry counts against, if any: the same one at each call. It is asked for entries without
-// their bodies. Call it before the first Put.
+// ShareBy sets the function that returns which share an entry counts against, if any. It must always return
+// the same for the same entry, and is called without the body. Call ShareBy before the first Put.
 func (s *Store) ShareBy(of func(Entry) (share string, counted bool)) {
 	s.writer <- struct{}{}
 	defer func() { <-s.writer }()
 	s.shares = shares{of: of}
 }
 
-// PutShare is Put with one bound more: it returns ErrShare, and keeps all as it is, when e would take the bytes that the
-// entries of its share use past maxShare; 0 or less means no bound. ShareBy says which share that is.
+// PutShare is Put with one more limit: it returns ErrShare, and changes nothing, if e would take the bytes
+// used by the entries of its share past maxShare; 0 or less means no limit. ShareBy defines the shares.
 func (s *Store) PutShare(e Entry, maxSize, maxShare int64) (id string, err error) {
 	return s.put(e, &put{maxSize: max(maxSize, 0), maxShare: max(maxShare, 0), done: make(chan struct{})})
 }
 
-// footprint is how many bytes of the file an entry takes, by the length of its record and of the rest of its body. When a leaf
-// of the tree is full, bbolt splits it so that two elements less than go into it stay, or two at least.
+// footprint returns how many bytes of the file an entry takes, given the length of its record and of the
+// rest of its body. When a leaf of the tree is full, bbolt splits it so that it keeps two elements fewer
+// than fit, but at least two.
 func footprint(record, rest int64, pageSize int) int64 {
-	const header, element = pageHeaderLen, elementLen + len("20060102T150405000-00000000") + 5
+	const header, element = boltfile.PageHeaderLen, boltfile.ElementLen + len("20060102T150405000-00000000") + 5
 	one := func(length int64) int64 {
 		length += int64(element)
 		page := int64(pageSize)
@@ -50,7 +53,7 @@ func footprint(record, rest int64, pageSize int) int64 {
 	return bytes
 }
 
-// entryFootprint is footprint of an entry by its whole record.
+// entryFootprint is footprint for an entry given as a whole record.
 func entryFootprint(record []byte, pageSize int) int64 {
 	var rest int64
 	if body := int64(binary.BigEndian.Uint64(record[9:])); body > inlineMax { //nolint:gosec // written from a length
@@ -59,7 +62,8 @@ func entryFootprint(record []byte, pageSize int) int64 {
 	return footprint(int64(len(record)), rest, pageSize)
 }
 
-// share says which share a record counts against, and with how many bytes. One that cannot be read counts against none.
+// share returns which share a record counts against, and how many bytes. An unreadable one counts against
+// none.
 func (s *shares) share(record []byte, pageSize int) (name string, bytes int64, counted bool) {
 	e, _, err := decodeHead(record)
 	if err != nil {
@@ -71,22 +75,20 @@ func (s *shares) share(record []byte, pageSize int) (name string, bytes int64, c
 	return name, entryFootprint(record, pageSize), true
 }
 
-// countShares counts what is there, unless it is known. The caller is the writer.
+// countShares counts the existing entries, unless that is done. Only the writer may call it.
 func (s *Store) countShares() error {
 	if s.shares.used != nil {
 		return nil
 	}
 	used := make(map[string]int64)
-	err := guard(func() error {
-		return s.db.View(func(tx *bolt.Tx) error {
-			c := tx.Bucket(bucketEntries).Cursor()
-			for k, v := c.First(); k != nil; k, v = c.Next() {
-				if name, bytes, counted := s.shares.share(v, s.db.Info().PageSize); counted {
-					used[name] += bytes
-				}
+	err := s.file.WriterView(func(tx *bolt.Tx) error {
+		c := tx.Bucket(bucketEntries).Cursor()
+		for k, v := c.First(); k != nil; k, v = c.Next() {
+			if name, bytes, counted := s.shares.share(v, tx.DB().Info().PageSize); counted {
+				used[name] += bytes
 			}
-			return nil
-		})
+		}
+		return nil
 	})
 	if err == nil {
 		s.shares.used = used
@@ -94,7 +96,7 @@ func (s *Store) countShares() error {
 	return err
 }
 
-// refuseShare ends p if its share is full, and otherwise notes in pending what p adds to it. The caller is the writer.
+// refuseShare ends p if its share is full, and otherwise adds p to pending. Only the writer may call it.
 func (s *Store) refuseShare(p *put, pending map[string]int64) (refused bool) {
 	if s.shares.of == nil || !s.shares.wanted && s.shares.used == nil {
 		return false
@@ -103,7 +105,7 @@ func (s *Store) refuseShare(p *put, pending map[string]int64) (refused bool) {
 		finish([]*put{p}, err)
 		return true
 	}
-	name, bytes, counted := s.shares.share(p.record, s.db.Info().PageSize)
+	name, bytes, counted := s.shares.share(p.record, s.file.DB.Info().PageSize)
 	if !counted {
 		return false
 	}
@@ -118,7 +120,7 @@ func (s *Store) refuseShare(p *put, pending map[string]int64) (refused bool) {
 	return false
 }
 
-// addShares takes down that entries were written. The caller is the writer.
+// addShares counts entries that were written. Only the writer may call it.
 func (s *Store) addShares(batch []*put) {
 	for _, p := range batch {
 		s.changeShare(p.share, p.shareBytes)
@@ -135,8 +137,8 @@ func (s *Store) changeShare(name string, bytes int64) {
 	}
 }
 
-// shareOf is what the entry with the given ID takes of its share; counted is false if it takes nothing of any, or that is not
-// asked for. The caller is the writer.
+// shareOf returns what the entry with the given ID uses of its share; counted is false if it counts against
+// none, or shares are not being counted. Only the writer may call it.
 func (s *Store) shareOf(tx *bolt.Tx, id string) (name string, bytes int64, counted bool) {
 	record := tx.Bucket(bucketEntries).Get([]byte(id))
 	if s.shares.used == nil || record == nil {

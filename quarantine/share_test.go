@@ -18,7 +18,7 @@ func byInstance(e Entry) (string, bool) { return e.Instance, e.Reason != "undeli
 
 func openShared(t *testing.T, dir string) *Store {
 	t.Helper()
-	s := openStore(t, dir)
+	s := openUnsynced(t, dir)
 	s.ShareBy(byInstance)
 	return s
 }

@@ -2,7 +2,7 @@ package quarantine
 
 import "sync"
 
-// Shared is a store that is opened when it is first needed. All its methods are safe for concurrent use.
+// Shared is a store that is opened on first use. All its methods are safe for concurrent use.
 type Shared struct {
 	dir    string
 	opened func(*Store) (closing func())
@@ -12,8 +12,8 @@ type Shared struct {
 	closing func()
 }
 
-// NewShared returns a Shared of the store in a directory. It calls opened when the store is open, and the function
-// that opened returns before it closes the store.
+// NewShared returns a Shared for the store in a directory. It calls opened after it has opened the store,
+// and the function that opened returned before it closes the store.
 func NewShared(dir string, opened func(*Store) (closing func())) *Shared {
 	return &Shared{dir: dir, opened: opened}
 }

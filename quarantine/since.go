@@ -8,22 +8,22 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// EachSince calls each with the entries that were received since then and kept for the given reason, oldest first and
-// without their bodies. It looks at no more than the last most entries, whatever their reason, and passes over those that
-// it cannot read. Each must not call the store.
+// EachSince calls each with the entries received since then and kept for the given reason, oldest first and
+// without their bodies. It looks at no more than the last most entries, whatever their reason, and skips
+// unreadable ones. each must not call the store.
 func (s *Store) EachSince(then time.Time, reason string, most int, each func(Entry)) error {
 	if err := s.begin(); err != nil {
 		return err
 	}
 	defer s.life.RUnlock()
 
-	// Most entries are not looked for: to find that out, their heads need not be decoded.
+	// Most entries have another reason. To see that, their heads need not be decoded.
 	mark, err := json.Marshal(map[string]string{"reason": reason})
 	if err != nil {
 		return err
 	}
 	mark = bytes.Trim(mark, "{}")
-	return s.view(func(tx *bolt.Tx) error {
+	return s.file.View(func(tx *bolt.Tx) error {
 		c := tx.Bucket(bucketEntries).Cursor()
 		earliest := []byte(newID(then, 0))
 		k, v := c.Last()

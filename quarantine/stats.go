@@ -10,40 +10,29 @@ import (
 type Stats struct {
 	// Number of entries.
 	Entries int
-	// Bytes in use: entries and what it takes to find them, in whole pages of the file. This is what fills up; it falls
-	// when entries are deleted. An empty store has some 30 KiB, and 1/512 of the file for the list of what is free.
+	// Bytes in use: entries and the index over them, in whole pages of the file. This is what fills up; it
+	// falls when entries are deleted. An empty store uses some 30 KiB, and 1/512 of the file for the list
+	// of free pages.
 	Bytes int64
-	// Size of the file in bytes. It does not shrink; what is not in use is used again.
+	// Size of the file in bytes. It does not shrink; unused parts are reused.
 	File int64
-	// Reports whether the file still has bytes of deleted entries, which Scrub has yet to wipe. The file itself says so, so
-	// that it is known after a kill, too.
+	// Whether the file still has bytes of deleted entries that Scrub has yet to wipe. This is recorded in
+	// the file, so it is known after a kill, too.
 	WipeDue bool
 }
 
-// Stats says how much the store holds: at once, without reading the file. After Close it says what was last known.
+// Stats returns how much the store holds, at once and without reading the file. After Close it returns the
+// last known state.
 func (s *Store) Stats() Stats {
 	return *s.stats.Load()
 }
 
-// measure brings the stats up to date. The caller is the writer.
-func (s *Store) measure() {
-	st := Stats{}
-	err := guard(func() error {
-		return s.db.View(func(tx *bolt.Tx) error {
-			free := s.db.Stats()
-			st.Entries = int(countEntries(tx)) //nolint:gosec // counted up one by one
-			st.WipeDue = wipeDue(tx)
-			st.Bytes = tx.Size() - int64(free.FreePageN+free.PendingPageN)*int64(s.db.Info().PageSize)
-			return nil
-		})
+// measure updates the stats.
+func (s *Store) measure(tx *bolt.Tx, used, size int64) {
+	s.stats.Store(&Stats{
+		Entries: int(countEntries(tx)), //nolint:gosec // counted up one by one
+		Bytes:   used, File: size, WipeDue: wipeDue(tx),
 	})
-	if err != nil {
-		return
-	}
-	if info, err := s.file.Stat(); err == nil {
-		st.File = info.Size()
-	}
-	s.stats.Store(&st)
 }
 
 // countEntries returns the number of entries.

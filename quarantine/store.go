@@ -1,24 +1,25 @@
 // Package quarantine keeps notifications on disk until an operator has looked at them.
 //
-// A Store is one file. What Put has taken is synced to the disk before Put returns, so that neither a kill nor
-// a power cut loses it; Puts at the same time share a sync. Nothing is ever discarded to make room: a full store
-// refuses. All methods are safe for concurrent use.
+// A Store is one file. Put syncs an entry to the disk before it returns, so that neither a kill nor a power
+// cut loses it; concurrent Puts share a sync. Nothing is ever discarded to make room: a full store refuses.
+// All methods are safe for concurrent use.
 package quarantine
 
 import (
 	"bytes"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+
+	"github.com/greenapi-community/caddy-green-api/internal/boltfile"
 )
 
-// Errors to be told apart with errors.Is. What is returned wraps them with the file or the ID.
+// Errors to be told apart with errors.Is. They come wrapped with the file or the ID.
 var (
 	// ErrFull is returned by Put when the entry would take the store past its limit.
 	ErrFull = errors.New("quarantine is full")
@@ -28,7 +29,7 @@ var (
 	ErrNotFound = errors.New("no such entry in quarantine")
 	// ErrClosed is returned by all methods after Close.
 	ErrClosed = errors.New("quarantine is closed")
-	// ErrDamaged is returned when the file, or an entry in it, is not what was written.
+	// ErrDamaged is returned when the file, or an entry in it, differs from what was written.
 	ErrDamaged = errors.New("quarantine is damaged")
 	// ErrVersion is returned when the file, or an entry in it, was written by a newer version of this package.
 	ErrVersion = errors.New("quarantine is of an unknown version")
@@ -39,7 +40,7 @@ const FileName = "quarantine.db"
 
 const (
 	defaultListLimit = 100
-	listBytes        = 4 << 20 // of heads, in what List returns at once
+	listBytes        = 4 << 20 // size of the heads that List returns at once
 	deleteBatch      = 1024
 )
 
@@ -47,28 +48,18 @@ const (
 type Store struct {
 	path string
 
-	life   sync.RWMutex // shared by each call, alone for Close
+	life   sync.RWMutex // held shared by each call, exclusively by Close
 	closed bool
 
-	writer chan struct{} // holds a token while somebody writes
+	writer chan struct{} // file's; holds a token while there is a writer
 
 	queueMu   sync.Mutex
-	queue     []*put // waiting for somebody to write them
-	lastBatch int    // how many were last written together; the writer's
+	queue     []*put // waiting for a writer
+	lastBatch int    // size of the last batch; the writer's
 
-	// mu is held alone to set db and file, which only the writer does, and to keep readers out.
-	mu   sync.RWMutex
-	db   *bolt.DB // nil after a failed write, until the next call
-	file *os.File // db's own
-
-	writable bool // since db was opened; the writer's
-	verified bool // all pages were looked at, and nothing broke since; the writer's
-	deletes  int  // transactions that deleted something; the writer's
-	shares   shares
-	// The last panic or damage and its time; the writer's. The file is left alone for the time of pause then.
-	broken   error
-	brokenAt time.Time
-	pause    time.Duration
+	file    *boltfile.File
+	deletes int // transactions that deleted something; the writer's
+	shares  shares
 
 	stats atomic.Pointer[Stats]
 }
@@ -78,40 +69,36 @@ type Store struct {
 // It looks at each page, and returns ErrDamaged when the file is not a sound store, and changes nothing in it then. Close the
 // store in the end.
 func Open(dir string) (*Store, error) {
-	if err := makeDir(dir); err != nil {
-		return nil, err
-	}
-	s := &Store{path: filepath.Join(dir, FileName), writer: make(chan struct{}, 1), pause: brokenPause}
+	s := &Store{path: filepath.Join(dir, FileName)}
 	s.stats.Store(&Stats{})
-	if err := s.ready(); err != nil {
-		_ = s.Close()
+	file, err := boltfile.Open(s.path, s.kind())
+	if err != nil {
 		return nil, err
 	}
-	if err := syncDir(dir); err != nil {
-		_ = s.Close()
-		return nil, err
-	}
+	s.file, s.writer = file, file.Writer
 	return s, nil
 }
 
-// Put keeps e and returns its ID. When err is nil, e is on the disk. When it is not, e is most likely not kept, but
-// after a failed sync nobody can tell, so that it may be. The caller must not change e's body or header meanwhile.
+// Put keeps e and returns its ID. If err is nil, e is on the disk. Otherwise e is most likely not kept, but
+// after a failed sync it may be: that cannot be known. The caller must not change e's body or header
+// meanwhile.
 //
-// maxSize bounds the size of the file in bytes; 0 or less means no bound. Put returns ErrFull, and keeps all as it is,
-// when e would take the bytes in use (see Stats) past maxSize, or the file, which grows 256 KiB ahead. So Put never makes
-// the file larger than maxSize, or than 512 KiB if maxSize is less. Delete needs a little room of its own: it can bring
-// a full file to maxSize + maxSize/256 + 1 MiB. An entry takes its body and some hundred bytes, in whole pages of mostly
-// 4 KiB: up to twice that if it is short, 3 % more if it is long. On Windows the file has 32 KiB and doubles up to 1 GiB,
-// then grows by 1 GiB at a time: what maxSize has above such a size is of no use there, and Delete can take the file
-// one such step past it.
+// maxSize limits the size of the file in bytes; 0 or less means no limit. Put returns ErrFull, and changes
+// nothing, if e would take the bytes in use (see Stats) past maxSize, or the file, which grows 256 KiB
+// ahead. So Put never makes the file larger than maxSize, or than 512 KiB if maxSize is less. Delete needs
+// a little room of its own: it can bring a full file to maxSize + maxSize/256 + 1 MiB. An entry takes its
+// body and some hundred bytes, in whole pages of mostly 4 KiB: up to twice that if it is short, 3 % more if
+// it is long. On Windows the file starts with 32 KiB, doubles up to 1 GiB, and then grows by 1 GiB at a
+// time. The part of maxSize above such a size cannot be used there, and Delete can take the file one such
+// step past it.
 //
-// After an error of the disk the store goes on: each Put tries again. Only when the file looks damaged, it is left alone
-// for a minute, and all calls return that error meanwhile.
+// After a disk error the store continues: each Put tries again. Only if the file looks damaged is it left
+// alone for a minute, during which all calls return that error.
 func (s *Store) Put(e Entry, maxSize int64) (id string, err error) {
 	return s.PutShare(e, maxSize, 0)
 }
 
-// put keeps e as p says.
+// put keeps e with the limits of p.
 func (s *Store) put(e Entry, p *put) (id string, err error) {
 	if err := s.begin(); err != nil {
 		return "", err
@@ -135,7 +122,7 @@ func (s *Store) put(e Entry, p *put) (id string, err error) {
 		case <-p.done:
 			return p.id, p.err
 		case s.writer <- struct{}{}:
-			// Whoever gets to write does so for all who wait, most likely p among them.
+			// The writer writes for all that wait, most likely p among them.
 			s.writeQueue()
 			<-s.writer
 		}
@@ -150,7 +137,7 @@ func (s *Store) Get(id string) (Entry, error) {
 	defer s.life.RUnlock()
 
 	var e Entry
-	err := s.view(func(tx *bolt.Tx) (err error) {
+	err := s.file.View(func(tx *bolt.Tx) (err error) {
 		e, err = getEntry(tx, id)
 		return err
 	})
@@ -160,11 +147,11 @@ func (s *Store) Get(id string) (Entry, error) {
 	return e, nil
 }
 
-// List returns up to limit entries (100 if limit is below 1) in the order of their IDs, from the first after the given ID,
-// which need not exist; "" is the beginning. It leaves out their bodies: use Get. There may be fewer, so that those of long
-// heads do not fill the memory: only none means the end.
+// List returns up to limit entries (100 if limit is below 1) in order of ID, starting after the given ID,
+// which need not exist; "" is the beginning. It leaves out their bodies: use Get. It may return fewer, so
+// that entries with long heads do not fill the memory: only an empty list means the end.
 //
-// An entry that cannot be read is in the list with its ID only, and err, which then comes with the list, says why.
+// An unreadable entry is in the list with only its ID, and err, which then comes with the list, says why.
 func (s *Store) List(after string, limit int) ([]Entry, error) {
 	if err := s.begin(); err != nil {
 		return nil, err
@@ -176,7 +163,7 @@ func (s *Store) List(after string, limit int) ([]Entry, error) {
 	}
 	var list []Entry
 	var unreadable []error
-	err := s.view(func(tx *bolt.Tx) error {
+	err := s.file.View(func(tx *bolt.Tx) error {
 		c := tx.Bucket(bucketEntries).Cursor()
 		k, v := c.Seek([]byte(after))
 		if bytes.Equal(k, []byte(after)) {
@@ -200,22 +187,24 @@ func (s *Store) List(after string, limit int) ([]Entry, error) {
 	return list, errors.Join(unreadable...)
 }
 
-// Delete removes the entries with the given IDs, durably when err is nil, and returns how many there were. It passes over
-// IDs that no entry has. After an error some may be gone: deleted says how many.
+// Delete removes the entries with the given IDs, durably if err is nil, and returns how many there were. It
+// skips IDs that do not exist. After an error some may be gone: deleted says how many.
 //
-// The file keeps traces of deleted bodies until the room is used again. Scrub wipes them, and Stats says as long that it is due.
+// The file keeps traces of deleted bodies until the room is reused. Scrub wipes them, and until then Stats
+// has WipeDue set.
 func (s *Store) Delete(ids ...string) (deleted int, err error) {
 	if err := s.begin(); err != nil {
 		return 0, err
 	}
 	defer s.life.RUnlock()
 
-	// A change needs free room: a smaller one needs less, and makes some. Only for the smallest may the file grow.
+	// A deletion needs free room. A smaller one needs less, and frees some. Only the smallest may let the
+	// file grow.
 	for n, grow := deleteBatch, false; len(ids) > 0; {
 		n = min(n, len(ids))
 		count, err := s.deleteBatch(ids[:n], grow)
 		switch {
-		case isMaxSize(err):
+		case boltfile.IsMaxSize(err):
 			grow = n == 1
 			n = max(n/2, 1)
 			continue
@@ -237,10 +226,7 @@ func (s *Store) Close() error {
 		return nil
 	}
 	s.closed = true
-	if s.db == nil {
-		return nil
-	}
-	return guard(s.db.Close)
+	return s.file.Close()
 }
 
 // begin keeps Close waiting until life is unlocked, unless it returns an error.

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -27,6 +28,15 @@ func openStore(t testing.TB, dir string) *Store {
 			t.Error(err)
 		}
 	})
+	return s
+}
+
+// openUnsynced is openStore without syncs, which take most of the time, for tests of what is in the file: it
+// is the same without them, as long as nothing fails.
+func openUnsynced(t testing.TB, dir string) *Store {
+	t.Helper()
+	s := openStore(t, dir)
+	s.file.DB.NoSync = true
 	return s
 }
 
@@ -54,7 +64,7 @@ func checkEntries(t testing.TB, s *Store, want map[string][]byte) {
 	if err != nil || len(list) != len(want) || s.Stats().Entries != len(want) {
 		t.Errorf("%d entries listed, %d counted, want %d (error %v)", len(list), s.Stats().Entries, len(want), err)
 	}
-	err = s.view(func(tx *bolt.Tx) error {
+	err = s.file.View(func(tx *bolt.Tx) error {
 		for err := range tx.Check() {
 			return err
 		}
@@ -107,7 +117,7 @@ func TestRoundTrip(t *testing.T) {
 }
 
 func TestPutDefaults(t *testing.T) {
-	s := openStore(t, t.TempDir())
+	s := openUnsynced(t, t.TempDir())
 	from := time.Now()
 	e, err := s.Get(mustPut(t, s, Entry{ID: "mine", Size: 99}))
 	if err != nil {
@@ -119,7 +129,7 @@ func TestPutDefaults(t *testing.T) {
 }
 
 func TestList(t *testing.T) {
-	s := openStore(t, t.TempDir())
+	s := openUnsynced(t, t.TempDir())
 	var want []string
 	for i := range 250 {
 		e := testEntry([]byte(fmt.Sprint(i)))
@@ -161,7 +171,7 @@ func TestList(t *testing.T) {
 
 // TestListBytes: entries with long heads come in shorter lists, and all of them.
 func TestListBytes(t *testing.T) {
-	s := openStore(t, t.TempDir())
+	s := openUnsynced(t, t.TempDir())
 	const entries = 12
 	for range entries {
 		mustPut(t, s, Entry{NotificationID: strings.Repeat("x", 1<<20)})
@@ -187,7 +197,7 @@ func TestListBytes(t *testing.T) {
 }
 
 func TestDelete(t *testing.T) {
-	s := openStore(t, t.TempDir())
+	s := openUnsynced(t, t.TempDir())
 	bodies := map[string][]byte{}
 	var ids []string
 	for i := range 60 {
@@ -213,7 +223,7 @@ func TestDelete(t *testing.T) {
 	if st := s.Stats(); st.Bytes > 64<<10 {
 		t.Errorf("empty store: %+v", st)
 	}
-	_ = s.view(func(tx *bolt.Tx) error {
+	_ = s.file.View(func(tx *bolt.Tx) error {
 		if k, _ := tx.Bucket(bucketParts).Cursor().First(); k != nil {
 			t.Errorf("part %q left", k)
 		}
@@ -223,22 +233,23 @@ func TestDelete(t *testing.T) {
 
 // transactions returns how many write transactions the file has had.
 func transactions(s *Store) (n int) {
-	_ = s.view(func(tx *bolt.Tx) error { n = tx.ID(); return nil })
+	_ = s.file.View(func(tx *bolt.Tx) error { n = tx.ID(); return nil })
 	return n
 }
 
 func TestLocked(t *testing.T) {
-	t.Parallel() // waits
-	dir := t.TempDir()
-	s := openStore(t, dir)
-	id := mustPut(t, s, testEntry(nil))
-	_, err := Open(dir)
-	if !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), filepath.Join(dir, FileName)) {
-		t.Errorf("got error %v", err)
-	}
-	if _, err := s.Get(id); err != nil {
-		t.Error(err)
-	}
+	synctest.Test(t, func(t *testing.T) { // waits
+		dir := t.TempDir()
+		s := openStore(t, dir)
+		id := mustPut(t, s, testEntry(nil))
+		_, err := Open(dir)
+		if !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), filepath.Join(dir, FileName)) {
+			t.Errorf("got error %v", err)
+		}
+		if _, err := s.Get(id); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // TestScrub looks for deleted bodies in the file.

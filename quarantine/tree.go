@@ -9,7 +9,7 @@ import (
 // putEntry writes the entry of p and sets its ID.
 func putEntry(tx *bolt.Tx, p *put) error {
 	entries, parts := tx.Bucket(bucketEntries), tx.Bucket(bucketParts)
-	// Keys come in ascending order, so that half-full pages would stay so.
+	// Keys come in ascending order, so half-full pages would stay half full.
 	entries.FillPercent, parts.FillPercent = 1, 1
 	seq, err := entries.NextSequence()
 	if err != nil {
@@ -38,12 +38,12 @@ func getEntry(tx *bolt.Tx, id string) (Entry, error) {
 		return Entry{}, err
 	}
 	e.ID = id
-	e.Body = bytes.Clone(rest) // the file's memory is not ours to keep
+	e.Body = bytes.Clone(rest) // the file's memory must not be kept
 	eachPart(tx, id, func(_, part []byte) { e.Body = append(e.Body, part...) })
 	return e, checkBody(record, e.Body)
 }
 
-// deleteEntry deletes the entry with the given ID, if there is one. It can be damaged.
+// deleteEntry deletes the entry with the given ID, if it exists, even if it is damaged.
 func deleteEntry(tx *bolt.Tx, id string) (found bool, err error) {
 	entries, parts := tx.Bucket(bucketEntries), tx.Bucket(bucketParts)
 	if entries.Get([]byte(id)) == nil {

@@ -62,15 +62,15 @@ func TestWipeStaysDue(t *testing.T) {
 	if _, err := s.Delete(ids[0]); err != nil {
 		t.Fatal(err)
 	}
-	whole := s.file
+	whole := s.file.OS
 	readOnly, err := os.Open(filepath.Clean(s.path))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer readOnly.Close()
-	s.file = readOnly
+	s.file.OS = readOnly
 	err = s.Scrub()
-	s.file = whole
+	s.file.OS = whole
 	if err == nil || !s.Stats().WipeDue {
 		t.Errorf("after a failed Scrub: error %v, due %v", err, s.Stats().WipeDue)
 	}

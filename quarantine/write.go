@@ -1,23 +1,22 @@
 package quarantine
 
 import (
-	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
-	berrors "go.etcd.io/bbolt/errors"
+
+	"github.com/greenapi-community/caddy-green-api/internal/boltfile"
 )
 
 const (
-	// Bounds of what is written with one sync, so that none waits long and memory is bounded.
+	// Limits of what is written with one sync, so that no Put waits long and memory is bounded.
 	batchEntries = 512
 	batchBytes   = 32 << 20
-	// How long a writer waits for others, when others came along the last time.
+	// How long a writer waits for others if others came along last time.
 	gatherTime = 200 * time.Microsecond
-	// What the tree, the list of free pages and the buckets may need beside the entry itself, in pages.
+	// Pages that the tree, the list of free pages and the buckets may need in addition to the entry itself.
 	overheadPages = 8
 )
 
@@ -29,7 +28,7 @@ type put struct {
 	maxSize  int64
 	maxShare int64
 
-	share      string // that it counts against
+	share      string // the share it counts against
 	shareBytes int64  // 0 if it counts against none
 
 	done chan struct{} // closed when id and err are set
@@ -46,10 +45,10 @@ func (p *put) size() int64 {
 	return n
 }
 
-// writeQueue writes what waits in the queue, up to one batch of it. The caller is the writer.
+// writeQueue writes the queued puts, up to one batch. Only the writer may call it.
 func (s *Store) writeQueue() {
 	if s.lastBatch > 1 {
-		// Those of the last batch may be about to come again. A lone Put does not wait.
+		// The callers of the last batch may be about to come again. A lone Put does not wait.
 		time.Sleep(gatherTime)
 	}
 	s.queueMu.Lock()
@@ -60,24 +59,24 @@ func (s *Store) writeQueue() {
 		n++
 	}
 	batch := slices.Clone(s.queue[:n])
-	s.queue = slices.Delete(s.queue, 0, n) // also lets go of the bodies
+	s.queue = slices.Delete(s.queue, 0, n) // also releases the bodies
 	s.queueMu.Unlock()
 	s.lastBatch = n
 
-	if err := s.ready(); err != nil {
+	if err := s.file.Ready(); err != nil {
 		finish(batch, err)
 		return
 	}
 	s.writeBatch(s.refuseFull(batch))
 }
 
-// refuseFull ends the puts for which there is no room, or none in their share, and returns the others.
+// refuseFull ends the puts that do not fit into the store or into their share, and returns the others.
 func (s *Store) refuseFull(batch []*put) []*put {
 	used := s.Stats().Bytes
-	pageSize := int64(s.db.Info().PageSize)
+	pageSize := int64(s.file.DB.Info().PageSize)
 	fitting := batch[:0:0]
 	pending := make(map[string]int64)
-	// The first in a batch with a share wants all of the batch counted.
+	// The first put with a share needs the rest of its batch counted, too.
 	s.shares.wanted = s.shares.wanted || slices.ContainsFunc(batch, func(p *put) bool { return p.maxShare > 0 })
 	for _, p := range batch {
 		need := (p.size()/pageSize + 1) * pageSize
@@ -94,7 +93,7 @@ func (s *Store) refuseFull(batch []*put) []*put {
 	return fitting
 }
 
-// writeBatch writes batch in one transaction, or, when it does not fit, one by one to find out what does.
+// writeBatch writes batch in one transaction or, if it does not fit, one by one to find out what does.
 func (s *Store) writeBatch(batch []*put) {
 	if len(batch) == 0 {
 		return
@@ -114,7 +113,7 @@ func (s *Store) writeBatch(batch []*put) {
 		return addEntries(tx, len(batch))
 	})
 	switch {
-	case !isMaxSize(err):
+	case !boltfile.IsMaxSize(err):
 		if err == nil {
 			s.addShares(batch)
 		}
@@ -138,19 +137,20 @@ func finish(batch []*put, err error) {
 	}
 }
 
-// errFull says how full the store is.
+// errFull returns an error that says how full the store is.
 func (s *Store) errFull(p *put) error {
 	st := s.Stats()
 	return fmt.Errorf("%s: %w: an entry of %d bytes is too much: %d entries use %d bytes, the file has %d, and %d are allowed",
 		s.path, ErrFull, p.size(), st.Entries, st.Bytes, st.File, p.maxSize)
 }
 
-// deleteBatch deletes the entries with the given IDs in one transaction. It lets the file grow only if told so.
+// deleteBatch deletes the entries with the given IDs in one transaction. The file may grow only if grow is
+// set.
 func (s *Store) deleteBatch(ids []string, grow bool) (deleted int, err error) {
 	s.writer <- struct{}{}
 	defer func() { <-s.writer }()
 
-	if err := s.ready(); err != nil {
+	if err := s.file.Ready(); err != nil {
 		return 0, err
 	}
 	maxSize := s.Stats().File
@@ -190,32 +190,4 @@ func (s *Store) deleteBatch(ids []string, grow bool) (deleted int, err error) {
 		s.changeShare(share, -bytes)
 	}
 	return deleted, nil
-}
-
-// update runs fn in a transaction that is on the disk when update returns nil. The caller is the writer. After any other
-// error than that of isMaxSize, for which nothing was written, it closes the file: see writeMetaAgain for why.
-func (s *Store) update(maxSize int64, fn func(*bolt.Tx) error) error {
-	s.db.MaxSize = int(min(maxSize, math.MaxInt))
-	err := guard(func() error { return s.db.Update(fn) })
-	if err == nil || isMaxSize(err) {
-		s.measure()
-		return err
-	}
-	s.shares.used = nil // nobody knows whether it was written
-	err = fmt.Errorf("%s: %w", s.path, err)
-	panicked := errors.Is(err, errPanic)
-	if panicked {
-		s.broken, s.brokenAt, s.verified = err, time.Now(), false
-	}
-
-	s.mu.Lock() // waits for readers, which may still see what the next writer is to overwrite
-	defer s.mu.Unlock()
-	abandon(s.db, s.file, panicked)
-	s.db, s.file = nil, nil
-	return err
-}
-
-// isMaxSize reports whether a transaction failed before writing anything, because the file may not grow.
-func isMaxSize(err error) bool {
-	return errors.Is(err, berrors.ErrMaxSizeReached)
 }

@@ -14,7 +14,7 @@ import (
 func TestConcurrency(t *testing.T) {
 	const writers, each = 64, 8
 	s := openStore(t, t.TempDir())
-	if s.db.NoSync || s.db.NoGrowSync || s.db.NoFreelistSync {
+	if s.file.DB.NoSync || s.file.DB.NoGrowSync || s.file.DB.NoFreelistSync {
 		t.Error("syncs are off")
 	}
 	var mu sync.Mutex

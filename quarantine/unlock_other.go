@@ -1,8 +1,0 @@
-//go:build !(darwin || dragonfly || freebsd || linux || netbsd || openbsd)
-
-package quarantine
-
-import "os"
-
-// unlock does nothing: closing the file releases the lock on it.
-func unlock(*os.File) {}
