@@ -19,60 +19,58 @@ import (
 	"github.com/greenapi-community/caddy-green-api/quarantine"
 )
 
-// largestBody leaves room to add to a size: it is far below the largest integer of any machine.
+// largestBody leaves room for adding to a size: it is far below the largest int on any machine.
 const largestBody = 1 << 30
 
 // Validate is the gate that reads a notification and decides what becomes of it.
 //
-// A notification that fails is not refused: GREEN-API would send it again for a day while the
-// instance's queue stands still. It is kept in the quarantine, logged, and answered 200.
+// A notification that fails is not refused: GREEN-API would send it again for a day while the instance's
+// queue stands still. It is put into the quarantine, logged, and answered 200.
 //
-// The schemas are JSON Schema 2020-12, one for each type and message type. They demand what every
-// genuine notification has, check the form of what is known, and allow everything else: additional
-// fields must not be forbidden (GREEN-API docs: "Working with incoming webhooks", read 2026-07).
+// The schemas are JSON Schema 2020-12, one for each type and message type. They require what every genuine
+// notification has, check the form of known fields, and allow everything else: additional fields must not
+// be forbidden (GREEN-API docs: "Working with incoming webhooks", read 2026-07).
 type Validate struct {
-	// Longest body that is read as a notification, in bytes. A longer one is quarantined.
-	// At most 1 GiB. Default: 1 MiB.
+	// Longest body to read as a notification, in bytes. A longer one is quarantined. At most 1 GiB.
+	// Default: 1 MiB.
 	MaxBodySize int64 `json:"max_body_size,omitempty"`
 
-	// Longest body that is kept in the quarantine, in bytes. A longer one is refused with 413.
-	// At most 1 GiB. Default: 16 MiB, or max_body_size if that is more.
+	// Longest body to keep in the quarantine, in bytes. A longer one is refused with 413. At most 1 GiB.
+	// Default: 16 MiB, or max_body_size if that is more.
 	MaxKeptBody int64 `json:"max_kept_body,omitempty"`
 
-	// Types, or a type and a message type as `incomingMessageReceived.stickerMessage`, that are
-	// answered 200 and go nowhere. Not together with `accept`.
+	// Types to answer with 200 and discard: a type, or a type and a message type such as
+	// `incomingMessageReceived.stickerMessage`. Not together with `accept`.
 	Drop []string `json:"drop,omitempty"`
 
-	// The only types, or types and message types, that are delivered; other known ones are
-	// dropped. Not together with `drop`.
+	// The only types, or types and message types, to deliver; other known ones are dropped. Not together
+	// with `drop`.
 	Accept []string `json:"accept,omitempty"`
 
-	// What happens to a type without a schema: `quarantine`, `pass` or `drop`.
-	// Default: `quarantine`.
+	// What happens to a type without a schema: `quarantine`, `pass` or `drop`. Default: `quarantine`.
 	UnknownType string `json:"unknown_type,omitempty"`
 
-	// What happens to a message type without a schema: `quarantine`, `pass` or `drop`.
-	// Default: `pass`.
+	// What happens to a message type without a schema: `quarantine`, `pass` or `drop`. Default: `pass`.
 	UnknownMessage string `json:"unknown_message,omitempty"`
 
-	// What happens to a notification that does not meet its schema: `quarantine`, `pass` or
-	// `drop`. Default: `quarantine`.
+	// What happens to a notification that violates its schema: `quarantine`, `pass` or `drop`. Default:
+	// `quarantine`.
 	Invalid string `json:"invalid,omitempty"`
 
-	// A directory of schemas that replace built-in ones of the same file name, or add types
+	// A directory of schemas that replace the built-in ones with the same file name, or add types
 	// (`<type>.json`) and message types (`messageData.<message type>.json`).
 	Schemas string `json:"schemas,omitempty"`
 
-	// Whether a rule of a schema gives way when many notifications of several instances break it, and
-	// a type without a schema is passed on when it has come as often. Default: they do.
+	// Whether a schema rule is no longer enforced once many notifications from several instances violate
+	// it, and a type without a schema is passed on once it has come as often. Default: both.
 	DriftGuard *DriftGuard `json:"drift_guard,omitempty"`
 
-	// Keeps and drops nothing but what cannot be delivered (`too_large`, `encoding`): what would
+	// Quarantines and drops nothing except what cannot be delivered (`too_large`, `encoding`); what would
 	// have been is logged and counted.
 	ReportOnly bool `json:"report_only,omitempty"`
 
 	rules judge.Rules
-	drift *watch.Drift // nil if it is off
+	drift *watch.Drift // nil if the drift guard is off
 }
 
 func (va *Validate) provision(ctx caddy.Context) error {
@@ -134,20 +132,21 @@ func (va *Validate) provision(ctx caddy.Context) error {
 	return nil
 }
 
-// guard makes the schemas give way to what a desk has learned.
+// guard turns the drift guard on: rules and types that d has learned are no longer held against
+// notifications.
 func (va *Validate) guard(d *watch.Drift) {
 	va.drift = d
 	va.rules.Drift = &judge.Drift{Learned: d.Learned, Holds: d.Holds}
 }
 
-// read reads the whole body, within bounds, and judges how it is wrapped.
+// read reads the whole body, up to the limit, and checks how it is wrapped.
 func (va *Validate) read(v *visit) *outcome.Verdict {
 	if v.r.ContentLength > va.MaxKeptBody {
 		return tooLarge()
 	}
 	body, err := readAll(v.r.Body, v.r.ContentLength, va.MaxKeptBody+1)
 	if err != nil {
-		// The sender has gone, or took too long to send.
+		// The sender has hung up or was too slow.
 		return &outcome.Verdict{Outcome: outcome.Refused, Reason: reason.Aborted, Status: http.StatusServiceUnavailable, Level: zap.DebugLevel}
 	}
 	if int64(len(body)) > va.MaxKeptBody {
@@ -161,13 +160,21 @@ func tooLarge() *outcome.Verdict {
 	return &outcome.Verdict{Outcome: outcome.Refused, Reason: reason.TooLarge, Status: http.StatusRequestEntityTooLarge, Level: zap.ErrorLevel}
 }
 
-// readAll reads up to limit bytes. The slice is never nil, and never from a pool: a transport may
-// still read it after the request has been answered.
+// The room for a body before any of it has come: for one of that length or less, and for one of unknown length.
+// An announced length costs a sender nothing, so the memory for it comes only with the body.
+const (
+	roomAtOnce  = 64 << 10
+	roomUnknown = 1 << 10
+)
+
+// readAll reads up to limit bytes. The slice is never nil and never from a pool: a transport may still read
+// it after the request has been answered.
 func readAll(r io.Reader, announced, limit int64) ([]byte, error) {
+	room := min(announced, limit) + 1 // one more byte, so that reaching the end does not grow the slice
 	if announced < 0 {
-		announced = 512
+		room = roomUnknown
 	}
-	body := make([]byte, 0, min(announced, limit)+1) // one more, so that the end is met without growing
+	body := make([]byte, 0, min(room, roomAtOnce))
 	r = io.LimitReader(r, limit)
 	for {
 		n, err := r.Read(body[len(body):cap(body)])
@@ -179,13 +186,28 @@ func readAll(r io.Reader, announced, limit int64) ([]byte, error) {
 			return nil, err
 		}
 		if len(body) == cap(body) {
-			body = append(body, 0)[:len(body)]
+			body = widened(body, room, limit)
 		}
 	}
 }
 
-// parse makes a notification of the body, and checks it against its schemas in the same pass. A body
-// is parsed here and nowhere else, so that what is delivered is what was judged.
+// widened returns a body that has filled its room with more room, of which it needs this much as far as that
+// is known.
+func widened(body []byte, room, limit int64) []byte {
+	filled := int64(len(body))
+	switch {
+	case filled >= room:
+		room = 2 * filled
+	case filled < room/32: // so little is copied, and a sender has to send a part of what it takes
+		room = 32 * filled
+	}
+	wide := make([]byte, filled, min(room, limit+1))
+	copy(wide, body)
+	return wide
+}
+
+// parse parses the body into a notification and checks it against its schemas in the same pass. The body is
+// parsed only here, so what is delivered is what was checked.
 func (va *Validate) parse(v *visit) *outcome.Verdict {
 	n, end := va.rules.Parse(v.Body)
 	if end != nil {
@@ -196,7 +218,7 @@ func (va *Validate) parse(v *visit) *outcome.Verdict {
 	return nil
 }
 
-// check judges the notification, and counts what speaks for a change of the format.
+// check judges the notification, and counts signs that the vendor has changed the format.
 func (h *Handler) check(v *visit) *outcome.Verdict {
 	if h.Validate.drift != nil && v.Admitted {
 		h.Validate.drift.Saw(v.N.Instance, v.Started)
@@ -251,15 +273,14 @@ func (va *Validate) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	})
 }
 
-// DriftGuard says whether schemas give way when the vendor seems to have changed a format, and
-// types that are new are learned.
+// DriftGuard sets whether schemas give way when the vendor seems to have changed a format, and whether new
+// types are learned.
 type DriftGuard struct {
-	// Holds every rule against every notification and learns no type, whatever happens.
-	// Default: false.
+	// Enforces every rule on every notification and learns no type, whatever happens. Default: false.
 	Off bool `json:"off,omitempty"`
 }
 
-// watchDrift counts what is wrong with an admitted notification, once however often it is sent again, and
+// watchDrift counts what is wrong with an admitted notification, only once however often it is re-sent, and
 // tells the operator when the guard gives way.
 func (h *Handler) watchDrift(v *visit, said *outcome.Verdict) {
 	if h.Validate.drift == nil || !v.Admitted {
@@ -292,7 +313,7 @@ func (h *Handler) watchRules(v *visit, said *outcome.Verdict) {
 	}
 }
 
-// watchType does not name the type: anything may stand there.
+// watchType does not log the type: it may contain anything.
 func (h *Handler) watchType(v *visit, _ *outcome.Verdict) {
 	drift := h.Validate.drift
 	drift.RecallOnce(func() bool { return h.recallTypes(drift, v.Started) })
@@ -308,13 +329,13 @@ func (h *Handler) watchType(v *visit, _ *outcome.Verdict) {
 	})
 }
 
-// maxRecalled is how many entries of the quarantine are looked at for types that came before.
+// maxRecalled limits how many quarantine entries are searched for earlier types.
 const maxRecalled = 100_000
 
-// recallTypes counts the entries of unknown types in the quarantine: a type that comes seldom may have come
-// before Caddy was started. It reports whether the quarantine could be opened.
+// recallTypes counts the quarantined entries of unknown types, because a rare type may have come before
+// Caddy was started. It reports whether the quarantine could be opened.
 func (h *Handler) recallTypes(drift *watch.Drift, now time.Time) bool {
-	// An error is told when this notification is kept, too.
+	// An error shows up when this notification is kept, too.
 	store, release, err := h.app.openQuarantine()
 	if err != nil {
 		return false
@@ -328,7 +349,7 @@ func (h *Handler) recallTypes(drift *watch.Drift, now time.Time) bool {
 	return true
 }
 
-// namedInstances returns instances that the config names, at most watch.DriftInstances of them.
+// namedInstances returns instances that the config names, at most watch.DriftInstances.
 func (h *Handler) namedInstances() (ids []string) {
 	for id := range h.Auth.set.Load().Own {
 		if ids = append(ids, id); len(ids) == watch.DriftInstances {

@@ -21,7 +21,14 @@ func pollUpdate(size int) []byte {
 		strings.TrimSuffix(votes, ",") + `]}}}`)
 }
 
-// eachSize runs a benchmark with the text message and with bodies that show what grows.
+// longText is a text message of about as many bytes, whose text repeats a piece of one.
+func longText(size int, piece string) []byte {
+	before, after, _ := strings.Cut(textMessage, "Hello")
+	return []byte(before + strings.Repeat(piece, max(1, (size-len(textMessage))/len(piece))) + after)
+}
+
+// eachSize runs a benchmark with the text message and with bodies that show what grows: long texts of several
+// kinds, and many short ones.
 func eachSize(b *testing.B, run func(b *testing.B, body []byte)) {
 	one := func(name string, body []byte) {
 		b.Run(name, func(b *testing.B) {
@@ -32,7 +39,12 @@ func eachSize(b *testing.B, run func(b *testing.B, body []byte)) {
 	}
 	one("text", []byte(textMessage))
 	for _, kib := range []int{5, 50, 1024} {
-		one(fmt.Sprintf("%dKiB", kib), pollUpdate(kib<<10))
+		size := fmt.Sprintf("%dKiB", kib)
+		one(size, pollUpdate(kib<<10))
+		one("long "+size, longText(kib<<10, "a message of average length, as people write them, "))
+		one("Cyrillic "+size, longText(kib<<10, "сообщение средней длины, какие пишут люди, "))
+		one("lines "+size, longText(kib<<10, `he said \"yes\", and then\nnothing for a while, `))
+		one("escaped "+size, longText(kib<<10, `\u0441\u043e\u043e\u0431\u0449\u0435\u043d\u0438\u0435, `))
 	}
 }
 

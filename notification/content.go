@@ -5,17 +5,17 @@ import (
 	"hash/maphash"
 )
 
-// uncountedType is the type of notification that comes once for each reader of a group without saying
-// which reader it is: two that are equal tell of two readers.
+// uncountedType is the type of notification that comes once for each reader of a group without naming the
+// reader: two equal ones stand for two readers.
 const uncountedType = "incomingMessageStatus"
 
-// contentSeeds make keys that nobody outside the process can aim at. Two make up for short hashes.
+// contentSeeds make keys that nobody outside the process can aim at. Two seeds make up for short hashes.
 var contentSeeds = [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}
 
-// Content returns a key that two notifications share if one is a duplicate of the other: the values in
-// their bodies are the same, whatever the order of the members, but for the timestamp. Without an
-// idMessage the timestamp counts, too: only it tells two events from each other. ok is false if
-// there is no telling at all. Keys are of this process only.
+// Content returns a key that two notifications share if one is a duplicate of the other: their bodies have
+// the same values except for the timestamp, in whatever order of members. Without an idMessage the
+// timestamp counts, too, because nothing else distinguishes two events. ok is false if duplicates cannot be
+// recognized at all. Keys are valid only in this process.
 func (n *Notification) Content() (key [16]byte, ok bool) {
 	if n.Type == uncountedType || n.Type == "" {
 		return key, false
@@ -33,13 +33,13 @@ func (n *Notification) Content() (key [16]byte, ok bool) {
 	return key, true
 }
 
-// contents goes over a body value by value. The body was parsed, so it is known to be well-formed and
-// not to be deep.
+// contents walks through a body value by value. The body has been parsed, so it is well-formed and not
+// deep.
 type contents struct {
 	body []byte
 	at   int
-	open int    // objects and arrays that have begun
-	skip string // the name of the body's member that does not count, as it is written
+	open int    // objects and arrays begun so far
+	skip string // the name of the member to skip, as written
 }
 
 type contentSum [2]uint64
@@ -48,7 +48,7 @@ func sumOf(raw []byte) contentSum {
 	return contentSum{maphash.Bytes(contentSeeds[0], raw), maphash.Bytes(contentSeeds[1], raw)}
 }
 
-// join is one sum of two, for which their order counts. kind tells what it is the sum of.
+// join returns one sum of two, whose order matters. kind says what is summed.
 func join(kind byte, a, b contentSum) contentSum {
 	var both [1 + 4*8]byte
 	both[0] = kind
@@ -58,7 +58,7 @@ func join(kind byte, a, b contentSum) contentSum {
 	return sumOf(both[:])
 }
 
-// value sums up the next value.
+// value returns the sum of the next value.
 func (c *contents) value() (sum contentSum, ok bool) {
 	switch c.next() {
 	case '{':
@@ -75,7 +75,7 @@ func (c *contents) value() (sum contentSum, ok bool) {
 	return sumOf(c.body[begin:c.at]), c.at > begin
 }
 
-// object adds up its members, so that their order does not count.
+// object adds up the members, so that their order does not matter.
 func (c *contents) object() (sum contentSum, ok bool) {
 	c.at++
 	c.open++
@@ -94,7 +94,7 @@ func (c *contents) object() (sum contentSum, ok bool) {
 	return join('{', sum, contentSum{}), c.close('}')
 }
 
-// array goes from element to element.
+// array joins the elements in order.
 func (c *contents) array() (sum contentSum, ok bool) {
 	c.at++
 	c.open++
@@ -114,7 +114,7 @@ func (c *contents) close(end byte) bool {
 	return c.at <= len(c.body) && c.body[c.at-1] == end
 }
 
-// next goes to the first byte of the next value, name or end, and returns it; 0 if there is none.
+// next moves to the first byte of the next value, name or end, and returns it; 0 if there is none.
 func (c *contents) next() byte {
 	for ; c.at < len(c.body); c.at++ {
 		switch b := c.body[c.at]; b {
@@ -126,7 +126,7 @@ func (c *contents) next() byte {
 	return 0
 }
 
-// text goes over a string and returns it, with its quotes and escapes.
+// text moves past a string and returns it, with its quotes and escapes.
 func (c *contents) text() []byte {
 	begin := c.at
 	for c.at++; c.at < len(c.body) && c.body[c.at] != '"'; c.at++ {

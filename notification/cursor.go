@@ -8,8 +8,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// cursor goes over a text that is known to be JSON, several times as fast as a decoder that has to
-// find that out.
+// cursor walks through a text that is known to be JSON. That makes it several times as fast as a decoder,
+// which has to check.
 type cursor struct {
 	text   []byte
 	at     int
@@ -28,7 +28,7 @@ func (c *cursor) peek() byte {
 	return 0
 }
 
-// ends passes over the end of the array or object if that is next.
+// ends moves past the end of the array or object if that is next, and reports whether it was.
 func (c *cursor) ends() bool {
 	switch c.peek() {
 	case ']', '}', 0:
@@ -53,7 +53,7 @@ func (c *cursor) name() int32 {
 	return c.known.number(c.room)
 }
 
-// scalar reads a value that holds no other.
+// scalar reads a value that contains no other.
 func (c *cursor) scalar() []byte {
 	quoted := c.peek() == '"'
 	start := c.at
@@ -71,7 +71,7 @@ func (c *cursor) scalar() []byte {
 	return c.text[start:c.at]
 }
 
-// skip passes over a value and all that is in it, and returns it.
+// skip moves past a value with everything in it, and returns it.
 func (c *cursor) skip() []byte {
 	if b := c.peek(); b != '{' && b != '[' {
 		return c.scalar()
@@ -96,7 +96,7 @@ func (c *cursor) skip() []byte {
 	}
 }
 
-// stringEnd returns where the string ends that begins at a quote.
+// stringEnd returns where the string that begins at a quote ends.
 func stringEnd(text []byte, start int) int {
 	for at := start + 1; at < len(text); at++ {
 		quote := bytes.IndexByte(text[at:], '"')
@@ -115,8 +115,7 @@ func stringEnd(text []byte, start int) int {
 	return len(text)
 }
 
-// member passes over the members of an object to the value of one, and returns it; nil if it is not
-// there.
+// member moves to a member of an object and returns its value, nil if it does not exist.
 func (c *cursor) member(number int32) []byte {
 	if c.peek() != '{' {
 		return nil
@@ -131,8 +130,8 @@ func (c *cursor) member(number int32) []byte {
 	return nil
 }
 
-// codePoints counts those of a string, up to a limit. A broken byte makes one, and so does half of a
-// surrogate pair.
+// codePoints counts the code points of a string, up to a limit. A broken byte counts as one, and so does
+// half of a surrogate pair.
 func codePoints(quoted []byte, limit int) (count int) {
 	rest := quoted[1 : len(quoted)-1]
 	for ; count < limit && len(rest) > 0; count++ {
@@ -151,7 +150,7 @@ func codePoints(quoted []byte, limit int) (count int) {
 	return count
 }
 
-// isHalf reports whether a text begins with the escape of a surrogate with such a second digit.
+// isHalf reports whether a text begins with the escape of a surrogate that has one of these second digits.
 func isHalf(text []byte, second string) bool {
 	const escape = `\ud800`
 	return len(text) >= len(escape) && text[0] == '\\' && text[1] == 'u' && text[2]|0x20 == 'd' && strings.IndexByte(second, text[3]) >= 0

@@ -6,11 +6,11 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// maxShared bounds the string that all fields share: who keeps an instance must not keep with it a
-// name of a megabyte.
+// maxShared limits the string that all fields share, so that keeping an instance does not keep a megabyte
+// of name in memory.
 const maxShared = 1 << 10
 
-// notification makes a notification of a body, or nil if there is anything to refuse.
+// notification returns the notification in a body, nil if anything has to be refused.
 func (s *scan) notification(body []byte, known *names) *Notification {
 	if len(body) > maxBody || !s.read(body, known) {
 		return nil
@@ -41,7 +41,7 @@ func (s *scan) notification(body []byte, known *names) *Notification {
 		s.appendText(t.token, t.field == &n.Instance)
 		ends[i] = len(s.text)
 	}
-	all, begin := string(s.text), 0 // one for them all
+	all, begin := string(s.text), 0 // a single string for all fields
 	for i, t := range texts {
 		*t.field, begin = all[begin:ends[i]], ends[i]
 		if len(all) > maxShared {
@@ -76,7 +76,7 @@ func (s *scan) find(object int, name int32) int {
 	return 0
 }
 
-// chat returns the first of the members that may name the chat and do, or 0.
+// chat returns the first existing member that may name the chat, or 0.
 func (s *scan) chat(at *[ownNames]int) int {
 	if sender := s.member(at[nameSenderData], nameChat); s.isText(sender) {
 		return sender
@@ -91,19 +91,19 @@ func (s *scan) chat(at *[ownNames]int) int {
 	return 0
 }
 
-// isText reports whether the value is a string, and not empty.
+// isText reports whether the value is a non-empty string.
 func (s *scan) isText(token int) bool {
 	t := &s.tokens[token]
 	return t.shape == isString && t.end-t.start > int32(len(`""`))
 }
 
-// appendText adds a string, repaired if it is broken, to the text; of a number its digits if asked
-// for, and of any other value nothing.
+// appendText appends to text a string, repaired if broken, or the digits of a number if number is set.
+// Other values append nothing.
 func (s *scan) appendText(token int, number bool) {
 	t := &s.tokens[token]
 	switch {
 	case t.shape == isString:
-		s.text, _ = jsontext.AppendUnquote(s.text, s.raw(t)) // the error is that it has been repaired
+		s.text, _ = jsontext.AppendUnquote(s.text, s.raw(t)) // the error only says that it was repaired
 	case number && t.shape == isInteger:
 		s.text = append(s.text, s.raw(t)...)
 	}

@@ -17,7 +17,7 @@ import (
 //go:embed examples/*.json
 var exampleFS embed.FS
 
-// messengers are the parts of the names of example files that end type and message type.
+// messengers are the parts of example file names that follow type and message type.
 var messengers = []string{"whatsapp", "max", "telegram", "waba"}
 
 // Example is a body with invented values, in the form in which the vendor sends its kind.
@@ -28,8 +28,8 @@ type Example struct {
 	Body    []byte // indented JSON
 }
 
-// Examples returns an example of every type, every message type and every form of them on which
-// the vendor's sources disagree, sorted by name. The bodies are the caller's own.
+// Examples returns an example of every type, every message type and every form on which the vendor's
+// sources disagree, sorted by name. The caller may modify the bodies.
 func Examples() []Example {
 	examples := slices.Clone(allExamples())
 	for i := range examples {
@@ -47,7 +47,7 @@ var allExamples = sync.OnceValue(func() []Example {
 	for _, file := range files {
 		body, err := exampleFS.ReadFile(file)
 		if err != nil {
-			panic(err) // it is embedded
+			panic(err) // the file is embedded
 		}
 		e := Example{Name: strings.TrimSuffix(path.Base(file), ".json"), Body: body}
 		parts := strings.Split(e.Name, ".")
@@ -60,8 +60,8 @@ var allExamples = sync.OnceValue(func() []Example {
 	return examples
 })
 
-// Personalize makes an example a notification of its own: of that instance, with that idMessage if it
-// has one, and of that time. It returns the example as it is if that is not JSON.
+// Personalize turns an example into a notification of its own, with that instance, that idMessage if it has
+// one, and that time. It returns the example unchanged if it is not JSON.
 func Personalize(example []byte, instance, id string, now time.Time) []byte {
 	decoder := jsontext.NewDecoder(bytes.NewReader(example))
 	out := new(bytes.Buffer)
@@ -69,7 +69,7 @@ func Personalize(example []byte, instance, id string, now time.Time) []byte {
 	for {
 		token, err := decoder.ReadToken()
 		if err != nil {
-			return bytes.TrimSpace(out.Bytes()) // the examples are valid
+			return bytes.TrimSpace(out.Bytes()) // only at the end: the examples are valid
 		}
 		where := decoder.StackPointer()
 		isName := false

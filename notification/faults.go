@@ -11,21 +11,21 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6/kind"
 )
 
-// maxFaults bounds what one body can report: an array may hold a fault an element.
+// maxFaults limits what one body can report: every element of an array may have a fault.
 const maxFaults = 100
 
-// Fault is one rule of a schema that a body breaks. No value of the body is in it, and no name that only the
-// body knows: * stands for one.
+// Fault is one schema rule that a body violates. It contains no value of the body, and no name that only
+// the body has: * stands for such a name.
 type Fault struct {
 	Pointer string `json:"pointer"` // JSON pointer into the body, of the member that is missing or wrong
 	Keyword string `json:"keyword"` // JSON Schema keyword, such as required or type
 	Message string `json:"message"` // in words for the operator
 }
 
-// judging lets two bodies at a time be judged: what a judge and the library need is bounded for one.
+// judging lets two bodies be judged at a time. What a judge and the library need is bounded for each.
 var judging = make(chan struct{}, 2)
 
-// judge says what is wrong with a notification that the pass has not accepted.
+// judge returns what is wrong with a notification that the pass did not accept.
 func (s *Schemas) judge(n *Notification) (faults []Fault, more bool) {
 	if s.types[n.Type] == nil {
 		return nil, false
@@ -46,11 +46,11 @@ func (s *Schemas) judge(n *Notification) (faults []Fault, more bool) {
 	return faults, more || cut
 }
 
-// faults judges of a text, which is a whole body or part of one, by schemas, in one go. prefix is the text's
-// pointer.
+// faults checks a text, a whole body or part of one, against schemas in one pass. prefix is the pointer to
+// the text.
 func (s *Schemas) faults(schemas []*jsonschema.Schema, text []byte, prefix string) (faults []Fault, more bool) {
 	if len(text) == 0 {
-		return []Fault{{Pointer: prefix, Keyword: "schema", Message: "cannot be checked"}}, true // nothing that Parse made
+		return []Fault{{Pointer: prefix, Keyword: "schema", Message: "cannot be checked"}}, true // Parse cannot have made this
 	}
 	j := &judge{cursor: cursor{text: text, known: s.names}}
 	for _, schema := range schemas {
@@ -80,20 +80,20 @@ func (s *Schemas) faultsOfPart(p *part, schema *jsonschema.Schema) (faults []Fau
 	err := schema.Validate(value)
 	var wrong *jsonschema.ValidationError
 	if !errors.As(err, &wrong) {
-		// The judge and the library agree, see FuzzMeets, and the library gives no other error, whose
-		// text may quote the body.
+		// The judge and the library agree, see FuzzMeets. The library returns no other error, and the text
+		// of one might quote the body.
 		return []Fault{{Keyword: "schema", Message: "cannot be checked"}}, false
 	}
 	p.restore(wrong, value, s.known, 0)
 	return s.leaves(wrong), true
 }
 
-// causeTooMuch is what is said of a body that the library must not be asked about.
+// causeTooMuch is reported for a body that the library must not be asked about.
 var causeTooMuch = fmt.Sprintf("cannot be checked: too much for a schema with keywords that the built-in ones do not use; "+
 	"where these are, want at most %d names and values, and %d bytes", maxAsked, maxAskedBytes)
 
-// sortFaults orders by pointer, keyword and message, keeps one of each pointer and keyword (a
-// value may be asked to be an object twice, once with null allowed), and no more than maxFaults. It
+// sortFaults sorts by pointer, keyword and message. It keeps one fault for each pointer and keyword,
+// because a value may be required to be an object twice, once with null allowed, and at most maxFaults. It
 // reports whether it left any out.
 func sortFaults(faults []Fault) (sorted []Fault, more bool) {
 	slices.SortFunc(faults, func(a, b Fault) int {
@@ -110,7 +110,7 @@ func sortFaults(faults []Fault) (sorted []Fault, more bool) {
 	return faults[:min(len(faults), maxFaults)], len(faults) > maxFaults
 }
 
-// leaves descends to the rules that were broken, past those that only lead to others.
+// leaves descends to the violated rules, past those that only lead to others.
 func (s *Schemas) leaves(e *jsonschema.ValidationError) []Fault {
 	switch k := e.ErrorKind.(type) {
 	case *kind.Required:
@@ -121,7 +121,7 @@ func (s *Schemas) leaves(e *jsonschema.ValidationError) []Fault {
 		if len(e.Causes) > 0 {
 			return s.nearest(e, "oneOf")
 		}
-	case *kind.Contains, *kind.PropertyNames: // the causes speak of elements that may differ, and of a name as if it were the value
+	case *kind.Contains, *kind.PropertyNames: // the causes are about elements that may differ, or about a name as if it were the value
 	default:
 		if len(e.Causes) > 0 {
 			var faults []Fault
@@ -135,7 +135,7 @@ func (s *Schemas) leaves(e *jsonschema.ValidationError) []Fault {
 	return []Fault{{Pointer: pointerOf(e.InstanceLocation), Keyword: keyword, Message: messageOf(e.ErrorKind, keyword)}}
 }
 
-// missing gives one fault a missing member, at the place where it should be.
+// missing returns one fault for each missing member, at the place where it should be.
 func (s *Schemas) missing(e *jsonschema.ValidationError, names []string) []Fault {
 	var faults []Fault
 	for _, name := range names {
@@ -152,9 +152,9 @@ func (s *Schemas) missing(e *jsonschema.ValidationError, names []string) []Fault
 	return faults
 }
 
-// nearest reports the branch of an anyOf or oneOf that got furthest into the body: the sender
-// meant that one. Where every branch only lacks what it requires, none was meant, so one fault
-// names the choice.
+// nearest reports the branch of an anyOf or oneOf that got furthest into the body, because that is the one
+// the sender meant. If every branch only lacks what it requires, none was meant, and a single fault names
+// the choice.
 func (s *Schemas) nearest(e *jsonschema.ValidationError, keyword string) []Fault {
 	if choice := choices(e); choice != nil {
 		return []Fault{{
@@ -171,7 +171,7 @@ func (s *Schemas) nearest(e *jsonschema.ValidationError, keyword string) []Fault
 		for _, f := range faults {
 			d := 2 * strings.Count(f.Pointer, "/")
 			if f.Keyword == "required" {
-				d-- // a member that is there but wrong is nearer than one that is not there
+				d-- // a wrong member is nearer than a missing one
 			}
 			depth = max(depth, d)
 		}
@@ -182,7 +182,7 @@ func (s *Schemas) nearest(e *jsonschema.ValidationError, keyword string) []Fault
 	return best
 }
 
-// choices returns what each branch lacks, or nil if a branch fails otherwise than by lacking
+// choices returns what each branch lacks, or nil if any branch fails for another reason than missing
 // members of this very object.
 func choices(e *jsonschema.ValidationError) []string {
 	var all []string
@@ -196,7 +196,7 @@ func choices(e *jsonschema.ValidationError) []string {
 	return all
 }
 
-// wanted returns the types that the schema at the location asks of a member.
+// wanted returns the types that the schema at a location requires of a member.
 func (s *Schemas) wanted(location, name string) []string {
 	schema := s.byLocation[location]
 	if schema == nil {
@@ -227,7 +227,7 @@ func keywordOf(k jsonschema.ErrorKind) string {
 	return "schema"
 }
 
-// messages are what a fault says for keywords of an operator's own schemas; the library's words
+// messages are the texts for keywords that occur only in an operator's own schemas. The library's texts
 // would quote the body.
 var messages = map[string]string{
 	"$ref":                  "cannot be checked: the schema only refers to itself",
@@ -269,7 +269,7 @@ func messageOf(k jsonschema.ErrorKind, keyword string) string {
 	return "breaks the rule"
 }
 
-// orList is "string, number or null", or with articles "a string, a number or null".
+// orList returns "string, number or null" or, with articles, "a string, a number or null".
 func orList(types []string, articles bool) string {
 	var words []string
 	null := false
@@ -296,7 +296,7 @@ func orList(types []string, articles bool) string {
 
 var pointerEscape = strings.NewReplacer("~", "~0", "/", "~1")
 
-// pointerOf is the JSON pointer (RFC 6901) of a path.
+// pointerOf returns the JSON pointer (RFC 6901) for a path.
 func pointerOf(path []string) string {
 	var b strings.Builder
 	for _, token := range path {

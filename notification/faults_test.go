@@ -90,6 +90,7 @@ func TestFaults(t *testing.T) {
 
 // TestFaultsOfOwnSchemas has keywords that only an operator's own schemas use.
 func TestFaultsOfOwnSchemas(t *testing.T) {
+	t.Parallel()
 	tests := map[string]Fault{
 		`{"properties":{"text":{"enum":["a"]}}}`:                                                             {"/text", "enum", "not one of the values allowed"},
 		`{"properties":{"text":{"const":"a"}}}`:                                                              {"/text", "const", "not the value wanted"},
@@ -137,6 +138,7 @@ func TestFaultsAreBounded(t *testing.T) {
 // TestNoErrorQuotesTheBody breaks a body whose every value is a canary, at every byte and in
 // ways that turn texts into names, and looks for the canary in all that is said of it.
 func TestNoErrorQuotesTheBody(t *testing.T) {
+	t.Parallel()
 	const body = `{"typeWebhook":"CANARYtype","instanceData":{"idInstance":424242,"wid":"CANARY"},"timestamp":"CANARY","idMessage":["CANARY"],` +
 		`"senderData":{"chatId":424242,"sender":{"a":"CANARY"}},"messageData":{"typeMessage":"textMessage","textMessageData":{"textMessage":424242,"isForwarded":"CANARY"},` +
 		`"quotedMessage":"CANARY and CANARY, CANARY: 424242"}}`

@@ -2,8 +2,8 @@ package notification
 
 import "strings"
 
-// SameInstance makes one id of its spellings, as Parse does: as a string, an id may have leading zeros, which
-// no handler that reads a number would see.
+// SameInstance returns the one spelling of an ID that Parse uses: as a string, an ID may have leading
+// zeros, which no handler that reads a number would see.
 func SameInstance(id string) string {
 	if short := strings.TrimLeft(id, "0"); short != "" {
 		return short

@@ -7,46 +7,46 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
-// Bounds of what a judge has the library look at, far above what any known notification has.
+// Limits of what a judge gives to the library, far above what any known notification has.
 const (
-	maxAsked      = 5_000   // names and values where the library alone can judge
+	maxAsked      = 5_000   // names and values where only the library can judge
 	maxAskedBytes = 1 << 20 // of these
-	maxPart       = 5_000   // values of the part; after that of each array only the first element that is wrong
+	maxPart       = 5_000   // values in the part; after that only the first wrong element of each array
 )
 
-// judge holds a body of any length against a node in one go, without a list of what is in it. Unlike a
-// scan it is exact: where only the library can judge of a value, the library is asked.
+// judge checks a body of any length against a node in one pass, without a list of what is in it. Unlike a
+// scan it is exact: where only the library can judge a value, it asks the library.
 //
-// A whole body is too much for the library, which makes a value and a fault of each element. So the
-// judge notes where the elements are that break something, as many as there can be faults, and part
-// makes a body of them that breaks the same rules.
+// A whole body is too much for the library, which makes a value and a fault for each element. So the judge
+// records where the violating elements are, up to the maximum number of faults, and part makes from them a
+// body that violates the same rules.
 type judge struct {
 	cursor
 	checks  checks
-	kept    []int // where the elements begin that belong to the part
-	held    int   // values so far, of those that the part would have
+	kept    []int // where the elements begin that go into the part
+	held    int   // values so far that the part would have
 	asked   int   // names and values that the library was asked about
 	bytes   int
-	tooMuch bool // to ask, so that the verdict is no
-	more    bool // elements are wrong, or may be, that are not in the part
+	tooMuch bool // too much to ask the library; the verdict is no
+	more    bool // elements outside the part are or may be wrong
 }
 
-// check is a node held against a value.
+// check is the check of a value against a node.
 type check struct {
 	node    *node
-	owner   int    // the check of the value around, which fails with this one
-	inner   int    // where the checks begin by the other nodes for this value: first node.all, then node.any
+	owner   int    // the check of the enclosing value, which fails with this one
+	inner   int    // where the checks against other nodes for this value begin: node.all, followed by node.any
 	missing uint64 // of node.required
-	kept    int    // elements that fail
-	bad     bool   // it fails
+	kept    int    // failed elements
+	bad     bool   // it has failed
 }
 
 type checks []check
 
-// nothing is what is left to check of a value that has the wrong type.
+// nothing is the rest of the check of a value of the wrong type.
 var nothing = new(node)
 
-// value checks the next value by the checks from there on.
+// value checks the next value, using the checks starting at index from.
 func (j *judge) value(from int) {
 	first := j.peek()
 	j.held++
@@ -67,7 +67,7 @@ func (j *judge) value(from int) {
 	j.checks.settle(from)
 }
 
-// expand adds the checks by the nodes that others refer to for the same value.
+// expand adds the checks against the nodes that others refer to for the same value.
 func (cs *checks) expand(from int) {
 	for i := from; i < len(*cs); i++ {
 		n := (*cs)[i].node
@@ -81,7 +81,7 @@ func (cs *checks) expand(from int) {
 	}
 }
 
-// settle says of each check what it says, after those it refers to.
+// settle works out the result of each check from the checks it refers to.
 func (cs checks) settle(from int) {
 	for i := len(cs) - 1; i >= from; i-- {
 		c := &cs[i]
@@ -100,7 +100,7 @@ func (cs checks) settle(from int) {
 	}
 }
 
-// shape keeps the checks that have something to say of a value of that shape.
+// shape fails the checks that do not admit a value of that shape.
 func (cs checks) shape(is shape) {
 	for i := range cs {
 		if c := &cs[i]; c.node.shapes&is == 0 {
@@ -118,7 +118,7 @@ func (cs *checks) member(from int, name int32) (named bool) {
 				continue
 			}
 			named = true
-			c.missing &^= 1 << at // beyond 63, where none is required, it is 0
+			c.missing &^= 1 << at // beyond 63, where none is required, the bit is 0
 			if inner := c.node.members[at]; inner != nil {
 				*cs = append(*cs, check{node: inner, owner: i})
 			}
@@ -180,8 +180,8 @@ func (j *judge) element(mark int) {
 	j.kept = append(j.kept, start)
 }
 
-// inner checks a member or element by the checks from the mark on, and takes these away. It reports
-// whether one failed.
+// inner checks a member or element, using the checks from mark on, and then removes them. It reports
+// whether any failed.
 func (j *judge) inner(mark int) (bad bool) {
 	end := len(j.checks)
 	if end == mark {
@@ -223,7 +223,7 @@ func (j *judge) scalar(from int, first byte) {
 	}
 }
 
-// ask has the library judge of the next value, and stays before it.
+// ask lets the library judge the next value, without moving past it.
 func (j *judge) ask(schema *jsonschema.Schema) bool {
 	if j.tooMuch {
 		return false
@@ -240,14 +240,14 @@ func (j *judge) ask(schema *jsonschema.Schema) bool {
 	return schema.Validate(valueOf(text)) == nil
 }
 
-// valueOf makes a value of a text that has been parsed before, most often of a short one.
+// valueOf returns the value of a text, usually a short one, that has been parsed before.
 func valueOf(text []byte) any {
 	switch text[0] {
 	case '{', '[':
 		v, _ := parseValue(text, vendorNames())
 		return v
 	case '"':
-		s, _ := jsontext.AppendUnquote(nil, text) // the error is that it has been repaired
+		s, _ := jsontext.AppendUnquote(nil, text) // the error only says that it was repaired
 		return string(s)
 	case 't', 'f':
 		return text[0] == 't'

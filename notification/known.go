@@ -1,6 +1,6 @@
 package notification
 
-// namesKnown are the member names that schema files speak of.
+// namesKnown returns the member names that schema files mention.
 func namesKnown(docs map[string]schemaDoc) map[string]bool {
 	known := make(map[string]bool)
 	for _, doc := range docs {
@@ -33,7 +33,7 @@ func addKnown(schema any, known map[string]bool) {
 	}
 }
 
-// addTexts adds those of a list of names.
+// addTexts adds the strings in a list.
 func addTexts(list any, known map[string]bool) {
 	names, _ := list.([]any)
 	for _, name := range names {

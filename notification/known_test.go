@@ -7,6 +7,7 @@ import (
 
 // TestHiddenNames: of a body's own names none is in a fault, of a schema's each.
 func TestHiddenNames(t *testing.T) {
+	t.Parallel()
 	for schema, want := range map[string]string{ // the faults' pointers
 		`{"properties":{"m":{"additionalProperties":{"type":"string"}}}}`:                                            "/m/* /m/known",
 		`{"properties":{"m":{"patternProperties":{"^CANARY":{"type":"string"},"^k":{"type":"string"}}}}}`:            "/m/* /m/known",

@@ -8,17 +8,17 @@ import (
 	"strings"
 )
 
-// Warning is a place in a schema file of an operator's own that probably does not mean what it says.
+// Warning is a place in an operator's own schema file that probably does not mean what it says.
 type Warning struct {
 	File    string
-	Pointer string // JSON pointer into the file; "" for all of it
+	Pointer string // JSON pointer into the file; "" for the whole file
 	Text    string
 }
 
-// maxWarnings bounds what is said of one file.
+// maxWarnings limits the warnings about one file.
 const maxWarnings = 20
 
-// Keywords of draft 2020-12, by what they hold. definitions is none any longer, and is still used.
+// Keywords of draft 2020-12, by what they contain. definitions is no longer one, but is still used.
 var (
 	schemaKeywords = strings.Fields("additionalProperties unevaluatedProperties items unevaluatedItems contains not if then else propertyNames contentSchema")
 	mapKeywords    = strings.Fields("properties patternProperties $defs definitions dependentSchemas")
@@ -26,14 +26,14 @@ var (
 	otherKeywords  = strings.Fields("$schema $id $anchor $ref $dynamicRef $dynamicAnchor $vocabulary $comment type enum const " +
 		"multipleOf maximum exclusiveMaximum minimum exclusiveMinimum maxLength minLength pattern maxItems minItems uniqueItems maxContains minContains " +
 		"maxProperties minProperties required dependentRequired title description default deprecated readOnly writeOnly examples format contentEncoding contentMediaType")
-	// olderKeywords have a meaning only in a file whose $schema names an older draft.
+	// olderKeywords are meaningful only in a file whose $schema names an older draft.
 	olderKeywords = strings.Fields("id dependencies additionalItems $recursiveRef $recursiveAnchor")
 )
 
-// latestDraft is part of the $schema of the draft that is taken where a file names none.
+// latestDraft is part of the $schema of the draft that applies if a file names none.
 const latestDraft = "draft/2020-12/"
 
-// lint looks through the operator's own files for things that compile and are hardly meant.
+// lint looks through the operator's own files for things that compile but are hardly meant.
 func lint(docs map[string]schemaDoc) (all []Warning) {
 	names := slices.Sorted(maps.Keys(docs))
 	for _, name := range names {
@@ -57,10 +57,10 @@ func lint(docs map[string]schemaDoc) (all []Warning) {
 	return all
 }
 
-// linter looks through one file.
+// linter checks one file.
 type linter struct {
 	file   string
-	latest bool // it is of the latest draft
+	latest bool // the file uses the latest draft
 	found  []Warning
 }
 
@@ -68,7 +68,7 @@ func (l *linter) warn(pointer, format string, args ...any) {
 	l.found = append(l.found, Warning{File: l.file, Pointer: pointer, Text: fmt.Sprintf(format, args...)})
 }
 
-// nameCase finds a file that was meant to replace another. An alias is a name of its own.
+// nameCase finds a file that was meant to replace another one. An alias is a name of its own.
 func (l *linter) nameCase(name string, names []string) {
 	message := strings.TrimSuffix(strings.TrimPrefix(name, messagePrefix), ".json")
 	if aliases[message] != "" && strings.HasPrefix(name, messagePrefix) {
@@ -82,7 +82,7 @@ func (l *linter) nameCase(name string, names []string) {
 	}
 }
 
-// messengers finds demands for a messenger that does not exist.
+// messengers finds requirements for a messenger that does not exist.
 func (l *linter) messengers(schema map[string]any) {
 	for _, messenger := range slices.Sorted(messengersIn(schema)) {
 		if !slices.Contains(typeInstances, messenger) {
@@ -91,11 +91,11 @@ func (l *linter) messengers(schema map[string]any) {
 	}
 }
 
-// schema finds keywords that do not exist, and format, in a schema and those within it.
+// schema finds unknown keywords, and format, in a schema and those within it.
 func (l *linter) schema(v any, pointer string) {
 	schema, ok := v.(map[string]any)
 	if !ok {
-		return // true, false, or a fault of the compiler's concern
+		return // true, false, or a fault that the compiler reports
 	}
 	for _, keyword := range slices.Sorted(maps.Keys(schema)) {
 		at := pointer + pointerOf([]string{keyword})
@@ -103,7 +103,7 @@ func (l *linter) schema(v any, pointer string) {
 		switch {
 		case slices.Contains(schemaKeywords, keyword):
 			l.schema(value, at)
-			l.list(value, at) // items of an older draft
+			l.list(value, at) // items in an older draft
 		case slices.Contains(mapKeywords, keyword):
 			members, _ := value.(map[string]any)
 			for _, name := range slices.Sorted(maps.Keys(members)) {
@@ -127,10 +127,10 @@ func (l *linter) list(v any, pointer string) {
 	}
 }
 
-// unknown warns of a keyword that demands nothing, and says which one may be meant.
+// unknown warns of a keyword that requires nothing, and suggests the one that may be meant.
 func (l *linter) unknown(keyword, pointer string) {
 	if len(l.found) > maxWarnings {
-		l.warn("", "") // it is only counted
+		l.warn("", "") // only to be counted
 		return
 	}
 	if slices.Contains(olderKeywords, keyword) {
@@ -148,8 +148,8 @@ func (l *linter) unknown(keyword, pointer string) {
 	l.warn(pointer, "no keyword of JSON Schema, so it demands nothing%s", hint)
 }
 
-// editDistance is how many letters must be put in, taken out or replaced, case aside, to make one word of
-// another.
+// editDistance returns how many letters must be inserted, deleted or replaced, ignoring case, to turn one
+// word into the other.
 func editDistance(a, b string) int {
 	const longest = 64
 	a, b = strings.ToLower(a[:min(len(a), longest)]), strings.ToLower(b[:min(len(b), longest)])

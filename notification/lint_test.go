@@ -8,6 +8,7 @@ import (
 )
 
 func TestWarnings(t *testing.T) {
+	t.Parallel()
 	const latest = `"$schema":"https://json-schema.org/draft/2020-12/schema"`
 	for _, tt := range []struct {
 		file, text string

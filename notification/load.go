@@ -8,17 +8,18 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 )
 
-// schemaURL is where the schemas are for one another: a $ref to common.json#/$defs/… resolves
-// against it. Nothing is there.
+// schemaURL is the base of the schemas' URLs: a $ref to common.json#/$defs/… resolves against it. It is
+// never fetched.
 const schemaURL = "green-api:///schemas/"
 
-// maxSchemaBytes is the largest schema file to read; the built-in ones have less than 10 KiB.
+// maxSchemaBytes is the largest schema file to read; the built-in ones are below 10 KiB.
 const maxSchemaBytes = 256 << 10
 
-// noLoader refuses what a $ref asks for outside the set: a check must not depend on the network,
-// nor read files that nobody named.
+// noLoader refuses any $ref to outside the set: a check must not depend on the network, nor read files that
+// nobody named.
 type noLoader struct{}
 
 func (noLoader) Load(url string) (any, error) {
@@ -28,11 +29,39 @@ func (noLoader) Load(url string) (any, error) {
 	return nil, fmt.Errorf("$ref to %q, but only schema files beside this one are read", url)
 }
 
-// LoadSchemas compiles the built-in schemas, with the files of dir over them ("" for none). A file
-// named like a built-in one replaces it; X.json adds the type X and messageData.X.json the message
-// type X. Hidden files and READMEs are skipped. Any other file, and one that cannot be read or
-// compiled, is an error that names it.
+// LoadSchemas compiles the built-in schemas together with the files in dir ("" for none). A file with the
+// name of a built-in one replaces it; X.json adds the type X, and messageData.X.json the message type X.
+// Hidden files and READMEs are skipped. For any other file, and for one that cannot be read or compiled,
+// the error names it.
 func LoadSchemas(dir string) (*Schemas, error) {
+	if dir == "" {
+		return compileBuiltin()
+	}
+	docs, err := builtinDocs()
+	if err != nil {
+		return nil, err
+	}
+	if err := readDir(dir, docs); err != nil {
+		return nil, err
+	}
+	s, err := compile(docs)
+	if err == nil {
+		s.warnings = lint(docs)
+	}
+	return s, err
+}
+
+// compileBuiltin compiles the built-in schemas once. They never change, so all configs share them.
+var compileBuiltin = sync.OnceValues(func() (*Schemas, error) {
+	docs, err := builtinDocs()
+	if err != nil {
+		return nil, err
+	}
+	return compile(docs)
+})
+
+// builtinDocs returns the built-in schemas, by file.
+func builtinDocs() (map[string]schemaDoc, error) {
 	docs := make(map[string]schemaDoc)
 	builtin := SchemaFiles()
 	entries, err := fs.ReadDir(builtin, ".")
@@ -50,20 +79,10 @@ func LoadSchemas(dir string) (*Schemas, error) {
 		}
 		docs[entry.Name()] = schemaDoc{file: entry.Name() + " (built in)", builtin: true, doc: doc}
 	}
-	if dir == "" {
-		return compile(docs)
-	}
-	if err := readDir(dir, docs); err != nil {
-		return nil, err
-	}
-	s, err := compile(docs)
-	if err == nil {
-		s.warnings = lint(docs)
-	}
-	return s, err
+	return docs, nil
 }
 
-// readDir adds the schemas of a folder to docs.
+// readDir adds the schemas in a directory to docs.
 func readDir(dir string, docs map[string]schemaDoc) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -109,7 +128,7 @@ func isSchemaName(name string) bool {
 	return what != ""
 }
 
-// readSchema reads a regular file; a pipe would make the load wait.
+// readSchema reads a regular file. A pipe would make the load wait.
 func readSchema(file string) ([]byte, error) {
 	info, err := os.Stat(file)
 	if err != nil {

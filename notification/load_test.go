@@ -37,6 +37,7 @@ func validate(t *testing.T, s *Schemas, body string) []Fault {
 }
 
 func TestLoadSchemasOverride(t *testing.T) {
+	t.Parallel()
 	const call = `{"typeWebhook":"incomingCall","instanceData":{"idInstance":1},"timestamp":1,"idMessage":"a","from":"b"}`
 	const message = `{"typeWebhook":"incomingMessageReceived","instanceData":{"idInstance":1},"timestamp":1,"idMessage":"a",` +
 		`"senderData":{"chatId":"5"},"messageData":{"typeMessage":"orderMessage"}}`
@@ -278,4 +279,23 @@ func FuzzSchema(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestLoadSchemasOnce: the built-in schemas are compiled once, and a directory leaves them as they are.
+func TestLoadSchemasOnce(t *testing.T) {
+	load := func(dir string) *Schemas {
+		t.Helper()
+		s, err := LoadSchemas(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	before := load("")
+	if own := load(folder(t, map[string]string{"ownType.json": `{"type": "object"}`})); !own.KnownType("ownType") || own == before {
+		t.Error("a directory adds nothing")
+	}
+	if after := load(""); after != before || after.KnownType("ownType") {
+		t.Error("the built-in schemas are compiled again, or changed")
+	}
 }

@@ -8,63 +8,61 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Bounds of what finding a name twice takes. A body of 16 MiB can have two million names in one
-// object: they are known by their places in the body, at some 11 bytes each.
+// Limits of the search for duplicate names. A body of 16 MiB can have two million names in one object. They
+// are remembered by their positions in the body, at some 11 bytes each.
 const (
 	maxListed    = 48      // names of an object that are compared one by one
 	segmentSlots = 1 << 12 // 32 KiB
-	freeSegments = 32      // an object with more, of 70,000 names or so, waits for its turn
+	freeSegments = 32      // an object with more segments, for some 70,000 names, waits for its turn
 )
 
-// members knows the names of the objects that are open in a body, and so finds one that is there
-// twice. It does what jsontext would do, in a tenth of the memory.
+// members remembers the names in the objects that are open in a body, to find duplicates. It does what
+// jsontext would do, in a tenth of the memory.
 type members struct {
 	seed   maphash.Seed
-	listed []member // of all open objects that have few
+	listed []member // the names of all open objects that have few
 	open   []openObject
 	first  []byte // for names with escapes
 	second []byte
-	taken  int  // segments
-	waited bool // for its turn
+	taken  int  // number of segments
+	waited bool // has waited for its turn
 }
 
-// member is a name: its number, if it has one, and where it is, without the quotes.
+// member is a name: its number, if it has one, and its position, without the quotes.
 type member struct {
 	number     int32
-	tag        uint32 // half the hash of what it is without escapes
+	tag        uint32 // half the hash of the name without escapes
 	start, end int
 }
 
-// openObject is one that is open. Once it has many names they are in segments, each of which has the
-// names whose hashes begin alike: so the table grows without ever being copied whole.
+// openObject is an object that is open. Once it has many names, they are in segments. Each segment has the
+// names whose hashes begin with the same bits, so the table grows without ever being copied as a whole.
 type openObject struct {
-	begin    int // in listed
-	bits     int // of a hash that choose a segment
+	begin    int // index in listed
+	bits     int // bits of a hash that select a segment
 	segments []*segment
 }
 
-// segment is a hash table of names. A slot is half the hash of the name and its place, plus 1.
+// segment is a hash table of names. A slot is half the hash of a name, and its position plus 1.
 type segment struct {
-	bits  int // of a hash that all names in it have in common
+	bits  int // leading hash bits that all its names share
 	count int
 	slots [segmentSlots]uint64
 }
 
 var segments = sync.Pool{New: func() any { return new(segment) }}
 
-// manyNames lets one body at a time have very many names in an object.
+// manyNames lets only one body at a time have very many names in an object.
 var manyNames = make(chan struct{}, 1)
 
 func newMembers() members {
 	return members{seed: maphash.MakeSeed()}
 }
 
-// begin opens an object.
 func (m *members) begin() {
 	m.open = append(m.open, openObject{begin: len(m.listed)})
 }
 
-// end closes the innermost object.
 func (m *members) end() {
 	last := len(m.open) - 1
 	m.listed = m.listed[:m.open[last].begin]
@@ -72,7 +70,7 @@ func (m *members) end() {
 	m.open = m.open[:last]
 }
 
-// reset closes all objects, and lets another body have its turn.
+// reset closes all objects, and gives another body its turn.
 func (m *members) reset() {
 	for len(m.open) > 0 {
 		m.end()
@@ -88,8 +86,8 @@ func (m *members) reset() {
 	}
 }
 
-// add reports whether the name is the first of its kind in the innermost object. Its number may be
-// otherName for all names.
+// add reports whether the innermost object did not have the name yet. The name's number may always be
+// otherName.
 func (m *members) add(body []byte, name member) bool {
 	o := &m.open[len(m.open)-1]
 	if name.number == otherName || o.segments != nil {
@@ -111,7 +109,7 @@ func (m *members) add(body []byte, name member) bool {
 	return true
 }
 
-// unlist moves the names of an object that has many.
+// unlist moves the names of an object with many names from listed into segments.
 func (m *members) unlist(body []byte, o *openObject) {
 	o.segments = []*segment{m.take(0)}
 	for _, name := range m.listed[o.begin:] {
@@ -121,7 +119,7 @@ func (m *members) unlist(body []byte, o *openObject) {
 	m.listed = m.listed[:o.begin]
 }
 
-// same reports whether two names are, apart from how they are written.
+// same reports whether two names are equal, however they are written.
 func (m *members) same(body []byte, a, b member) bool {
 	m.first = appendName(m.first[:0], body, a)
 	m.second = appendName(m.second[:0], body, b)
@@ -147,7 +145,7 @@ func (m *members) put(body []byte, o *openObject, name member) bool {
 		if *slot>>32 != tag {
 			continue
 		}
-		start := int(uint32(*slot)) - 1 //nolint:gosec // half of it
+		start := int(uint32(*slot)) - 1 //nolint:gosec // the lower half
 		if m.same(body, member{start: start, end: stringEnd(body, start-1) - 1}, name) {
 			return false
 		}
@@ -167,7 +165,7 @@ func (m *members) tag(body []byte, name member) uint32 {
 	return uint32(maphash.Bytes(m.seed, text) >> 32)
 }
 
-// split makes two segments of one that holds names like the tag's.
+// split replaces a segment, the one for names like the tag's, with two.
 func (m *members) split(o *openObject, full *segment, tag uint64) {
 	if full.bits == o.bits {
 		wider := make([]*segment, 0, 2*len(o.segments))
@@ -189,7 +187,7 @@ func (m *members) split(o *openObject, full *segment, tag uint64) {
 		half.slots[at%segmentSlots] = slot
 		half.count++
 	}
-	width := 1 << (o.bits - full.bits)           // how often it is in the list
+	width := 1 << (o.bits - full.bits)           // how often full is in the list
 	from := int(tag>>(32-o.bits)) &^ (width - 1) //nolint:gosec // 32 bits, or less
 	for i := range width {
 		o.segments[from+i] = halves[2*i/width]
@@ -198,7 +196,7 @@ func (m *members) split(o *openObject, full *segment, tag uint64) {
 	m.taken--
 }
 
-// take returns an empty segment. Who takes many waits until nobody else does.
+// take returns an empty segment. A body that takes many waits until no other does.
 func (m *members) take(bits int) *segment {
 	if m.taken++; m.taken > freeSegments && !m.waited {
 		manyNames <- struct{}{}
@@ -209,11 +207,11 @@ func (m *members) take(bits int) *segment {
 	return s
 }
 
-// free gives the segments of an object back.
+// free returns an object's segments to the pool.
 func (m *members) free(o *openObject) {
 	var last *segment
 	for _, s := range o.segments {
-		if s != last { // one may be in the list several times, side by side
+		if s != last { // the same one may be in the list several times in a row
 			segments.Put(s)
 			m.taken--
 		}

@@ -10,6 +10,7 @@ import (
 // TestNamesTwice has a name for the second time, written in the same way or in another, after any
 // number of others.
 func TestNamesTwice(t *testing.T) {
+	t.Parallel()
 	counts := []int{1, maxListed - 1, maxListed, maxListed + 1, segmentSlots, 3 * segmentSlots, 20 * segmentSlots}
 	if raceDetector {
 		counts = counts[:5]
@@ -25,15 +26,19 @@ func TestNamesTwice(t *testing.T) {
 				name := fmt.Sprintf(form, again)
 				body := b.String() + `,"` + name + `":0,"` + strings.Replace(name, "n", `\u006e`, 1) + `?":0}`
 				_, err := Parse([]byte(body))
-				_, slow := parseObject([]byte(body))
+				errs := []error{err}
+				if count <= 3*segmentSlots { // the other parser knows no segments
+					_, slow := parseObject([]byte(body))
+					errs = append(errs, slow)
+				}
 				if again < 0 {
-					if err != nil || slow != nil {
-						t.Errorf("%d names, and another: %v, %v", count, err, slow)
+					if err := errors.Join(errs...); err != nil {
+						t.Errorf("%d names, and another: %v", count, err)
 					}
 					continue
 				}
 				want := SyntaxError{int64(b.Len()) + 1, "", causeTwice}
-				for _, err := range []error{err, slow} {
+				for _, err := range errs {
 					var got *SyntaxError
 					if !errors.As(err, &got) || *got != want {
 						t.Errorf("%d names, and %s: got %v, want %v", count, name, err, &want)
@@ -60,10 +65,14 @@ func TestNamesOfManyObjects(t *testing.T) {
 		}
 	}
 	m.begin()
+	there := 0
 	for i := range 3 * segmentSlots {
 		if !m.add([]byte(fmt.Sprintf(`"%08d"`, i)), member{start: 1, end: 9}) {
-			t.Fatalf("%d is there", i) // never: the places are compared in another text
+			there++ // two names have the same hash, and the places are compared in another text
 		}
+	}
+	if there > 5 {
+		t.Errorf("%d names are there", there)
 	}
 	if m.taken < 3 {
 		t.Errorf("%d segments", m.taken)

@@ -9,18 +9,18 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
-// A schema holds for the notifications of every messenger. Its $defs have the demands that bodies of one
-// messenger support, in a schema named "typeInstance=" and that messenger's name in the body.
+// A schema applies to notifications of every messenger. Requirements that only the bodies of one messenger
+// support are in its $defs, in a schema named "typeInstance=" and the messenger's name in the body.
 const messengerDef = "typeInstance="
 
-// typeInstances are the messengers that there are: WhatsApp (with WABA), MAX and Telegram.
+// typeInstances are the existing messengers: WhatsApp (with WABA), MAX and Telegram.
 var typeInstances = []string{"whatsapp", "v3", "telegram"}
 
-// defaultMessenger is whose notification it is where the body does not say: the first messenger, and the
-// only one when bodies were written by hand after the docs.
+// defaultMessenger is assumed if the body does not name one. It was the first messenger, and the only one
+// when people wrote bodies by hand after the docs.
 const defaultMessenger = "whatsapp"
 
-// messengersIn yields the messengers for which a schema file demands more.
+// messengersIn yields the messengers for which a schema file has additional requirements.
 func messengersIn(doc any) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		schema, _ := doc.(map[string]any)
@@ -33,13 +33,13 @@ func messengersIn(doc any) iter.Seq[string] {
 	}
 }
 
-// messengerPointer is the end of the URL of what a schema file demands for a messenger.
+// messengerPointer returns the end of the URL of a schema file's requirements for a messenger.
 func messengerPointer(messenger string) string {
 	u := url.URL{Fragment: "/$defs/" + pointerEscape.Replace(messengerDef+messenger)}
 	return u.String()
 }
 
-// addMessengers compiles what else the schema of a file demands for each messenger.
+// addMessengers compiles a file's additional requirements for each messenger.
 func (s *Schemas) addMessengers(compiler *jsonschema.Compiler, p *programmer, schema *jsonschema.Schema, docs map[string]schemaDoc, file string) error {
 	for messenger := range messengersIn(docs[file].doc) {
 		more, err := compiler.Compile(schemaURL + file + messengerPointer(messenger))
@@ -56,7 +56,7 @@ func (s *Schemas) addMessengers(compiler *jsonschema.Compiler, p *programmer, sc
 	return nil
 }
 
-// demands are the schema, if there is one, and what else it demands for a messenger.
+// demands returns the schema, if it is not nil, and its additional requirements for a messenger.
 func (s *Schemas) demands(schema *jsonschema.Schema, messenger string) []*jsonschema.Schema {
 	if schema == nil {
 		return nil
@@ -67,7 +67,7 @@ func (s *Schemas) demands(schema *jsonschema.Schema, messenger string) []*jsonsc
 	return []*jsonschema.Schema{schema}
 }
 
-// meets reports whether the value at a token is as the schema demands of a notification of that messenger.
+// meets reports whether the value at a token meets the schema for a notification of that messenger.
 func (s *Schemas) meets(pass *scan, schema *jsonschema.Schema, messenger []byte, at int) bool {
 	if !pass.meets(s.nodes[schema], at) {
 		return false
@@ -76,7 +76,7 @@ func (s *Schemas) meets(pass *scan, schema *jsonschema.Schema, messenger []byte,
 	return more == nil || pass.meets(s.nodes[more], at)
 }
 
-// messengerOf is the messenger that a body names, which has been parsed before.
+// messengerOf returns the messenger that a parsed body names.
 func (s *Schemas) messengerOf(body []byte) string {
 	root := cursor{text: body, known: s.names}
 	data := cursor{text: root.member(nameInstanceData), known: s.names}
@@ -88,7 +88,7 @@ func (s *Schemas) messengerOf(body []byte) string {
 	return string(text)
 }
 
-// messenger is messengerOf for a pass, until it reads its next text.
+// messenger is messengerOf for a scan. The result is valid until the scan reads its next text.
 func (s *scan) messenger() []byte {
 	s.text = s.text[:0]
 	if data := s.find(0, nameInstanceData); data != 0 {

@@ -210,6 +210,7 @@ func (m *mutator) caught(what string, root any, pointer, keyword string) {
 
 // TestMutations breaks every example in every place that its schemas know.
 func TestMutations(t *testing.T) {
+	t.Parallel()
 	m := &mutator{T: t, schemas: load(t, "")}
 	done := make(map[string]bool) // of one kind and messenger each place is tried once
 	covered := make(map[string]bool)

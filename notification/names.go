@@ -1,6 +1,6 @@
 package notification
 
-// Numbers of the member names that Parse itself reads; those of the schemas come after them.
+// Numbers of the member names that Parse itself reads. Those of the schemas follow.
 const (
 	otherName = iota // every name without a number
 	nameType
@@ -16,17 +16,17 @@ const (
 	nameTimestamp
 	nameStatus
 	nameState
-	ownNames // how many they are
+	ownNames // how many there are
 )
 
-// names numbers the member names that a pass over a body has to tell apart, so that each name of
-// the body is looked up once, without being copied, and then compared as a number.
+// names numbers the member names that a pass over a body has to distinguish. Each name in the body is
+// looked up once, without being copied, and from then on compared as a number.
 type names struct {
 	list  []string // by number
 	slots []int32  // a hash table of numbers, at most a quarter full; its length is a power of two
 }
 
-// envelopeNames are what Parse reads and nothing more.
+// envelopeNames are the names that Parse reads, and no others.
 var envelopeNames = newNames()
 
 // newNames numbers the names that Parse reads.
@@ -43,7 +43,7 @@ func newNames() *names {
 	return n
 }
 
-// add returns the number of a name and gives it one if it has none.
+// add returns the number of a name, after giving it one if it has none.
 func (n *names) add(name string) int32 {
 	if number := n.number([]byte(name)); number != otherName {
 		return number
@@ -61,7 +61,7 @@ func (n *names) add(name string) int32 {
 	return number
 }
 
-// put enters a number in the table.
+// put enters a number into the table.
 func (n *names) put(number int32) {
 	at := hash(n.list[number])
 	for n.slots[at&(len(n.slots)-1)] != otherName {
@@ -70,7 +70,7 @@ func (n *names) put(number int32) {
 	n.slots[at&(len(n.slots)-1)] = number
 }
 
-// number returns the number of a name as it stands in a body, without quotes and escapes.
+// number returns the number of a name as it appears in a body, without quotes and escapes.
 func (n *names) number(name []byte) int32 {
 	for at := hash(name); ; at++ {
 		number := n.slots[at&(len(n.slots)-1)]
@@ -90,8 +90,8 @@ func (n *names) has(name string) bool {
 	}
 }
 
-// hash looks at three bytes and the length. A sender who makes up names that collide gains nothing:
-// the table holds only the schemas' own, and so few that a search ends soon.
+// hash looks at three bytes and the length. A sender gains nothing by making up names that collide: the
+// table holds only the schemas' names, and so few that a search ends soon.
 func hash[Text string | []byte](name Text) int {
 	if len(name) == 0 {
 		return 0

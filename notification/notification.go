@@ -1,22 +1,21 @@
 // Package notification knows the format of GREEN-API's webhook bodies: it parses one strictly,
 // checks it against JSON Schemas, and has an example of each kind.
 //
-// What a body may hold is the vendor's business and changes without notice, so a schema here
-// demands only what every known genuine body has, and checks the form of the rest where it is
-// present. Nothing forbids what it does not know (GREEN-API docs: Recommendations for processing
-// incoming notifications, read 2026-07).
+// What a body contains is up to the vendor and changes without notice. So a schema here requires only what
+// every known genuine body has, and checks the form of the rest if it is present. No schema forbids what it
+// does not know (GREEN-API docs: Recommendations for processing incoming notifications, read 2026-07).
 package notification
 
 import (
 	"strconv"
 )
 
-// ContentType is what GREEN-API says that a body is (GREEN-API docs: "Working with incoming
-// webhooks", read 2026-07).
+// ContentType is GREEN-API's Content-Type for a body (GREEN-API docs: "Working with incoming webhooks",
+// read 2026-07).
 const ContentType = "application/json; charset=utf-8"
 
-// Notification is what the edge needs to know of one body. Fields of a body that are absent or
-// of another form than expected are empty here; Schemas.Validate tells.
+// Notification is what the edge needs to know about a body. Fields that are absent from the body, or of
+// another form than expected, are empty here; Schemas.Validate reports that.
 type Notification struct {
 	Type      string // typeWebhook, never empty
 	Message   string // messageData.typeMessage; "" when there is none
@@ -25,25 +24,25 @@ type Notification struct {
 	ID        string // idMessage, unique within one chat only
 	Timestamp int64  // Unix seconds; 0 if absent
 
-	body    []byte   // what was parsed, so that what is decided is decided of these very bytes
-	checked *Schemas // against which it was checked in the same pass, if it was
-	met     bool     // it is as they demand
+	body    []byte   // what was parsed, so that these very bytes are what is judged
+	checked *Schemas // the schemas it was checked against in the same pass, if any
+	met     bool     // it met them
 }
 
-// Parse reads one body: exactly one JSON object, strictly (see SyntaxError for what is refused),
-// with a typeWebhook and an instanceData.idInstance. The error is always a *SyntaxError.
+// Parse parses a body: exactly one JSON object, strictly (see SyntaxError for what is refused), with a
+// typeWebhook and an instanceData.idInstance. The error is always a *SyntaxError.
 //
-// Inside string values it is lenient: lone surrogates and broken UTF-8 become U+FFFD in the
-// fields, because a phone may send them and the notification must not be lost for its text.
+// Inside string values it is lenient: lone surrogates and broken UTF-8 become U+FFFD in the fields, because
+// a phone may send them, and a notification must not be lost for its text.
 //
-// The notification keeps the body, which must not change as long as it is used. What is to be
-// validated, too, is better parsed with Schemas.Parse.
+// The notification keeps the body, which must not change while it is in use. To validate it, too,
+// Schemas.Parse is faster.
 func Parse(body []byte) (*Notification, error) {
 	return parse(body, nil)
 }
 
-// Parse reads one body as the function Parse does, and checks it in the same pass: Validate has
-// then nothing left to do for one that is as its schemas demand.
+// Parse parses a body as the function Parse does, and checks it in the same pass. For a body that meets its
+// schemas, Validate then has nothing left to do.
 func (s *Schemas) Parse(body []byte) (*Notification, error) {
 	return parse(body, s)
 }
@@ -66,7 +65,7 @@ func parse(body []byte, s *Schemas) (*Notification, error) {
 	return n, nil
 }
 
-// seconds reads a timestamp. JSON Schema counts 1.7e9 as an integer, so it is read as one.
+// seconds parses a timestamp. JSON Schema counts 1.7e9 as an integer, so seconds accepts it.
 func seconds(number []byte) int64 {
 	if n, err := strconv.ParseInt(string(number), 10, 64); err == nil {
 		return n
@@ -79,8 +78,8 @@ func seconds(number []byte) int64 {
 	return int64(f)
 }
 
-// digits are those of an idInstance: an integer or, as some clients write it, a string of digits.
-// Leading zeros of a string go: a handler may read a number from it, so "07" must not pass for
+// digits returns the digits of an idInstance: an integer or, as some clients write it, a string of digits.
+// Leading zeros of a string are removed: a handler may read a number from it, so "07" must not pass for
 // another instance than 7.
 func digits(id string) (string, bool) {
 	if len(id) < 1 || len(id) > 20 {

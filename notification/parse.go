@@ -11,10 +11,16 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Bounds of what is parsed. The vendor's bodies nest 6 deep.
+// Limits of what is parsed. The vendor's bodies nest 6 deep.
 const (
 	maxDepth = 100
-	maxBody  = math.MaxInt32 // places in it are noted in 32 bits
+	maxBody  = math.MaxInt32 // positions in it are kept in 32 bits
+)
+
+// Broken text is allowed in values; name refuses it in names. Duplicate names in an object are found by members.
+var (
+	brokenText = jsontext.AllowInvalidUTF8(true)
+	namesTwice = jsontext.AllowDuplicateNames(true)
 )
 
 // parseObject is parseValue for a body, which must be an object.
@@ -22,8 +28,8 @@ func parseObject(body []byte) (map[string]any, error) {
 	return newParser(body, vendorNames()).onlyObject()
 }
 
-// parseEnvelope reads a body as parseObject does, but keeps only what is decisive. It does not look for
-// names that are there twice if the place is known where the first such begins; 0 is no place.
+// parseEnvelope reads a body as parseObject does, but keeps only what is decisive. twice is where the first
+// duplicate name begins, if that is known; then it does not search for duplicates. 0 means unknown.
 func parseEnvelope(body []byte, twice int) (map[string]any, error) {
 	p := newParser(body, vendorNames())
 	p.envelope, p.twice = true, twice
@@ -38,10 +44,10 @@ func (p *parser) onlyObject() (map[string]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return v.(map[string]any), nil // the look ahead saw '{'
+	return v.(map[string]any), nil // lookAhead saw '{'
 }
 
-// lookAhead tells by the first bytes why a body cannot be an object; "" if it can.
+// lookAhead returns why a body cannot be an object, judging by its first bytes; "" if it can.
 func lookAhead(body []byte) (cause string, at int) {
 	rest := bytes.TrimLeft(body, " \t\r\n")
 	at = len(body) - len(rest)
@@ -59,21 +65,21 @@ func lookAhead(body []byte) (cause string, at int) {
 	}
 }
 
-// parseValue reads exactly one JSON value into map[string]any, []any, string, json.Number, bool
-// and nil. names are the names it need not allocate; they may be nil. The error is a *SyntaxError.
+// parseValue parses exactly one JSON value into map[string]any, []any, string, json.Number, bool and nil.
+// names are names that it need not allocate, and may be nil. The error is a *SyntaxError.
 func parseValue(body []byte, names map[string]string) (any, error) {
 	return newParser(body, names).only()
 }
 
-// parser makes a value of a text, and says where what is wrong.
+// parser turns a text into a value, and reports where something is wrong.
 type parser struct {
 	body     []byte
 	names    map[string]string
 	decoder  *jsontext.Decoder
 	members  members
-	envelope bool // to keep only what is decisive; the rest is read, and may be wrong, all the same
-	twice    int  // where the first name begins that is there twice; 0 if that is not known
-	twins    bool // one is kept
+	envelope bool // keep only what is decisive; the rest is still read, and may be wrong
+	twice    int  // where the first duplicate name begins; 0 if unknown
+	twins    bool // a twin has been kept
 	room     []byte
 }
 
@@ -101,8 +107,8 @@ func (p *parser) only() (any, error) {
 	return v, nil
 }
 
-// value reads the next value, which may hold others up to maxDepth. parent is the name that it has;
-// what is not to be kept is nil.
+// value reads the next value, which may contain others up to maxDepth. parent is its name. A value that is
+// not kept is nil.
 func (p *parser) value(depth int, parent string, keep bool) (any, error) {
 	switch p.decoder.PeekKind() {
 	case '{', '[':
@@ -135,7 +141,7 @@ func (p *parser) value(depth int, parent string, keep bool) (any, error) {
 	case 'f':
 		return false, nil
 	default:
-		return nil, nil // null is a value of its own
+		return nil, nil // null is a value, too
 	}
 }
 
@@ -167,8 +173,8 @@ func (p *parser) object(depth int, parent string, keep bool) (any, error) {
 	return members, p.close()
 }
 
-// isDecisive reports whether a member is to be kept of an envelope: it is decisive, or the first twin
-// of one that is.
+// isDecisive reports whether to keep a member of an envelope: it is decisive, or the first twin of a
+// decisive one.
 func (p *parser) isDecisive(parent string, name []byte) bool {
 	for _, want := range decisive[parent] {
 		switch {
@@ -182,7 +188,7 @@ func (p *parser) isDecisive(parent string, name []byte) bool {
 	return false
 }
 
-// text is a name that is kept.
+// text returns a name to keep.
 func (p *parser) text(name []byte) string {
 	if known, ok := p.names[string(name)]; ok {
 		return known
@@ -215,7 +221,7 @@ func (p *parser) close() error {
 	return nil
 }
 
-// isFirst reports whether the name from start to end is not there twice.
+// isFirst reports whether the name from start to end is not a duplicate.
 func (p *parser) isFirst(start, end int) bool {
 	if p.twice != 0 {
 		return start != p.twice
@@ -223,8 +229,8 @@ func (p *parser) isFirst(start, end int) bool {
 	return p.members.add(p.body, member{start: start + 1, end: end - 1})
 }
 
-// name reads a member's name, strictly: two broken names would be one after their repair, and
-// what a schema looks up by name must not depend on how a parser repairs. The next reading overwrites it.
+// name reads a member's name, strictly: two broken names could be the same after repair, and what a schema
+// finds by name must not depend on how a parser repairs. The result is valid until the next read.
 func (p *parser) name() ([]byte, error) {
 	raw, err := p.decoder.ReadValue()
 	if err != nil {
@@ -245,7 +251,7 @@ func (p *parser) name() ([]byte, error) {
 	return name, nil
 }
 
-// number reads a number as it is written, within bounds.
+// number reads a number as it is written, within limits.
 func (p *parser) number(keep bool) (any, error) {
 	raw, err := p.decoder.ReadValue()
 	if err != nil {

@@ -9,22 +9,22 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6/kind"
 )
 
-// part makes a value of what a judge has kept of a body: the members that the schema names, and of
-// arrays the elements that break it. To the schema it is as wrong as the body.
+// part builds a value from what a judge has kept of a body: the members that the schema names, and the
+// array elements that violate it. To the schema the value is as wrong as the body.
 type part struct {
 	cursor
 	checks checks
-	kept   []int // where the elements begin that are left, in order
+	kept   []int // where the remaining kept elements begin, in order
 	places places
 }
 
-// places are where the values of a part are in the body.
+// places says where the values of a part are in the body.
 type places struct {
-	indexes []int // of the elements, if it is an array
+	indexes []int // of the elements of an array
 	inner   map[string]*places
 }
 
-// add adds those of a member or element.
+// add adds the places of a member or element.
 func (p *places) add(name string) *places {
 	if p.inner == nil {
 		p.inner = make(map[string]*places)
@@ -34,7 +34,7 @@ func (p *places) add(name string) *places {
 	return inner
 }
 
-// newPart begins the part of what the judge has judged.
+// newPart starts the part for what the judge has judged.
 func newPart(j *judge, n *node) *part {
 	slices.Sort(j.kept)
 	return &part{
@@ -43,12 +43,12 @@ func newPart(j *judge, n *node) *part {
 	}
 }
 
-// make makes the value.
+// make builds the value.
 func (p *part) make() any {
 	return p.value(0, &p.places)
 }
 
-// value makes the next value, as far as the checks from there on look at it.
+// value builds the next value, as far as the checks starting at index from look at it.
 func (p *part) value(from int, at *places) any {
 	first := p.peek()
 	p.checks.expand(from)
@@ -69,12 +69,12 @@ func (p *part) value(from int, at *places) any {
 	}
 }
 
-// whole makes all of a value.
+// whole builds all of a value.
 func (p *part) whole() any {
 	return valueOf(p.skip())
 }
 
-// string makes any string that is as long, if that counts.
+// string returns some string of the same length, as far as the length matters.
 func (p *part) string(from int) any {
 	length := 0
 	for _, c := range p.checks[from:] {
@@ -92,7 +92,7 @@ func (p *part) object(from int, at *places) any {
 		named := number != otherName && p.checks.member(from, number)
 		if len(p.checks) == mark {
 			if p.skip(); named {
-				members[p.known.list[number]] = nil // it is enough that it is there
+				members[p.known.list[number]] = nil // that it exists is enough
 			}
 			continue
 		}
@@ -125,7 +125,7 @@ func (p *part) array(from int, at *places) any {
 	return elements
 }
 
-// isKept reports whether the element that begins here is.
+// isKept reports whether the element that begins here was kept.
 func (p *part) isKept() bool {
 	for len(p.kept) > 0 && p.kept[0] < p.at {
 		p.kept = p.kept[1:]
@@ -133,12 +133,12 @@ func (p *part) isKept() bool {
 	return len(p.kept) > 0 && p.kept[0] == p.at
 }
 
-// unknownName stands in a pointer for a name that no schema knows: a schema of an operator's own may look
-// at members whatever their names are (additionalProperties), and a body may have a person's there.
+// unknownName replaces in a pointer a name that no schema knows. An operator's own schema may look at
+// members whatever their names are (additionalProperties), and a body may have a person's name there.
 const unknownName = "*"
 
-// restore makes the places of errors in the part, which has that value, those in the body. Of names, only
-// those stay that schemas know. sure is how many names of e's place are right, if it is in doubt.
+// restore translates the locations of errors from the part, whose value is value, to the body. It keeps
+// only names that schemas know. sure is how many names of e's location are certain, if that is in doubt.
 func (p *part) restore(e *jsonschema.ValidationError, value any, known map[string]bool, sure int) {
 	place := slices.Clone(e.InstanceLocation)
 	if borrowsPlace(e, value) {
@@ -155,7 +155,7 @@ func (p *part) restore(e *jsonschema.ValidationError, value any, known map[strin
 		if elements, ok := v.([]any); ok {
 			index, err := strconv.Atoi(name)
 			if err != nil || index < 0 || index >= len(elements) {
-				break // the library names a place that is not there
+				break // the library names a place that does not exist
 			}
 			v = elements[index]
 			place[i] = name
@@ -179,8 +179,8 @@ func (p *part) restore(e *jsonschema.ValidationError, value any, known map[strin
 	}
 }
 
-// borrowsPlace reports whether the place of an error is not its own: for propertyNames and contentSchema the
-// library hands out a list that it goes on to use, so that it names another place in the end.
+// borrowsPlace reports whether the location of an error is not its own. For propertyNames and contentSchema
+// the library hands out a slice that it keeps using, so that it names another place in the end.
 func borrowsPlace(e *jsonschema.ValidationError, value any) bool {
 	switch k := e.ErrorKind.(type) {
 	case *kind.PropertyNames:

@@ -6,41 +6,41 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
-// node is a schema made ready to be held against the values of a body. It knows the keywords that
-// the built-in schemas use. None of them can turn a breach into a match, as `not` could: so a check
-// that is stricter than the schema loses time, as a judge then has to look closer, but never a verdict.
+// node is a schema compiled for checking the values of a body. It knows the keywords that the built-in
+// schemas use. None of them can turn a violation into a match, as `not` could, so a check that is stricter
+// than the schema costs only time, as a judge has to look closer, but never changes a verdict.
 type node struct {
-	left      *jsonschema.Schema // of which only the library can judge; there is then nothing else
+	left      *jsonschema.Schema // only the library can judge this one; the other fields are then unused
 	asks      bool               // something in it is left to the library
 	shapes    shape
-	plain     bool // it demands nothing but one of the shapes
+	plain     bool // it requires only one of the shapes
 	minLength int
-	names     []int32 // of the members that the schema names; first those that it requires
-	members   []*node // what it demands of each, nil for nothing
-	required  uint64  // one bit for each name that is required
+	names     []int32 // of the members that the schema names, the required ones first
+	members   []*node // requirements for each member, nil for none
+	required  uint64  // one bit for each required name
 	items     *node
 	all       []*node // of $ref
-	any       []*node // of anyOf; one is enough
+	any       []*node // of anyOf; one of them is enough
 }
 
 // maxRequired is how many names a schema can require here.
 const maxRequired = 64
 
-// understood are the fields of jsonschema.Schema that are made part of a node, or demand nothing.
+// understood are the fields of jsonschema.Schema that become part of a node, or require nothing.
 var understood = map[string]bool{
 	"Bool": true, "Ref": true, "Types": true, "AnyOf": true, "Required": true, "Properties": true, "Items2020": true, "MinLength": true,
 	"DraftVersion": true, "Location": true, "ID": true, "Anchor": true,
 	"Title": true, "Description": true, "Default": true, "Comment": true, "ReadOnly": true, "WriteOnly": true, "Examples": true, "Deprecated": true,
 }
 
-// programmer makes nodes of schemas.
+// programmer makes nodes from schemas.
 type programmer struct {
 	known *names
-	done  map[*jsonschema.Schema]*node // what is being made is left to the library: it leads to itself
+	done  map[*jsonschema.Schema]*node // a schema in the making is left to the library, because it leads to itself
 }
 
-// program returns the node of a whole schema file. What $dynamicRef means depends on all that leads to
-// it, so a part of such a schema cannot be judged alone.
+// program returns the node of a whole schema file. The meaning of $dynamicRef depends on everything that
+// leads to it, so a part of such a schema cannot be judged alone.
 func (p *programmer) program(schema *jsonschema.Schema) *node {
 	n := p.node(schema)
 	if n.asks && isDynamic(schema, make(map[*jsonschema.Schema]bool)) {
@@ -49,8 +49,8 @@ func (p *programmer) program(schema *jsonschema.Schema) *node {
 	return n
 }
 
-// node returns the node of a schema, which leaves it to the library if it has a keyword that is not
-// understood.
+// node returns the node of a schema. It leaves a schema with a keyword that is not understood to the
+// library.
 func (p *programmer) node(schema *jsonschema.Schema) *node {
 	if n := p.done[schema]; n != nil {
 		return n
@@ -94,7 +94,7 @@ func isDynamic(schema *jsonschema.Schema, seen map[*jsonschema.Schema]bool) bool
 	return false
 }
 
-// schemasIn returns the schemas in a field of a schema: one, a list, or some by their names.
+// schemasIn returns the schemas in a field of a schema: one, a list, or some by name.
 func schemasIn(v reflect.Value) (schemas []*jsonschema.Schema) {
 	switch v.Kind() {
 	case reflect.Interface:
@@ -115,8 +115,8 @@ func schemasIn(v reflect.Value) (schemas []*jsonschema.Schema) {
 	return schemas
 }
 
-// isUnderstood reports whether the schema has no keyword but those above. It looks at all fields,
-// so that one which the library gets one day is not passed over.
+// isUnderstood reports whether the schema has only understood keywords. It checks all fields, so that it
+// does not miss one that the library adds some day.
 func isUnderstood(schema *jsonschema.Schema) bool {
 	if schema.DraftVersion != 2020 || len(schema.Required) > maxRequired {
 		return false
@@ -131,7 +131,7 @@ func isUnderstood(schema *jsonschema.Schema) bool {
 	return true
 }
 
-// shapesOf are the values that the schema's type, or the schema true or false, admits.
+// shapesOf returns the shapes that the schema's type, or the schema true or false, admits.
 func shapesOf(schema *jsonschema.Schema) shape {
 	switch {
 	case schema.Bool != nil && !*schema.Bool:
@@ -149,7 +149,7 @@ func shapesOf(schema *jsonschema.Schema) shape {
 	return shapes
 }
 
-// addMembers adds what the schema demands of members and elements.
+// addMembers adds what the schema requires of members and elements.
 func (p *programmer) addMembers(n *node, schema *jsonschema.Schema) {
 	numbers := make(map[string]int)
 	for i, name := range schema.Required {
@@ -172,7 +172,7 @@ func (p *programmer) addMembers(n *node, schema *jsonschema.Schema) {
 	}
 }
 
-// addBranches adds what is demanded of the value itself by way of other schemas.
+// addBranches adds what other schemas require of the value itself.
 func (p *programmer) addBranches(n *node, schema *jsonschema.Schema) {
 	if schema.Ref != nil {
 		n.all = append(n.all, p.inner(n, schema.Ref))

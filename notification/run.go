@@ -5,8 +5,8 @@ import (
 	"unicode/utf8"
 )
 
-// meets reports whether the value at a token, with all that is in it, is as the node demands. It may
-// say no where a judge says yes.
+// meets reports whether the value at a token, with everything in it, meets the node. It may say no where a
+// judge says yes.
 func (s *scan) meets(n *node, at int) bool {
 	t := &s.tokens[at]
 	if t.shape&n.shapes == 0 || n.left != nil {
@@ -41,7 +41,7 @@ func (s *scan) meetsAny(branches []*node, at int) bool {
 	return false
 }
 
-// membersMeet checks the members that the schema names and that none is missing which it requires.
+// membersMeet checks the members that the schema names, and that no required one is missing.
 func (s *scan) membersMeet(n *node, object int) bool {
 	missing := n.required
 	end := int(s.tokens[object].next)
@@ -54,7 +54,7 @@ func (s *scan) membersMeet(n *node, object int) bool {
 			if known != name {
 				continue
 			}
-			missing &^= 1 << i // beyond 63, where none is required, it is 0
+			missing &^= 1 << i // beyond 63, where none is required, the bit is 0
 			if !s.memberMeets(n.members[i], at) {
 				return false
 			}
@@ -64,7 +64,7 @@ func (s *scan) membersMeet(n *node, object int) bool {
 	return missing == 0
 }
 
-// memberMeets is meets, shorter for most members.
+// memberMeets is meets, faster for most members.
 func (s *scan) memberMeets(n *node, at int) bool {
 	switch {
 	case n == nil:
@@ -85,8 +85,8 @@ func (s *scan) elementsMeet(n *node, array int) bool {
 	return true
 }
 
-// isLong counts code points, of which a broken byte makes one. Of a string with escapes it only
-// knows that it is not empty.
+// isLong reports whether a string has at least length code points; a broken byte counts as one. Of a string
+// with escapes it only knows that it is not empty.
 func (s *scan) isLong(t *token, length int) bool {
 	quoted := s.body[t.start+1 : t.end-1]
 	if len(quoted) < length {

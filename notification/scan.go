@@ -8,14 +8,14 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// shape is what a JSON value is, one bit each, so that a schema's types are a set of them.
+// shape is the kind of a JSON value, one bit each, so that a schema's types are a set of them.
 type shape uint8
 
 const (
 	isNull shape = 1 << iota
 	isBoolean
-	isInteger  // written with nothing but digits and a sign
-	isFraction // any other number; JSON Schema takes some, such as 1.0, for integers
+	isInteger  // written with only digits and a sign
+	isFraction // any other number; JSON Schema accepts some, such as 1.0, as integers
 	isString
 	isArray
 	isObject
@@ -24,129 +24,142 @@ const (
 	isAny    = isNull | isBoolean | isNumber | isString | isArray | isObject
 )
 
-// token is a value of a body: where it is, and the number of its name.
+// token is a value in a body: its position, and the number of its name.
 type token struct {
 	shape      shape
-	name       int32 // of a member; otherName for an element of an array
-	start, end int32 // its bytes in the body, unless it is an array or object
-	next       int32 // the token after it and all that is in it
+	name       int32 // of a member; otherName for an array element
+	start, end int32 // its bytes in the body, except for an array or object
+	next       int32 // the token after it and everything in it
 }
 
-// scan is one pass over a body: every value in it, in order, the body itself being the first. It
-// is strict where Parse is strict, and stops at the first thing to refuse without saying what it
-// is: that is for the parser, which keeps track of where it is and so is slower.
+// scan is one pass over a body: every value in it, in order, starting with the body itself. It is as strict
+// as the parser, and stops at the first thing to refuse without saying what that is. The parser does that; it
+// keeps track of its position and so is slower. FuzzParse compares the two.
 //
-// It is used again for other bodies, so nothing that outlives a call may point into it.
+// A scan is reused for other bodies, so nothing that outlives a call may point into it.
 type scan struct {
 	body     []byte
-	buffer   bytes.Buffer
-	decoder  *jsontext.Decoder
 	tokens   []token
-	partial  bool  // there were more than maxTokens; all that Parse itself reads are there
-	open     []int // the arrays and objects that have begun, by token, or unlisted
+	partial  bool  // there were more than maxTokens; all that Parse itself reads are included
+	open     []int // the open arrays and objects, by token or unlisted
 	members  members
-	twice    int   // where a name begins that is there twice, 0 for none
-	inObject bool  // the innermost of them is an object
-	wantName bool  // the next token is the name of a member
+	twice    int   // where a duplicate name begins, 0 for none
+	inObject bool  // the innermost open one is an object
 	name     int32 // of the next value
 	text     []byte
 }
 
-// Arrays and objects of which no token is kept.
+// Arrays and objects whose tokens are not kept.
 const (
 	unlistedArray = -1 - iota
 	unlistedObject
 )
 
-// Broken text is let through, readName takes that back for names. A name twice in one object is
-// found by members.
-var (
-	brokenText = jsontext.AllowInvalidUTF8(true)
-	namesTwice = jsontext.AllowDuplicateNames(true)
-)
-
 var scans = sync.Pool{New: func() any {
-	s := &scan{open: make([]int, 0, maxDepth), members: newMembers()}
-	s.decoder = jsontext.NewDecoder(&s.buffer, brokenText, namesTwice)
-	return s
+	return &scan{open: make([]int, 0, maxDepth), members: newMembers()}
 }}
 
 const (
-	maxTokens   = 1 << 14 // a body of 256 KiB or so has as many
-	maxKeptText = 1 << 10 // what one huge body leaves in the pool
+	maxTokens   = 1 << 14 // as many as a body of 256 KiB or so has
+	maxKeptText = 1 << 10 // what one huge body may leave in the pool
 )
 
-// release gives the scan back.
+// release returns the scan to the pool.
 func (s *scan) release() {
 	s.reset()
 	scans.Put(s)
 }
 
-// reset leaves nothing of the body's values. The decoder may keep some names until it is used again.
+// reset erases the body's values.
 func (s *scan) reset() {
 	clear(s.text[:cap(s.text)])
-	s.body, s.buffer, s.text = nil, bytes.Buffer{}, s.text[:0]
+	s.body, s.text = nil, s.text[:0]
 	s.tokens, s.open = s.tokens[:0], s.open[:0]
-	s.twice, s.partial, s.inObject, s.wantName, s.name = 0, false, false, false, otherName
+	s.twice, s.partial, s.inObject, s.name = 0, false, false, otherName
 	s.members.reset()
 	if cap(s.text) > maxKeptText {
 		s.text = nil
 	}
-	s.decoder.Reset(&s.buffer, brokenText, namesTwice)
 }
 
-// read reports whether the body is one JSON object and nothing more, and notes what is in it.
+// read reports whether the body is one JSON object and nothing more, and records what is in it.
 func (s *scan) read(body []byte, known *names) bool {
-	s.body, s.buffer = body, *bytes.NewBuffer(body)
-	end := 0
-	for {
-		// Past a comma or colon, too: whether it is in place, the decoder says. Where the token
-		// begins is not to be had from it.
-		at := end
-		for at < len(body) && (body[at] <= ' ' || body[at] == ',' || body[at] == ':') {
-			at++
-		}
-		if _, err := s.decoder.ReadToken(); err != nil {
+	s.body = body
+	at := pastSpace(body, 0)
+	if at == len(body) || body[at] != '{' {
+		return false
+	}
+	s.begin(true)
+	at++
+	for first := true; len(s.open) > 0; {
+		if at = pastSpace(body, at); at == len(body) {
 			return false
 		}
-		end = int(s.decoder.InputOffset())
-		if !s.take(at, end, known) {
-			return false
+		if c := body[at]; c == '}' && s.inObject || c == ']' && !s.inObject {
+			s.finish()
+			at, first = at+1, false
+			continue
+		} else if !first {
+			if c != ',' {
+				return false
+			}
+			at = pastSpace(body, at+1)
 		}
-		if len(s.open) == 0 {
-			break
+		if s.inObject {
+			at = s.nameAt(at, known)
+		}
+		if at, first = s.valueAt(at); at == broken {
+			return false
 		}
 	}
-	return len(bytes.TrimLeft(body[end:], " \t\r\n")) == 0 && s.tokens[0].shape == isObject
+	return pastSpace(body, at) == len(body)
 }
 
-// take notes the token that has been read.
-func (s *scan) take(start, end int, known *names) bool {
-	raw := s.body[start:end]
-	switch c := raw[0]; c {
-	case '"':
-		if s.wantName {
-			s.wantName = false
-			return s.readName(raw, known) && s.isFirst(start, end)
-		}
-		s.scalar(isString, start, end)
+// nameAt reads a member's name, and returns where its value begins.
+func (s *scan) nameAt(at int, known *names) int {
+	if at == len(s.body) || s.body[at] != '"' {
+		return broken
+	}
+	end := pastText(s.body, at+1)
+	if end == broken || !s.readName(s.body[at:end], known) || !s.isFirst(at, end) {
+		return broken
+	}
+	if at = pastSpace(s.body, end); at == len(s.body) || s.body[at] != ':' {
+		return broken
+	}
+	return pastSpace(s.body, at+1)
+}
+
+// valueAt reads and records a value, or only the bracket with which it begins: then it returns true.
+func (s *scan) valueAt(at int) (end int, begun bool) {
+	if at == broken || at == len(s.body) {
+		return broken, false
+	}
+	is := isString
+	switch c := s.body[at]; c {
 	case '{', '[':
-		return s.begin(c == '{')
-	case '}', ']':
-		s.finish()
-	case 't', 'f':
-		s.scalar(isBoolean, start, end)
+		if !s.begin(c == '{') {
+			return broken, false
+		}
+		return at + 1, true
+	case '"':
+		end = pastText(s.body, at+1)
+	case 't':
+		is, end = isBoolean, pastWord(s.body, at, "true")
+	case 'f':
+		is, end = isBoolean, pastWord(s.body, at, "false")
 	case 'n':
-		s.scalar(isNull, start, end)
+		is, end = isNull, pastWord(s.body, at, "null")
 	default:
-		number := numberShape(raw)
-		s.scalar(number, start, end)
-		return number != 0
+		is, end = number(s.body, at)
 	}
-	return true
+	if end != broken {
+		s.scalar(is, at, end)
+	}
+	return end, false
 }
 
-// begin notes that an array or object begins.
+// begin records the beginning of an array or object.
 func (s *scan) begin(object bool) bool {
 	if len(s.open) == maxDepth {
 		return false
@@ -161,11 +174,11 @@ func (s *scan) begin(object bool) bool {
 		at = unlisted
 	}
 	s.open = append(s.open, at)
-	s.inObject, s.wantName, s.name = object, object, otherName
+	s.inObject, s.name = object, otherName
 	return true
 }
 
-// finish notes where it ends.
+// finish records its end.
 func (s *scan) finish() {
 	if s.inObject {
 		s.members.end()
@@ -180,17 +193,16 @@ func (s *scan) finish() {
 		outer := s.open[last-1]
 		s.inObject = outer == unlistedObject || outer >= 0 && s.tokens[outer].shape == isObject
 	}
-	s.wantName = s.inObject
 }
 
-// nextToken is the number of the next token that is kept.
+// nextToken returns the number of the next token kept.
 func (s *scan) nextToken() int32 {
 	return int32(len(s.tokens)) //nolint:gosec // see maxTokens
 }
 
-// list keeps a token, unless there are too many and nobody asks for it by its name.
+// list keeps a token, unless there are too many and nothing looks it up by name.
 func (s *scan) list(t token) bool {
-	const outer = 2 // in the body itself, or in a member of it
+	const outer = 2 // in the body itself, or in one of its members
 	if len(s.tokens) >= maxTokens && (t.name == otherName || t.name >= ownNames || len(s.open) > outer || s.open[len(s.open)-1] < 0) {
 		s.partial = true
 		return false
@@ -199,14 +211,14 @@ func (s *scan) list(t token) bool {
 	return true
 }
 
-// scalar notes a value that holds no other.
+// scalar records a value that contains no other.
 func (s *scan) scalar(is shape, start, end int) {
 	s.list(token{shape: is, name: s.name, start: int32(start), end: int32(end), next: s.nextToken() + 1}) //nolint:gosec // see maxBody
-	s.wantName, s.name = s.inObject, otherName
+	s.name = otherName
 }
 
-// readName looks a name up. One of the vendor's that Parse reads needs no more; any other may be known by
-// its escapes, be broken, or differ from a decisive one in case only, though a schema may know it, too.
+// readName looks a name up. A name of the vendor's that Parse reads needs no further check. Any other may
+// have escapes, be broken, or differ from a decisive one only in case, even if a schema knows it.
 func (s *scan) readName(raw []byte, known *names) bool {
 	quoted := raw[1 : len(raw)-1]
 	if s.name = known.number(quoted); s.name != otherName {
@@ -223,7 +235,7 @@ func (s *scan) readName(raw []byte, known *names) bool {
 	return s.name != otherName && s.name < ownNames || !s.isTwin(name)
 }
 
-// isFirst reports whether the name that has been read is there for the first time.
+// isFirst reports whether the name that has been read is not a duplicate.
 func (s *scan) isFirst(start, end int) bool {
 	if s.members.add(s.body, member{number: s.name, start: start + 1, end: end - 1}) {
 		return true
@@ -232,24 +244,22 @@ func (s *scan) isFirst(start, end int) bool {
 	return false
 }
 
-// numberShape tells an integer from another number; 0 is one out of bounds. Digits alone, few as
-// they are, fit a float64.
-func numberShape(raw []byte) shape {
-	if len(raw) > maxNumberBytes {
-		return 0
+// number returns the shape and the end of a number, which must be within bounds. Plain digits, few as they are,
+// fit a float64.
+func number(body []byte, at int) (is shape, end int) {
+	end, integer := pastNumber(body, at)
+	switch {
+	case end == broken || end-at > maxNumberBytes:
+		return 0, broken
+	case integer:
+		return isInteger, end
+	case !fitsFloat(body[at:end]):
+		return 0, broken
 	}
-	for _, c := range raw {
-		if c != '-' && (c < '0' || c > '9') {
-			if !fitsFloat(raw) {
-				return 0
-			}
-			return isFraction
-		}
-	}
-	return isInteger
+	return isFraction, end
 }
 
-// raw is a value as it stands in the body; nothing of an array or object.
+// raw returns a value as it appears in the body; not for arrays and objects.
 func (s *scan) raw(t *token) []byte {
 	return s.body[t.start:t.end]
 }

@@ -17,20 +17,20 @@ import (
 //go:embed schemas/*.json
 var schemaFS embed.FS
 
-// messagePrefix begins the file names of the schemas of messageData; commonFile holds what the
-// others share and is the schema of nothing.
+// messagePrefix begins the file names of the schemas for messageData. commonFile holds what the others
+// share and applies to nothing by itself.
 const (
 	messagePrefix = "messageData."
 	commonFile    = "common.json"
 )
 
-// aliases are message types that share another's schema. They are here and not in files because
-// names of files in a Go module must differ in more than case. (GREEN-API docs before 2024 print
-// the capital, read 2026-07.)
+// aliases are message types that share another's schema. They are here and not in files because file names
+// in a Go module must differ in more than case. (GREEN-API docs from before 2024 print the capital, read
+// 2026-07.)
 var aliases = map[string]string{"ContactsArrayMessage": "contactsArrayMessage"}
 
-// Schemas are compiled JSON Schemas (draft 2020-12), one for each typeWebhook and one for each
-// typeMessage. They may be used concurrently.
+// Schemas are compiled JSON Schemas (draft 2020-12), one for each typeWebhook and one for each typeMessage.
+// They are safe for concurrent use.
 type Schemas struct {
 	types      map[string]*jsonschema.Schema
 	messages   map[string]*jsonschema.Schema
@@ -40,13 +40,13 @@ type Schemas struct {
 	warnings []Warning
 	known    map[string]bool // the member names that they list or require
 
-	names *names                       // those that the nodes have numbers of
-	nodes map[*jsonschema.Schema]*node // of types, of messages, and of what they add for a typeInstance
+	names *names                       // the numbered names in the nodes
+	nodes map[*jsonschema.Schema]*node // for types, messages, and additions for a typeInstance
 
 	fingerprint [sha256.Size]byte
 }
 
-// SchemaFiles are the built-in schemas: common.json, TYPE.json for the whole body and
+// SchemaFiles returns the built-in schemas: common.json, TYPE.json for the whole body and
 // messageData.MESSAGE.json for messageData, all in the root of the file system.
 func SchemaFiles() fs.FS {
 	files, err := fs.Sub(schemaFS, "schemas")
@@ -61,14 +61,14 @@ func (s *Schemas) KnownType(typ string) bool {
 	return s.types[typ] != nil
 }
 
-// What Kind returns for types without a schema.
+// Results of Kind for types without a schema.
 const (
-	KindOther = "other" // one that no schema knows
+	KindOther = "other" // a type that no schema knows
 	KindNone  = "none"  // no type at all
 )
 
-// Kind returns the typeWebhook if it has a schema, else KindOther or KindNone. Labels of metrics and
-// the groups of alerts need such a closed list.
+// Kind returns the typeWebhook if it has a schema, otherwise KindOther or KindNone. Metric labels and alert
+// groups need such a closed list.
 func (s *Schemas) Kind(typ string) string {
 	switch {
 	case typ == "":
@@ -94,22 +94,22 @@ func (s *Schemas) Messages() []string {
 	return slices.Sorted(maps.Keys(s.messages))
 }
 
-// Warnings are what was found in the files of LoadSchemas' folder that is probably not meant as it says,
-// by file and place.
+// Warnings returns what in the files of LoadSchemas' directory probably does not mean what it says, by file
+// and place.
 func (s *Schemas) Warnings() []Warning {
 	return slices.Clone(s.warnings)
 }
 
-// Validate returns what is wrong with a notification, sorted by pointer and keyword and at most
-// 100 faults, or nil. It checks the whole body by its type and then messageData by its message
-// type. A message type that is unknown is not checked, and of an unknown type nothing is.
+// Validate returns what is wrong with a notification, sorted by pointer and keyword, at most 100 faults, or
+// nil. It checks the whole body by its type and then messageData by its message type. It does not check an
+// unknown message type, and nothing of an unknown type.
 func (s *Schemas) Validate(n *Notification) []Fault {
 	faults, _ := s.Faults(n)
 	return faults
 }
 
-// Faults is Validate, and reports whether there may be more faults than it returns. Nobody may
-// conclude from such a list that nothing else is wrong.
+// Faults is Validate, and also reports whether there may be more faults than it returns. Then the list does
+// not show that nothing else is wrong.
 func (s *Schemas) Faults(n *Notification) (faults []Fault, more bool) {
 	if n.checked == s && n.met || n.checked != s && s.accepts(n) {
 		return nil, false
@@ -117,8 +117,7 @@ func (s *Schemas) Faults(n *Notification) (faults []Fault, more bool) {
 	return s.judge(n)
 }
 
-// accepts passes over a notification that was parsed without these schemas, and reports whether it
-// is as they demand.
+// accepts scans a notification that was parsed without these schemas, and reports whether it meets them.
 func (s *Schemas) accepts(n *Notification) bool {
 	pass := scans.Get().(*scan)
 	ok := pass.read(n.body, s.names) && s.accept(pass, n.Type, n.Message)
@@ -126,8 +125,8 @@ func (s *Schemas) accepts(n *Notification) bool {
 	return ok
 }
 
-// accept reports whether what a pass has read is as its schemas demand. If not, or if it cannot be
-// said, a judge has the word.
+// accept reports whether what a pass has read meets its schemas. If it does not, or that is uncertain, a
+// judge decides.
 func (s *Schemas) accept(pass *scan, typ, message string) bool {
 	whole := s.types[typ]
 	if whole == nil {
@@ -144,7 +143,7 @@ func (s *Schemas) accept(pass *scan, typ, message string) bool {
 	return inner == nil || s.meets(pass, inner, messenger, pass.find(0, nameMessageData))
 }
 
-// vendorNames are the member names that the built-in schemas know, each with itself as value.
+// vendorNames are the member names that the built-in schemas know, each mapped to itself.
 var vendorNames = sync.OnceValue(func() map[string]string {
 	names := make(map[string]string)
 	files, err := fs.Glob(schemaFS, "schemas/*.json")
@@ -154,9 +153,9 @@ var vendorNames = sync.OnceValue(func() map[string]string {
 	for _, file := range files {
 		text, err := schemaFS.ReadFile(file)
 		if err != nil {
-			panic(err) // it is embedded
+			panic(err) // the file is embedded
 		}
-		doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(text)) // parseValue itself asks for the names
+		doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(text)) // parseValue itself needs these names
 		if err != nil {
 			panic(fmt.Sprintf("%s: %v", file, err))
 		}
@@ -186,12 +185,12 @@ func collectNames(schema any, names map[string]string) {
 
 // schemaDoc is one schema file as read.
 type schemaDoc struct {
-	file    string // as errors name it
+	file    string // the file's name in errors
 	builtin bool
 	doc     any
 }
 
-// compile compiles the files, named as in SchemaFiles, with no way to any other.
+// compile compiles the files, named as in SchemaFiles, with no access to any other.
 func compile(docs map[string]schemaDoc) (s *Schemas, err error) {
 	names := slices.Sorted(maps.Keys(docs))
 	current := ""
@@ -251,7 +250,7 @@ func (s *Schemas) addAliases() {
 	}
 }
 
-// compileError names the file that is to blame: a built-in schema fails only for what it refers to.
+// compileError names the file that is to blame: a built-in schema fails only because of what it refers to.
 func compileError(docs map[string]schemaDoc, name string, err error) error {
 	common := docs[commonFile]
 	if docs[name].builtin && !common.builtin {
@@ -260,7 +259,7 @@ func compileError(docs map[string]schemaDoc, name string, err error) error {
 	return fmt.Errorf("schema %s: %w", docs[name].file, err)
 }
 
-// index notes where each schema is whose members can be asked for by required.
+// index records the location of each schema whose members required may ask for.
 func (s *Schemas) index(schema *jsonschema.Schema) {
 	if schema == nil || s.byLocation[schema.Location] != nil {
 		return

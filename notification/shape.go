@@ -8,10 +8,10 @@ import (
 	"strings"
 )
 
-// Fingerprint is the same for two sets of schemas if, and only if, they demand the same.
+// Fingerprint is the same for two sets of schemas if, and only if, they require the same.
 func (s *Schemas) Fingerprint() [sha256.Size]byte { return s.fingerprint }
 
-// fingerprintOf digests the schemas by name. Their white space and the order of their names do not matter.
+// fingerprintOf digests the schemas by name. White space and the order of names do not matter.
 func fingerprintOf(docs map[string]schemaDoc) (sum [sha256.Size]byte, err error) {
 	digest := sha256.New()
 	for _, name := range slices.Sorted(maps.Keys(docs)) {
@@ -28,9 +28,8 @@ func fingerprintOf(docs map[string]schemaDoc) (sum [sha256.Size]byte, err error)
 	return sum, nil
 }
 
-// Shape returns the place in the schemas that a fault's pointer stands for: * takes the place of
-// every array index, and of every name that the schemas do not know. So it is out of a closed list,
-// whatever a body says.
+// Shape returns the place in the schemas that a fault's pointer stands for: * replaces every array index,
+// and every name that the schemas do not know. So it comes from a closed list, whatever a body says.
 func (s *Schemas) Shape(pointer string) string {
 	tokens := strings.Split(pointer, "/")
 	for i, token := range tokens[1:] {

@@ -11,7 +11,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// What SyntaxError.Cause may be.
+// Values of SyntaxError.Cause.
 const (
 	causeEmpty           = "empty body"
 	causeLong            = "longer than 2 GiB"
@@ -41,12 +41,12 @@ const (
 
 // SyntaxError says why a body is not a notification. It never quotes a value of the body.
 type SyntaxError struct {
-	Offset  int64  // byte of the body where it was found, from 0
-	Pointer string // JSON pointer to the place, as far as it is made of the vendor's own names; "" is the whole body
+	Offset  int64  // byte of the body at which it was found, from 0
+	Pointer string // JSON pointer to the place, up to the first name that is not the vendor's; "" is the whole body
 	Cause   string // from a closed list, in words for the operator
 }
 
-// Error is, for example, "byte 72: number with a leading zero, at /instanceData/idInstance".
+// Error returns, for example, "byte 72: number with a leading zero, at /instanceData/idInstance".
 func (e *SyntaxError) Error() string {
 	if e.Pointer == "" {
 		return fmt.Sprintf("byte %d: %s", e.Offset, e.Cause)
@@ -54,9 +54,9 @@ func (e *SyntaxError) Error() string {
 	return fmt.Sprintf("byte %d: %s, at %s", e.Offset, e.Cause, e.Pointer)
 }
 
-// refusal says why a body is not a notification: what a scan refuses, it reads again, with a parser
-// that keeps track of where it is, but of what it has read only what is decisive.
-// twice is where the scan has found a name for the second time; 0 if it has not, or ended before.
+// refusal returns why a body is not a notification. It reads a body that a scan has refused again, with a
+// parser that keeps track of its position, but keeps only what is decisive. twice is where the scan found a
+// name for the second time; 0 if it did not, or ended before.
 func refusal(body []byte, twice int) error {
 	root, err := parseEnvelope(body, twice)
 	if err != nil {
@@ -68,8 +68,8 @@ func refusal(body []byte, twice int) error {
 	return &SyntaxError{Cause: causeCharacter} // the two agree, see FuzzParse; if they ever do not, the scan is right
 }
 
-// envelopeError looks for the two fields without which a body is no notification: what it is and
-// whose.
+// envelopeError checks the two fields without which a body is not a notification: its type and its
+// instance.
 func envelopeError(body []byte, root map[string]any) *SyntaxError {
 	typ, there := root["typeWebhook"]
 	if !there {
@@ -104,7 +104,7 @@ func envelopeError(body []byte, root map[string]any) *SyntaxError {
 	return nil
 }
 
-// fail reports what was found in the value that was read last.
+// fail reports a fault in the value that was read last.
 func (p *parser) fail(cause string, at int) *SyntaxError {
 	return &SyntaxError{Offset: int64(at), Pointer: vendorPointer(p.decoder.StackPointer()), Cause: cause}
 }
@@ -113,7 +113,7 @@ func (p *parser) fail(cause string, at int) *SyntaxError {
 func (p *parser) syntaxError(err error) *SyntaxError {
 	var syntactic *jsontext.SyntacticError
 	if !errors.As(err, &syntactic) {
-		return p.fail(causeEnd, len(p.body)) // io.EOF: there was nothing but white space
+		return p.fail(causeEnd, len(p.body)) // io.EOF: there was only white space
 	}
 	at := int(syntactic.ByteOffset)
 	found := &SyntaxError{Offset: int64(at), Pointer: vendorPointer(syntactic.JSONPointer), Cause: causeCharacter}
@@ -123,7 +123,7 @@ func (p *parser) syntaxError(err error) *SyntaxError {
 	case errors.Is(err, io.ErrUnexpectedEOF) || at >= len(p.body):
 		found.Offset, found.Cause = int64(len(p.body)), causeEnd
 	case p.leadingZero(at):
-		// The decoder takes 0 for the number and reports the next digit as out of place.
+		// The decoder takes the 0 as the number and reports the next digit as out of place.
 		at--
 		if at > 0 && p.body[at-1] == '-' {
 			at--
@@ -150,8 +150,8 @@ func (p *parser) inString(at int) bool {
 	return len(rest) > 0 && rest[0] == '"' && at > len(p.body)-len(rest)
 }
 
-// semanticError reports the member at the path, or the object that lacks it. Only a body that
-// is refused is read a second time, for the place.
+// semanticError reports the member at the path, or the object that lacks it. Only a refused body is read a
+// second time to find the place.
 func semanticError(body []byte, cause string, path ...string) *SyntaxError {
 	return &SyntaxError{
 		Offset:  offsetOf(body, path),
@@ -160,7 +160,7 @@ func semanticError(body []byte, cause string, path ...string) *SyntaxError {
 	}
 }
 
-// offsetOf returns where the value at the path begins, or else the innermost object that is there.
+// offsetOf returns where the value at the path begins, or else where the innermost existing object does.
 func offsetOf(body []byte, path []string) int64 {
 	d := jsontext.NewDecoder(bytes.NewBuffer(body), brokenText, namesTwice)
 	var begin int64
@@ -180,7 +180,7 @@ func offsetOf(body []byte, path []string) int64 {
 	return d.InputOffset() - int64(len(value))
 }
 
-// seek reads on to the value of the named member of the object whose brace was read last.
+// seek reads on to the value of a member of the object whose brace was read last.
 func seek(d *jsontext.Decoder, name string) bool {
 	for d.PeekKind() == '"' {
 		token, err := d.ReadToken()
@@ -197,8 +197,8 @@ func seek(d *jsontext.Decoder, name string) bool {
 	return false
 }
 
-// vendorPointer cuts a pointer before the first name that is not the vendor's. In broken JSON
-// (a quote in a text that is not escaped) what looks like a name may be the text of a message.
+// vendorPointer cuts a pointer before the first name that is not the vendor's. In broken JSON (with an
+// unescaped quote in a text) what looks like a name may be the text of a message.
 func vendorPointer(pointer jsontext.Pointer) string {
 	names := vendorNames()
 	var kept strings.Builder
@@ -206,12 +206,12 @@ func vendorPointer(pointer jsontext.Pointer) string {
 		if _, ok := names[token]; !ok && !isIndex(token) {
 			break
 		}
-		kept.WriteString("/" + token) // the vendor's names need no escape
+		kept.WriteString("/" + token) // the vendor's names need no escaping
 	}
 	return kept.String()
 }
 
-// isIndex reports whether the token can be an array index; longer digits may be a phone number.
+// isIndex reports whether the token can be an array index. More digits may be a phone number.
 func isIndex(token string) bool {
 	return token != "" && len(token) <= 5 && strings.Trim(token, "0123456789") == ""
 }
