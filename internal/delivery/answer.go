@@ -7,22 +7,22 @@ import (
 	"time"
 )
 
-// An answer is what became of one attempt.
+// An Answer is the result of one attempt.
 type Answer struct {
 	Result     Result
-	Handler    string        // the upstream; "" if there is none or it is not known
-	Status     int           // what the handler said; 0 if it said nothing
-	Text       string        // the beginning of what it said, if that was no 2xx
-	RetryAfter time.Duration // what it asked for
-	Err        error         // why it said nothing
+	Handler    string        // the upstream; "" if none or unknown
+	Status     int           // the handler's status; 0 if it did not answer
+	Text       string        // the beginning of its answer, unless it was 2xx
+	RetryAfter time.Duration // how long the handler asked to be left alone
+	Err        error         // why it did not answer
 }
 
 type Result int
 
 const (
 	Taken        Result = iota // a complete 2xx
-	NotNow                     // not reachable, or says so
-	NoneFree                   // nobody was asked: all are full, asked for time, or have answered
+	NotNow                     // not reachable, or the handler said so
+	NoneFree                   // no handler was asked: all are full, asked for time or have answered
 	BrokenOff                  // after the body was sent
 	TimedOut                   // after the body was sent
 	HandlerError               // another 5xx
@@ -31,14 +31,14 @@ const (
 	Nobody                     // nothing was there to answer
 )
 
-// Why a handler said nothing.
+// Why a handler did not answer.
 var (
 	ErrNotConnected  = errors.New("handler could not be connected to")
 	ErrTimedOut      = errors.New("handler did not answer in time")
 	ErrNoneAvailable = errors.New("no handler available")
 )
 
-// ByStatus says what a handler's status means.
+// ByStatus returns what a handler's status means.
 func ByStatus(status int) Result {
 	switch status {
 	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests,
@@ -57,14 +57,14 @@ func ByStatus(status int) Result {
 	case 5:
 		return HandlerError
 	}
-	return BrokenOff // no HTTP
+	return BrokenOff // not an HTTP status
 }
 
 // MaxAnswerText is how many bytes of a handler's answer are kept.
 const MaxAnswerText = 1 << 10
 
-// RetryAfter reads how long a handler wants to be left alone: seconds or a date (RFC 9110, 10.2.3).
-// 0 if it does not say.
+// RetryAfter returns how long a handler wants to be left alone, given as seconds or a date (RFC 9110,
+// 10.2.3), or 0 if it does not say.
 func RetryAfter(header http.Header) time.Duration {
 	text := header.Get("Retry-After")
 	if text == "" {

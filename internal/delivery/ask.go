@@ -1,7 +1,6 @@
 package delivery
 
 import (
-	"context"
 	"errors"
 	"math/rand/v2"
 	"slices"
@@ -13,19 +12,18 @@ import (
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 )
 
-// ask is the loop of attempts: it asks handlers until one takes the notification, or there is no
-// use in asking any other, or the time is over.
-func (t *Try) ask(ctx context.Context, w Way) Answer {
+// ask is the loop of attempts. It asks handlers until one takes the notification, asking any other is
+// pointless, or time runs out.
+func (t *Try) ask(w Way) Answer {
 	deadline := t.deadline(time.Now())
 	defer t.close()
-	ctx = WithTry(context.WithoutCancel(ctx), t)
 
 	patience := waiting{try: t, pause: t.limits.FirstPause, deadline: deadline}
-	if !patience.timeLeft() { // its body was long in coming
+	if !patience.timeLeft() { // its body was slow to arrive
 		return Answer{Result: NotNow, Err: errTooLate}
 	}
 	for {
-		got := t.attempt(ctx, deadline, w)
+		got := t.attempt(deadline, w)
 		if final := t.learn(got, patience.pause); final {
 			return got
 		}
@@ -34,8 +32,11 @@ func (t *Try) ask(ctx context.Context, w Way) Answer {
 			if !t.policy || !errors.Is(got.Err, ErrNotConnected) {
 				return t.last
 			}
-			t.mark(got.Handler, spent, time.Now()) // each other handler once, until one is reached
-		case !t.policy || got.Result == NoneFree: // else with another handler
+			t.mark(got.Handler, spent, time.Now()) // try each other handler once until one can be reached
+		case !t.policy || got.Result == NoneFree: // otherwise ask another handler at once
+			if t.round && (!t.policy || t.full == 0) { // only for a place is it worth waiting
+				return t.last
+			}
 			if t.hopeless(patience.since, deadline) {
 				return t.last
 			}
@@ -49,11 +50,11 @@ func (t *Try) ask(ctx context.Context, w Way) Answer {
 
 var errTooLate = errors.New("the notification was so long in coming that no handler could be asked in time")
 
-// What an answer means for the rest of the delivery. docs/delivery.md shows the same table; a test holds them
-// together.
+// rules says what an answer means for the rest of the delivery. docs/delivery.md shows the same table; a
+// test compares them.
 //
 // An attempt leaves its upstream in one of four states (upstreamState). The loop then asks another upstream
-// that may be asked now; if there is none, hopeless says whether waiting is of use.
+// that may be asked now. If there is none, hopeless decides whether waiting makes sense.
 var rules = [...]rule{
 	Taken:        {final: true, next: "done"},
 	Nobody:       {final: true, next: "given up"},
@@ -68,20 +69,23 @@ var rules = [...]rule{
 
 // A rule says what follows an answer.
 type rule struct {
-	final   bool          // no other handler would say otherwise
-	marks   upstreamState // of the upstream that answered; for an answer NotNow, unreached if it could not be connected to
-	pauses  bool          // it is not asked again before a pause is over
-	once    bool          // final if this upstream has answered for good before, or if none is known: the same one was asked again
-	opinion bool          // uses up a second opinion; final without one
+	final   bool          // no other handler would answer differently
+	marks   upstreamState // state of the upstream that answered; for NotNow, unreached if it could not be connected to
+	pauses  bool          // it is asked again only after a pause
+	once    bool          // final if this upstream has already given a final answer, or if no upstream is known: the same one was asked again
+	opinion bool          // uses up a second opinion; final if none is left
 	next    string        // for the docs
 }
 
-// learn notes what an attempt has shown: which handlers to ask again, and when. It reports whether the answer
-// is final, because there is no use in asking any other handler.
+// learn records what an attempt has shown: which handlers to ask again, and when. It reports whether the
+// answer is final, because asking any other handler is pointless.
 func (t *Try) learn(got Answer, pause time.Duration) (final bool) {
 	r := rules[got.Result]
 	if r.final || got.Result == NoneFree {
 		return r.final
+	}
+	if t.round && got.Result == TimedOut { // no second handler may begin what the first one is still doing
+		return true
 	}
 	if r.once && (t.shown[got.Handler].state == spent || !t.policy && got.Handler == "") {
 		return true
@@ -106,7 +110,7 @@ func (t *Try) learn(got Answer, pause time.Duration) (final bool) {
 	if got.Result == NotNow && !t.policy {
 		t.retryAt = now.Add(got.RetryAfter)
 	}
-	if got.Result != NotNow || t.last.Result == NotNow { // "not now" says less than any other answer
+	if got.Result != NotNow || t.last.Result == NotNow { // any other answer says more than "not now"
 		t.last = got
 	}
 	return false
@@ -114,14 +118,14 @@ func (t *Try) learn(got Answer, pause time.Duration) (final bool) {
 
 // hopeless reports whether waiting is pointless when no handler can be asked right now:
 //
-//	all that could be asked later want more time than there is   yes
+//	all that could be asked later want more time than is left     yes
 //	the last answer was "not now", or a handler broke off         no
-//	every handler has answered for good                           yes
+//	every handler has given a final answer                        yes
 //	the others cannot be reached                                  after GraceAfterFault
 //	the others are full or asked for time                         no
 func (t *Try) hopeless(waitingSince, deadline time.Time) bool {
 	last := t.last.Result
-	if !t.policy { // nothing is known of other handlers
+	if !t.policy { // nothing is known about other handlers
 		return last == TimedOut || t.retryAt.After(deadline)
 	}
 	switch {
@@ -135,7 +139,7 @@ func (t *Try) hopeless(waitingSince, deadline time.Time) bool {
 	return t.left == t.away && !waitingSince.IsZero() && time.Since(waitingSince) > t.limits.GraceAfterFault
 }
 
-// waiting is how a notification waits for a handler.
+// waiting is one notification's wait for a handler.
 type waiting struct {
 	try      *Try
 	since    time.Time // zero before the first wait
@@ -144,14 +148,14 @@ type waiting struct {
 	warned   bool
 }
 
-// wait waits for a free place or until handlers may be asked again, no longer than Caddy runs.
+// wait waits for a free place or until handlers may be asked again. It ends when Caddy exits.
 func (w *waiting) wait() {
 	t := w.try
 	if w.since.IsZero() {
 		w.since = time.Now()
 	}
-	pause := w.pause + rand.N(w.pause/4) //nolint:gosec // not all at once
-	if !t.policy {                       // a policy does not choose who asked for time
+	pause := w.pause + rand.N(w.pause/4) //nolint:gosec // spread them out
+	if !t.policy {                       // without a policy, nothing else skips a handler that asked for time
 		pause = max(pause, time.Until(t.retryAt))
 	}
 	if !t.wait(pause, w.deadline) {
@@ -163,15 +167,15 @@ func (w *waiting) wait() {
 	}
 }
 
-// timeLeft reports whether there is time for another attempt. One that has none would look as if the
-// handler took too long.
+// timeLeft reports whether there is enough time for another attempt. With too little, it would look as if
+// the handler had been too slow.
 func (w *waiting) timeLeft() bool {
 	least := min(time.Second, w.try.limits.AttemptTimeout/4)
 	return time.Until(w.deadline) > least
 }
 
-// giveUp says what becomes of a notification that no handler took: it stays with the sender, unless it
-// is a dead letter, or the sender is about to delete it. Then it is kept, and the sender goes on to the
+// giveUp decides what becomes of a notification that no handler took. It stays with the sender, unless it
+// is a dead letter or the sender is about to delete it: then it is kept, and the sender goes on to the
 // next.
 func (t *Try) giveUp(failure *outcome.Verdict) *outcome.Verdict {
 	f, c := t.fleet, t.Case
@@ -180,8 +184,8 @@ func (t *Try) giveUp(failure *outcome.Verdict) *outcome.Verdict {
 	if found.failures > 0 {
 		failure.Fields = append(failure.Fields, zap.Int("failures", found.failures))
 	}
-	expires := t.hooks.Failing.fail(bodyKey(c.Body), instanceKey(c.N.Instance), c.Sent(), now)
-	if t.lastChance && (c.Attempts > 0 || !f.isExiting()) { // at the end of the process it may only have waited
+	expires := t.hooks.Failing.fail(keyOf(c.Digest()), instanceKey(c.N.Instance), c.Sent(), now)
+	if t.lastChance && (c.Attempts > 0 || !f.isExiting()) { // an exiting process may only have let it wait
 		expires = true
 	}
 	var kept *outcome.Verdict
@@ -193,25 +197,45 @@ func (t *Try) giveUp(failure *outcome.Verdict) *outcome.Verdict {
 	default:
 		return failure
 	}
-	kept.Fields = append(slices.Clone(failure.Fields), zap.String("found", string(failure.Reason)))
-	if kept = t.hooks.Keep(c, kept); kept.Outcome != outcome.Quarantined { // the failure stands
-		f.deadLetters.takeBack(found)
-		failure.Fields = append(failure.Fields, zap.NamedError("quarantine_error", kept.Err))
-		return failure
+	kept = t.keep(kept, failure, found)
+	if kept.Outcome == outcome.Quarantined {
+		t.hooks.Failing.kept(keyOf(c.Digest()))
 	}
-	f.deadLetters.forget(c.Body)
-	t.hooks.Failing.kept(c.Body)
 	return kept
 }
 
-// findDeadLetter counts the failure of a notification.
+// giveUpRound is giveUp for a round of the queue.
+func (t *Try) giveUpRound(failure *outcome.Verdict) *outcome.Verdict {
+	found := t.findDeadLetter(t.fleet.Clock.Now().up)
+	if found.failures > 0 {
+		failure.Fields = append(failure.Fields, zap.Int("failures", found.failures))
+	}
+	if !found.dead {
+		return failure
+	}
+	return t.keep(outcome.ToQuarantine(reason.Undeliverable), failure, found)
+}
+
+// keep quarantines a notification. If that fails, the failure stands.
+func (t *Try) keep(kept, failure *outcome.Verdict, found ruling) *outcome.Verdict {
+	kept.Fields = append(slices.Clone(failure.Fields), zap.String("found", string(failure.Reason)))
+	if kept = t.hooks.Keep(t.Case, kept); kept.Outcome != outcome.Quarantined {
+		t.fleet.deadLetters.takeBack(found)
+		failure.Fields = append(failure.Fields, zap.NamedError("quarantine_error", kept.Err))
+		return failure
+	}
+	t.fleet.deadLetters.forget(t.Case.Digest())
+	return kept
+}
+
+// findDeadLetter counts a failure of the notification and returns whether it is a dead letter.
 func (t *Try) findDeadLetter(now time.Duration) (found ruling) {
 	round := t.failed
 	if !t.limits.OwnHandlers {
-		round.by = nil // an upstream in the rest of the route may be of several fleets
+		round.by = nil // an upstream in the rest of the route may belong to several fleets
 	}
 	if t.limits.DeadLetter == 0 || len(round.by) == 0 && !round.answered {
 		return found
 	}
-	return t.fleet.deadLetters.fail(t.Case.Body, round, deadLetterLimits{t.limits.DeadLetter, t.limits.DeadLetterAfter}, now)
+	return t.fleet.deadLetters.fail(t.Case.Digest(), round, deadLetterLimits{t.limits.DeadLetter, t.limits.DeadLetterAfter}, now)
 }

@@ -1,10 +1,11 @@
 package delivery
 
 import (
-	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,6 +24,7 @@ import (
 type script struct {
 	handlers fake
 	steps    [][]string
+	blind    bool // asks the first handler, by no policy of ours
 
 	mu    sync.Mutex
 	asked []int // how often each handler was reached
@@ -33,8 +35,11 @@ func newScript(steps ...[]string) *script {
 	return &script{handlers: fakePool(len(steps), 0), steps: steps, asked: make([]int, len(steps))}
 }
 
-func (s *script) Attempt(ctx context.Context, t *Try) Answer {
-	at := t.Choose(s.handlers.seats, func([]Seat) int { return 0 })
+func (s *script) Attempt(deadline time.Time, t *Try) Answer {
+	at := 0
+	if !s.blind {
+		at = t.Choose(s.handlers.seats, func([]Seat) int { return 0 })
+	}
 	if at < 0 {
 		return Answer{Result: NoneFree, Err: ErrNoneAvailable}
 	}
@@ -55,7 +60,7 @@ func (s *script) Attempt(ctx context.Context, t *Try) Answer {
 		time.Sleep(10 * time.Second)
 		return Answer{Result: Taken, Status: http.StatusOK}
 	case "hang":
-		<-ctx.Done()
+		time.Sleep(time.Until(deadline))
 		return Answer{Result: TimedOut, Err: ErrTimedOut}
 	}
 	code, _ := strconv.Atoi(status)
@@ -191,13 +196,16 @@ func TestRetryAfterKept(t *testing.T) {
 		{"503 Retry-After: 100", 200, 100 * time.Second, 102 * time.Second},
 		{"503 Retry-After: 3600", 503, 0, time.Second},
 	} {
-		synctest.Test(t, func(t *testing.T) {
-			s, began := newScript([]string{test.step, "200"}), time.Now()
-			end := NewFleet(nil).Deliver(t.Context(), caseOf("one"), s, usual(), new(told).hooks())
-			if took := time.Since(began); end.Status != test.status || took < test.least || took > test.most {
-				t.Errorf("%s: %d after %s", test.step, end.Status, took)
-			}
-		})
+		for _, blind := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				s, began := newScript([]string{test.step, "200"}), time.Now()
+				s.blind = blind
+				end := NewFleet(nil).Deliver(t.Context(), caseOf("one"), s, usual(), new(told).hooks())
+				if took := time.Since(began); end.Status != test.status || took < test.least || took > test.most {
+					t.Errorf("%s, without a policy %t: %d after %s", test.step, blind, end.Status, took)
+				}
+			})
+		}
 	}
 }
 
@@ -318,9 +326,9 @@ func TestExitingKeepsNone(t *testing.T) {
 		exiting := make(chan struct{})
 		f, to, sent := NewFleet(exiting), new(told), time.Now()
 		hooks := to.hooks()
-		hooks.Failing.fail(bodyKey([]byte("head")), instanceKey("1101000001"), sent, f.Clock.Now())
+		hooks.Failing.fail(keyOf(sha256.Sum256([]byte("head"))), instanceKey("1101000001"), sent, f.Clock.Now())
 		f.Clock.Skip(23*time.Hour + 10*time.Minute)
-		hooks.Failing.fail(bodyKey([]byte("head")), instanceKey("1101000001"), sent, f.Clock.Now())
+		hooks.Failing.fail(keyOf(sha256.Sum256([]byte("head"))), instanceKey("1101000001"), sent, f.Clock.Now())
 
 		full := newScript([]string{"slow"})
 		full.handlers = fakePool(1, 1)
@@ -334,6 +342,51 @@ func TestExitingKeepsNone(t *testing.T) {
 		end := f.Deliver(t.Context(), c, full, usual(), hooks)
 		if c.Attempts != 0 || end.Outcome != outcome.Failed || len(to.kept) > 0 {
 			t.Errorf("%s after %d attempts, kept for %v", end.Outcome, c.Attempts, to.kept)
+		}
+	})
+}
+
+// TestTrail: of many attempts that ended alike one line is left, so that the answer that decided is seen, and the
+// handler that is named is the one that gave it.
+func TestTrail(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, c, limits := newScript([]string{"down"}, []string{"503", "break", "hang"}), caseOf("one"), usual()
+		limits.SecondOpinion = 2
+		end := NewFleet(nil).Deliver(t.Context(), c, s, limits, new(told).hooks())
+		gone, hangs := s.handlers.seats(nil)[0].Address, s.handlers.seats(nil)[1].Address
+		if end.Reason != reason.AttemptTimeout || c.Handler != hangs {
+			t.Errorf("%s by %s", end.Reason, c.Handler)
+		}
+		got := c.Tried()
+		slices.Sort(got)
+		want := []string{gone + ": handler could not be connected to: refused", hangs + ": 503", hangs + ": EOF", hangs + ": " + ErrTimedOut.Error()}
+		if len(got) != len(want) || !strings.HasPrefix(got[0], want[0]+" (") || !strings.HasSuffix(got[0], " times)") || !slices.Equal(got[1:], want[1:]) {
+			t.Errorf("tried %q", got)
+		}
+		n := 0
+		for _, a := range c.Answers {
+			n += a.Times
+		}
+		if n != c.Attempts {
+			t.Errorf("%d of %d attempts", n, c.Attempts)
+		}
+	})
+}
+
+// TestTrailBounded: of however many handlers, ten lines are left, those of the last.
+func TestTrailBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var steps [][]string
+		for i := range 15 {
+			steps = append(steps, []string{fmt.Sprint(505 + i)})
+		}
+		s, c := newScript(steps...), caseOf("one")
+		NewFleet(nil).Deliver(t.Context(), c, s, usual(), new(told).hooks())
+		if len(c.Answers) != 10 || c.Attempts != 15 {
+			t.Fatalf("%d lines of %d attempts", len(c.Answers), c.Attempts)
+		}
+		if last := c.Answers[9]; last.Handler != c.Handler {
+			t.Errorf("the last is %+v, and %s decided", last, c.Handler)
 		}
 	})
 }

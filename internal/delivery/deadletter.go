@@ -2,62 +2,63 @@ package delivery
 
 import (
 	"container/list"
-	"crypto/sha256"
 	"maps"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 )
 
-// A notification that handlers fail again and again stops its instance's queue for a day, so that it
-// had better be kept and the sender go on. But handlers that are out of order fail every notification,
-// and whoever keeps those empties the queues. Two signs tell poison from an outage:
+// A notification that handlers fail again and again blocks its instance's queue for a day, so it is better
+// to keep it and let the sender go on. But broken handlers fail every notification, and keeping all of those
+// would empty the queues. Two signs tell poison from an outage:
 //
-//   - a handler that failed it has taken another one since, and fails it again; or
-//   - it has failed for so long (`dead_letter_after`) that waiting is worse, whatever the cause. As long
-//     as the block delivers nothing, each further one has to wait twice as long.
+//   - a handler that failed it has since taken another one, and fails it again; or
+//   - it has been failing for so long (`dead_letter_after`) that waiting is worse, whatever the cause. As
+//     long as the block delivers nothing, each further one has to wait twice as long.
 
 const (
-	// failuresApart is how far apart two failures are at least. GREEN-API pauses for 60 s; whoever
-	// repeats sooner, as a proxy in front, repeats the same failure.
+	// failuresApart is the minimum time between two failures. GREEN-API pauses for 60 s. Anything that
+	// repeats sooner, such as a proxy in front, repeats the same failure.
 	failuresApart = 45 * time.Second
 
-	maxDeadLetters = 10_000 // notifications that fail
-	maxTakers      = 10_000 // handlers that took something; addresses may come and go
+	maxDeadLetters = 10_000 // failing notifications
+	maxTakers      = 10_000 // handlers that took something; their addresses may come and go
 	maxDoublings   = 20
 )
 
-// deadLetters counts the failures of notifications, of the last maxDeadLetters that failed.
+// deadLetters counts failures, for the last maxDeadLetters notifications that failed.
 type deadLetters struct {
 	mu     sync.Mutex
-	of     map[[sha256.Size]byte]*list.Element
+	of     map[outcome.Digest]*list.Element
 	oldest list.List // of *deadLetter
 
-	taken     uint64            // notifications that handlers took
-	takers    map[string]uint64 // by handler, the number of the last one it took
-	doublings int               // of dead_letter_after, since a handler took something
+	taken     uint64            // number of notifications that handlers have taken
+	takers    map[string]uint64 // by handler, the value of taken when it last took one
+	doublings int               // of dead_letter_after, since a handler last took something
 }
 
-// deadLetter is one notification that fails.
+// deadLetter is one failing notification.
 type deadLetter struct {
-	key    [sha256.Size]byte
-	failed map[string]uint64 // by handler, how many had been taken when it last failed this one
+	key    outcome.Digest
+	failed map[string]uint64 // by handler, the value of taken when it last failed this one
 
 	failures int           // by handlers that take others
-	at       time.Duration // of the last failure that was counted
+	at       time.Duration // of the last failure counted
 
-	row         int           // failures with nothing taken in between by the handlers that failed it
-	rowSince    uint64        // how many had been taken at the first of them
-	first, last time.Duration // of them
+	row         int           // consecutive failures during which the handlers that failed it took nothing
+	rowSince    uint64        // the value of taken at the first failure in the row
+	first, last time.Duration // failure in the row
 }
 
-// A failedRound is what the handlers made of a notification from its receipt to its answer.
+// A failedRound is what handlers made of a notification between its receipt and its answer.
 type failedRound struct {
 	by       []string // the known handlers that failed it
-	answered bool     // one of them answered badly or not at all; false if they were all misrouted
+	answered bool     // one of them answered badly or not at all; false if all were misrouted
 }
 
-// add notes what became of one attempt.
+// add records the result of one attempt.
 func (f *failedRound) add(got Answer) {
 	switch got.Result {
 	case HandlerError, RefusedByIt, BrokenOff, TimedOut:
@@ -81,16 +82,15 @@ type deadLetterLimits struct {
 type ruling struct {
 	failures int
 	dead     bool
-	doubled  bool // by dead_letter_after, which the next one has to wait for twice as long
+	doubled  bool // by dead_letter_after, which is twice as long for the next one
 }
 
-// fail counts a failed round and finds out whether it makes a dead letter. now counts from any point.
-func (d *deadLetters) fail(body []byte, round failedRound, limits deadLetterLimits, now time.Duration) (found ruling) {
-	key := sha256.Sum256(body)
+// fail counts a failed round and rules whether it makes a dead letter. now may count from any point.
+func (d *deadLetters) fail(key outcome.Digest, round failedRound, limits deadLetterLimits, now time.Duration) (found ruling) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	c := d.entry(key)
-	proven := c.failures == 0 // the first one says nothing of the handlers yet
+	proven := c.failures == 0 // the first failure proves nothing about the handlers yet
 	for _, handler := range round.by {
 		if before, again := c.failed[handler]; again && d.takers[handler] > before {
 			proven = true
@@ -117,8 +117,8 @@ func (d *deadLetters) fail(body []byte, round failedRound, limits deadLetterLimi
 	return found
 }
 
-// addToRow counts a failure in a row, and begins another row if one of the handlers that failed it has
-// taken something since the first of this one.
+// addToRow counts a consecutive failure. It starts a new row if one of the handlers that failed it has
+// taken something since the first failure in this one.
 func (d *deadLetters) addToRow(c *deadLetter, now time.Duration) {
 	tookSome := false
 	for handler := range c.failed {
@@ -133,7 +133,7 @@ func (d *deadLetters) addToRow(c *deadLetter, now time.Duration) {
 	}
 }
 
-// patience is how long the next notification has to fail without a sign that it is at fault itself.
+// patience returns how long the next notification has to fail if nothing shows that it is itself at fault.
 func (d *deadLetters) patience(after time.Duration) time.Duration {
 	for range d.doublings {
 		if after > 365*24*time.Hour {
@@ -144,14 +144,14 @@ func (d *deadLetters) patience(after time.Duration) time.Duration {
 	return after
 }
 
-// entry returns what is known of a notification, as the one that failed last.
-func (d *deadLetters) entry(key [sha256.Size]byte) *deadLetter {
+// entry returns the record of a notification and makes it the most recent.
+func (d *deadLetters) entry(key outcome.Digest) *deadLetter {
 	if at, known := d.of[key]; known {
 		d.oldest.MoveToBack(at)
 		return at.Value.(*deadLetter)
 	}
 	if d.of == nil {
-		d.of = make(map[[sha256.Size]byte]*list.Element)
+		d.of = make(map[outcome.Digest]*list.Element)
 	}
 	if d.oldest.Len() == maxDeadLetters {
 		d.remove(d.oldest.Front())
@@ -161,7 +161,7 @@ func (d *deadLetters) entry(key [sha256.Size]byte) *deadLetter {
 	return c
 }
 
-// took notes that a handler took a notification; "" stands for one that is not known.
+// took records that a handler took a notification. handler is "" if unknown.
 func (d *deadLetters) took(handler string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -174,21 +174,14 @@ func (d *deadLetters) took(handler string) {
 		d.takers = make(map[string]uint64)
 	}
 	d.takers[handler] = d.taken
-	if len(d.takers) > maxTakers { // those that took the least lately go
+	if len(d.takers) > maxTakers { // drop the half that took something least recently
 		last := slices.Sorted(maps.Values(d.takers))
 		maps.DeleteFunc(d.takers, func(_ string, at uint64) bool { return at < last[len(last)/2] })
 	}
 }
 
-// forget takes a notification out that was delivered or kept.
-func (d *deadLetters) forget(body []byte) {
-	d.mu.Lock()
-	none := len(d.of) == 0
-	d.mu.Unlock()
-	if none {
-		return
-	}
-	key := sha256.Sum256(body) // nobody waits for it
+// forget removes a notification that was delivered or kept.
+func (d *deadLetters) forget(key outcome.Digest) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if at, known := d.of[key]; known {
@@ -196,7 +189,7 @@ func (d *deadLetters) forget(body []byte) {
 	}
 }
 
-// takeBack is for a dead letter that could not be kept.
+// takeBack undoes a ruling whose dead letter could not be kept.
 func (d *deadLetters) takeBack(found ruling) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -1,10 +1,16 @@
 package delivery
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
+	"github.com/greenapi-community/caddy-green-api/internal/reason"
 )
 
 // deadLetterStep is one thing that happens, and when.
@@ -73,7 +79,7 @@ func TestDeadLetterRules(t *testing.T) {
 				for _, handler := range step.by {
 					round.by = append(round.by, string(handler))
 				}
-				got := d.fail([]byte("a body"), round, deadLetterLimits{3, h}, step.at)
+				got := d.fail(sha256.Sum256([]byte("a body")), round, deadLetterLimits{3, h}, step.at)
 				if got.dead != step.dead || got.failures != step.counted {
 					t.Errorf("%d: %+v, want dead %t, %d", i, got, step.dead, step.counted)
 				}
@@ -87,7 +93,7 @@ func TestDeadLetterDoubles(t *testing.T) {
 	var d deadLetters
 	limits := deadLetterLimits{2, time.Hour}
 	fails := func(body string, at time.Duration) ruling {
-		return d.fail([]byte(body), failedRound{by: []string{"a"}, answered: true}, limits, at)
+		return d.fail(sha256.Sum256([]byte(body)), failedRound{by: []string{"a"}, answered: true}, limits, at)
 	}
 	for _, body := range []string{"A", "B", "C"} {
 		fails(body, 0)
@@ -121,14 +127,63 @@ func TestDeadLettersBounded(t *testing.T) {
 	round := failedRound{by: []string{"a"}, answered: true}
 	for i := range 3 * maxDeadLetters {
 		binary.BigEndian.PutUint64(body, uint64(i))
-		d.fail(body, round, deadLetterLimits{3, time.Hour}, 0)
+		d.fail(sha256.Sum256(body), round, deadLetterLimits{3, time.Hour}, 0)
 		d.took(fmt.Sprint("handler ", i))
 	}
 	if len(d.of) != maxDeadLetters || d.oldest.Len() != maxDeadLetters || len(d.takers) > maxTakers {
 		t.Errorf("%d and %d remembered, of %d handlers", len(d.of), d.oldest.Len(), len(d.takers))
 	}
 	d.took("a")
-	if got := d.fail(body, round, deadLetterLimits{3, time.Hour}, time.Hour); got.failures != 2 {
+	if got := d.fail(sha256.Sum256(body), round, deadLetterLimits{3, time.Hour}, time.Hour); got.failures != 2 {
 		t.Errorf("the last one: %d failures", got.failures)
+	}
+}
+
+// TestDeadLetterAfter: with a single instance, nothing is ever taken in between. Poison is kept after a
+// time, and if it was an outage, not much is.
+func TestDeadLetterAfter(t *testing.T) {
+	for _, test := range []struct {
+		name, step string
+		options    func(*Limits)
+		minutes    int
+		kept       []int // after so many minutes
+	}{
+		{"default", "500", nil, 450, []int{60, 185, 430}}, // an hour, two more, four more
+		{"refused", "422", nil, 70, []int{60}},
+		{"broken off", "break", nil, 70, []int{60}},
+		{"sooner", "500", func(l *Limits) { l.DeadLetterAfter = 15 * time.Minute }, 60, []int{15, 50}},
+		{"more often", "500", func(l *Limits) { l.DeadLetter, l.DeadLetterAfter = 9, 10*time.Minute }, 70, []int{40}},
+		{"not now", "503", nil, 70, nil},
+		{"misrouted", "404", nil, 70, nil},
+		{"off", "500", func(l *Limits) { l.DeadLetterAfter = 0 }, 70, nil},
+		{"dead letters off", "500", func(l *Limits) { l.DeadLetter, l.DeadLetterAfter = 0, 10*time.Minute }, 70, nil},
+	} {
+		for _, behind := range []bool{false, true} { // the rest of the route delivers
+			synctest.Test(t, func(t *testing.T) {
+				f, to, limits, s := NewFleet(nil), new(told), usual(), newScript([]string{test.step})
+				limits.Timeout, limits.SecondOpinion = 5*time.Second, 0
+				limits.OwnHandlers, s.blind = !behind, behind
+				if test.options != nil {
+					test.options(limits)
+				}
+				hooks := to.hooks()
+				var kept []int
+				for minute := 0; minute < test.minutes; minute += 5 {
+					end := f.Deliver(t.Context(), caseOf(fmt.Sprint("N", len(kept))), s, limits, hooks)
+					if end.Outcome == outcome.Quarantined {
+						kept = append(kept, minute)
+					}
+					f.Clock.Skip(5 * time.Minute)
+				}
+				if !slices.Equal(kept, test.kept) {
+					t.Errorf("%s, behind the block %t: kept after %v minutes, want %v", test.name, behind, kept, test.kept)
+				}
+				for _, why := range to.kept {
+					if why != reason.Undeliverable {
+						t.Errorf("%s: kept as %s", test.name, why)
+					}
+				}
+			})
+		}
 	}
 }

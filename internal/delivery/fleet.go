@@ -7,45 +7,48 @@ import (
 	"time"
 )
 
-// A Fleet is the handlers of a block, across reloads: how many of each handler's places are taken, which
-// notifications wait for one, what was delivered and what failed. A notification that waits outlives the
-// config that it came to.
+// A Fleet is what is known of a block's handlers across reloads: how many places each has taken, which
+// notifications wait for one, what was delivered and what failed. A waiting notification outlives the
+// config that received it.
 type Fleet struct {
-	exiting <-chan struct{} // closed when the process is about to end: notifications that only wait end, too
-	Clock   Clock           // of what takes minutes to days
+	exiting <-chan struct{} // closed when the process is about to exit, which ends every wait
+	Clock   Clock           // measures spans of minutes to days
 
-	// The lock guards busy, shunned and line, and of each Try in line, or just called out of it, inLine,
-	// promised, shown and seats. While it is free:
+	// mu guards busy, shunned and line. It also guards inLine, promised, shown and seats of each Try that is in
+	// line or has just been called out of it. While mu is free:
 	//
-	//   - busy[u] is how many tries have u chosen or promised, so no upstream has more than its limit.
-	//   - A try stands in line once or not at all. It has a promise only after it was called out of the line,
-	//     and gives it back when it chooses again or ends: a promise is never lost.
-	//   - called has room for one value and one is sent only to a try in line, which leaves the line by that:
-	//     whoever holds the lock never waits.
+	//   - busy[u] is the number of tries that have chosen or been promised u, so no upstream exceeds its limit.
+	//   - A try is in line at most once. It gets a promise only when it is called out of the line, and gives it
+	//     back when it chooses again or ends, so a promise is never lost.
+	//   - called holds one value, and is sent to only for a try in line, which that takes out of the line. So
+	//     the send never blocks while mu is held.
 	mu      sync.Mutex
-	busy    map[string]int       // places that are taken, by upstream
-	shunned map[string]time.Time // upstreams that let an attempt time out, and until when
+	busy    map[string]int       // taken places, by upstream
+	shunned map[string]time.Time // upstreams whose attempt timed out, and until when they are avoided
 	line    line
 
 	flights     flights
 	deadLetters deadLetters
 	duplicates  duplicates
+	warnings    sync.Pool // of *warning
 }
 
-// NewFleet returns a fleet of which nothing is known yet. When exiting is closed, no
-// notification waits any longer.
+// NewFleet returns an empty fleet. Once exiting is closed, no notification waits any longer.
 func NewFleet(exiting <-chan struct{}) *Fleet {
-	return &Fleet{exiting: exiting, busy: make(map[string]int), shunned: make(map[string]time.Time)}
+	return &Fleet{
+		exiting: exiting, busy: make(map[string]int), shunned: make(map[string]time.Time),
+		duplicates: duplicates{most: maxDuplicates},
+	}
 }
 
-// Waits reports how many notifications stand in line.
+// Waits returns how many notifications stand in line.
 func (f *Fleet) Waits() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return len(f.line)
 }
 
-// IsUnheard reports whether the sender of a notification on its way has hung up.
+// IsUnheard reports whether a notification is in flight whose sender has hung up.
 func (f *Fleet) IsUnheard() bool { return f.flights.isUnheard() }
 
 func (f *Fleet) isExiting() bool {
@@ -59,25 +62,25 @@ func (f *Fleet) isExiting() bool {
 
 // A Seat is an upstream as a policy sees it.
 type Seat struct {
-	At       int    // its number in the pool
+	At       int    // index in the pool
 	Address  string // its name
 	Limit    int    // max_requests; 0 for none
-	Requests int    // that it has, of this fleet or of others
+	Requests int    // in flight, from this fleet or others
 	Healthy  bool
 }
 
 // Full reports whether the upstream has as many requests as it may have.
 func (s Seat) Full() bool { return s.Limit > 0 && s.Requests >= s.Limit }
 
-// manySeats is how many upstreams a pool may have until choosing needs more memory.
+// manySeats is the pool size up to which choosing does not allocate.
 const manySeats = 10
 
-// Choose has a policy choose among the upstreams that may be asked now, takes a place there and returns its
-// number in the pool. If there is none it returns -1, and the notification stands in line. seats appends the
-// upstreams as they are now, in the order of the pool; pick returns the index of one of the open upstreams,
-// -1 if it wants none.
+// Choose lets a policy choose among the upstreams that may be asked now, takes a place there and returns
+// its index in the pool. If none may be asked, Choose returns -1 and the notification stands in line. seats
+// appends the current upstreams in the pool's order. pick returns an index into the open upstreams, or -1
+// if it wants none.
 //
-// Places are counted here: reverse_proxy counts a request when it is on its way, so that several
+// Places are counted here because reverse_proxy counts a request only once it is on its way, so several
 // could get the last place.
 func (t *Try) Choose(seats func(to []Seat) []Seat, pick func(open []Seat) int) int {
 	f := t.fleet
@@ -85,7 +88,7 @@ func (t *Try) Choose(seats func(to []Seat) []Seat, pick func(open []Seat) int) i
 	defer f.mu.Unlock()
 	t.policy = true
 	t.stepOut()
-	f.leave(t.chosen, false) // of a proxy that tries again by itself
+	f.leave(t.chosen, false) // left over if a proxy retries by itself
 	held := t.promised
 	t.chosen, t.promised = place{}, place{}
 	f.free(held)
@@ -110,7 +113,7 @@ func (t *Try) Choose(seats func(to []Seat) []Seat, pick func(open []Seat) int) i
 		t.chosen = place{t.seats[chosen].Address, t.seats[chosen].Limit}
 		f.take(t.chosen)
 	}
-	if held.upstream != t.chosen.upstream { // then it is the next one's
+	if held.upstream != t.chosen.upstream { // pass the promised place on to the next in line
 		f.take(held)
 		f.leave(held, false)
 	}
@@ -120,15 +123,15 @@ func (t *Try) Choose(seats func(to []Seat) []Seat, pick func(open []Seat) int) i
 	return chosen
 }
 
-// open are the upstreams that may be asked now: not the full ones, nor those that have answered
-// for good or asked for time. One that broke off is the last resort, if no other is left.
+// open returns the upstreams that may be asked now: not those that are full, have given a final answer or
+// asked for time. Those that broke off are the last resort, returned if no other is left.
 func (t *Try) open() (open, lastResort []Seat) {
 	t.left, t.away, t.full, t.retryAt = len(t.seats), 0, 0, time.Time{}
 	if t.shown == nil && !slices.ContainsFunc(t.seats, Seat.Full) {
 		return t.seats, nil
 	}
 	now := time.Now()
-	others := 0 // that are there, and have not broken off
+	others := 0 // reachable, and did not break off
 	for _, s := range t.seats {
 		was := t.shown[s.Address]
 		switch {
@@ -160,7 +163,7 @@ func (t *Try) open() (open, lastResort []Seat) {
 	return open, lastResort
 }
 
-// wants reports whether a try that stands in line would ask the upstream if it had a place there.
+// wants reports whether a try in line would ask the upstream if it had a place there.
 func (t *Try) wants(upstream string, now time.Time) bool {
 	if !slices.ContainsFunc(t.seats, func(s Seat) bool { return s.Address == upstream }) {
 		return false
@@ -169,12 +172,12 @@ func (t *Try) wants(upstream string, now time.Time) bool {
 	return was.state == unreached || was.state != spent && was.state != brokeItOff && !was.until.After(now)
 }
 
-// done ends an attempt: its place is free.
+// done ends an attempt and frees its place.
 func (t *Try) done(got Result) {
 	t.fleet.mu.Lock()
 	defer t.fleet.mu.Unlock()
 	if got != NoneFree {
-		t.stepOut() // if the policy was not come to
+		t.stepOut() // the policy may not have been reached
 	}
 	if got == TimedOut && t.chosen.upstream != "" {
 		t.fleet.shunned[t.chosen.upstream] = time.Now().Add(t.limits.ShunFor)
@@ -183,8 +186,9 @@ func (t *Try) done(got Result) {
 	t.chosen = place{}
 }
 
-// wait stands in line until a place is free, but no longer than the pause and the deadline. A long
-// line asks more rarely, at most 500 times a second together. It reports whether a place is free.
+// wait stands in line until a place is free, but no longer than the pause or the deadline. The longer the
+// line, the less often each try asks: at most 500 times a second in total. It reports whether a place is
+// free.
 func (t *Try) wait(pause time.Duration, deadline time.Time) bool {
 	t.fleet.mu.Lock()
 	pause = max(pause, time.Duration(len(t.fleet.line))*2*time.Millisecond)
@@ -194,14 +198,14 @@ func (t *Try) wait(pause time.Duration, deadline time.Time) bool {
 	select {
 	case <-t.called:
 		return true
-	case <-timer.C: // its turn is kept until it has chosen
+	case <-timer.C: // it stays in line until it has chosen
 	case <-t.fleet.exiting:
 	}
 	return false
 }
 
-// stepOut leaves the line. A call that came at this very moment has left a promise. The fleet is
-// locked.
+// stepOut leaves the line. If the try has been called at this very moment, it keeps the promise that came
+// with the call. The caller holds the lock.
 func (t *Try) stepOut() {
 	t.fleet.line.quit(t)
 	select {
@@ -210,7 +214,7 @@ func (t *Try) stepOut() {
 	}
 }
 
-// close gives back what is held.
+// close gives back every place it holds.
 func (t *Try) close() {
 	t.fleet.mu.Lock()
 	defer t.fleet.mu.Unlock()
@@ -220,7 +224,7 @@ func (t *Try) close() {
 	t.chosen, t.promised = place{}, place{}
 }
 
-// The methods below want the fleet locked.
+// The caller of the functions below holds the lock.
 
 func (f *Fleet) take(p place) {
 	if p.upstream != "" {
@@ -237,9 +241,9 @@ func (f *Fleet) free(p place) {
 	}
 }
 
-// leave frees a place and calls tries that wait for it. A place at an upstream that was full goes to the
-// first in line. An upstream that took a notification is there again for tries that could not reach it:
-// two are called, and each of the two calls two more.
+// leave frees a place and calls waiting tries. If the upstream was full, the first in line gets the place.
+// If it has just taken a notification, it is back for tries that could not reach it: two of them are
+// called, and each of those calls two more.
 func (f *Fleet) leave(p place, took bool) {
 	wasFull := p.limit > 0 && f.busy[p.upstream] >= p.limit
 	f.free(p)
@@ -268,7 +272,7 @@ func (f *Fleet) leave(p place, took bool) {
 	}
 }
 
-// notShunned are the upstreams that did not let an attempt time out.
+// notShunned returns the open upstreams that have not recently let an attempt time out.
 func (f *Fleet) notShunned(open []Seat) []Seat {
 	if len(f.shunned) == 0 {
 		return open
@@ -281,7 +285,7 @@ func (f *Fleet) notShunned(open []Seat) []Seat {
 	})
 }
 
-// line are the tries that wait for a place, in the order of arrival.
+// line holds the tries that wait for a place, in order of arrival.
 type line []*Try
 
 func (l *line) join(t *Try) {

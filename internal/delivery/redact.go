@@ -6,11 +6,11 @@ import (
 	"strings"
 )
 
-// redacted stands for a token.
+// redacted replaces a token.
 const redacted = "REDACTED"
 
-// WithoutToken takes the token of a request out of a text: handlers show whole requests on their
-// pages of faults, and what they say is kept.
+// WithoutToken removes the request's token from a text. Handlers show whole requests on their error pages,
+// and what they answer is kept.
 func WithoutToken(text string, header http.Header) string {
 	if text == "" {
 		return ""
@@ -32,8 +32,8 @@ func WithoutToken(text string, header http.Header) string {
 	return text
 }
 
-// without takes all of a secret out of a text, and of a text that was cut also the beginning of the
-// secret at its end.
+// without removes every occurrence of a secret from a text. If the text was cut, it also removes the
+// beginning of the secret from its end.
 func without(text, secret string, cut bool) string {
 	text = strings.ReplaceAll(text, secret, redacted)
 	if !cut {

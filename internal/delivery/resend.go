@@ -1,92 +1,95 @@
 package delivery
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"net/http"
 	"sync"
 	"time"
 
-	"github.com/cespare/xxhash/v2"
 	"go.uber.org/zap"
 
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 )
 
-// What is remembered of notifications that may come again: those on their way, and those that were
-// delivered. (Those that failed are in deadletter.go and retention.go.) GREEN-API sends the very same bytes again; only the duplicates
-// that it makes itself may differ.
+// This file remembers notifications that may come again: those in flight and those that were delivered.
+// (Failed ones are in deadletter.go and retention.go.) GREEN-API re-sends the very same bytes. Only the
+// duplicates that it creates itself may differ.
 
-// flights are the notifications on their way to a handler, and those that ended well after their
-// sender had hung up.
+// flights holds the notifications on their way to a handler, and those that ended well after their sender
+// had hung up.
 type flights struct {
 	mu      sync.Mutex
-	of      map[uint64]*flight // by a hash of the body
+	of      map[outcome.Digest]*flight
 	unheard unheard
 }
 
 type flight struct {
-	hash   uint64
-	body   []byte
-	sender context.Context // of the request; over when the sender has hung up
-	via    string          // the way it came
-	done   chan struct{}
+	digest outcome.Digest
+	sender context.Context // the request's; ends when the sender hangs up
+	via    string          // webhook or HTTP API
+	done   chan struct{}   // nil if nobody has joined
 
-	// When done is closed.
+	// Set before done is closed.
 	end      *outcome.Verdict
 	handler  string
 	attempts int
 }
 
-// board enters a notification. If its sender gave up before it ended well, ended is true, once. If it
-// is on a flight already although its sender has given up, or because an instance is just being
-// switched between webhook and HTTP API and it comes both ways, board returns that other flight.
-// While the sender waits, the same bytes are another notification, which flies unseen: nothing is
-// returned then. now counts from any point.
-func (f *flights) board(sender context.Context, via string, body []byte, now time.Duration) (mine, other *flight, ended bool) {
-	hash := xxhash.Sum64(body)
+// board registers a notification. If an earlier delivery of it ended well after its sender gave up, ended
+// is true, once. If it is already in flight and that sender has given up, or it arrives both by webhook and
+// from the HTTP API because its instance is being switched, board returns the other flight. While the first
+// sender is still waiting, the same bytes are a notification of their own, which flies untracked: board
+// returns nothing. now may count from any point.
+func (f *flights) board(sender context.Context, via string, digest outcome.Digest, now time.Duration) (mine, other *flight, ended bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if running := f.of[hash]; running != nil {
-		if (running.sender.Err() != nil || running.via != via) && bytes.Equal(running.body, body) {
-			running.sender = sender // who joins waits for it
+	if running := f.of[digest]; running != nil {
+		if running.sender.Err() != nil || running.via != via {
+			running.sender = sender // the one who joins is now waiting
+			if running.done == nil {
+				running.done = make(chan struct{})
+			}
 			return nil, running, false
 		}
 		return nil, nil, false
 	}
-	if f.unheard.tell(body, now, sender.Err() == nil) {
+	if f.unheard.tell(digest, now, sender.Err() == nil) {
 		return nil, nil, true
 	}
 	if f.of == nil {
-		f.of = make(map[uint64]*flight)
+		f.of = make(map[outcome.Digest]*flight)
 	}
-	mine = &flight{hash: hash, body: body, sender: sender, via: via, done: make(chan struct{})}
-	f.of[hash] = mine
+	mine = &flight{digest: digest, sender: sender, via: via}
+	f.of[digest] = mine
 	return mine, nil, false
 }
 
-// land ends a flight, which is nil if it was not seen. end is nil if it crashed.
+// land ends a flight. mine is nil if it was not tracked; end is nil if the delivery crashed.
 func (f *flights) land(mine *flight, sender context.Context, c *outcome.Case, end *outcome.Verdict, now time.Duration) {
 	f.mu.Lock()
 	if mine != nil {
-		delete(f.of, mine.hash)
-		sender = mine.sender // who joined last
+		delete(f.of, mine.digest)
+		sender = mine.sender // the last one to join
 	}
-	if end != nil && (end.Outcome == outcome.Delivered || end.Outcome == outcome.Quarantined) && sender.Err() != nil {
-		f.unheard.add(c.Body, now)
+	if end != nil && endsWell(end.Outcome) && sender.Err() != nil {
+		f.unheard.add(c.Digest(), now)
 	}
 	f.mu.Unlock()
-	if mine == nil {
+	if mine == nil || mine.done == nil { // from now on, nobody can join
 		return
 	}
 	mine.end, mine.handler, mine.attempts = end, c.Handler, c.Attempts
 	close(mine.done)
 }
 
-// isUnheard reports whether the sender of a notification on its way has hung up.
+// endsWell reports whether the sender need not send the notification again.
+func endsWell(end outcome.Outcome) bool {
+	return end == outcome.Delivered || end == outcome.Quarantined || end == outcome.Queued
+}
+
+// isUnheard reports whether a notification is in flight whose sender has hung up.
 func (f *flights) isUnheard() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -98,11 +101,11 @@ func (f *flights) isUnheard() bool {
 	return false
 }
 
-// unheard are notifications that were delivered or kept when nobody waited for the answer any longer.
-// The sender has to be told: it sends them again, once more.
+// unheard holds notifications that were delivered or kept when nobody was waiting for the answer any more.
+// Their sender still has to learn that, and sends them once more.
 type unheard struct {
-	until  map[[sha256.Size]byte]time.Duration
-	oldest [][sha256.Size]byte // in the order of their end; some may be told of
+	until  map[outcome.Digest]time.Duration
+	oldest []outcome.Digest // in the order they ended; may include some already told
 }
 
 const (
@@ -110,17 +113,16 @@ const (
 	maxUnheard = 10_000
 )
 
-func (u *unheard) add(body []byte, now time.Duration) {
+func (u *unheard) add(key outcome.Digest, now time.Duration) {
 	u.forget(now, maxUnheard-1)
 	if u.until == nil {
-		u.until = make(map[[sha256.Size]byte]time.Duration)
+		u.until = make(map[outcome.Digest]time.Duration)
 	}
-	key := sha256.Sum256(body)
 	u.until[key] = now + unheardFor
 	u.oldest = append(u.oldest, key)
 }
 
-// forget takes out what is over, and what is more than most.
+// forget drops expired entries, and the oldest while there are more than most.
 func (u *unheard) forget(now time.Duration, most int) {
 	for len(u.oldest) > 0 && (len(u.oldest) > most || u.until[u.oldest[0]] <= now) {
 		delete(u.until, u.oldest[0])
@@ -128,14 +130,13 @@ func (u *unheard) forget(now time.Duration, most int) {
 	}
 }
 
-// tell reports whether the sender of a body is to be told that it ended well. It is told once, if it
-// still listens.
-func (u *unheard) tell(body []byte, now time.Duration, listens bool) bool {
+// tell reports whether to tell the sender of a body that it ended well. That happens once, if the sender is
+// still listening.
+func (u *unheard) tell(key outcome.Digest, now time.Duration, listens bool) bool {
 	u.forget(now, maxUnheard)
 	if len(u.until) == 0 {
 		return false
 	}
-	key := sha256.Sum256(body)
 	until, known := u.until[key]
 	if listens {
 		delete(u.until, key)
@@ -143,8 +144,8 @@ func (u *unheard) tell(body []byte, now time.Duration, listens bool) bool {
 	return known && now < until
 }
 
-// join waits for the end of another's flight and takes it as its own. That one began earlier, so
-// its time is over earlier.
+// join waits for another delivery of the same notification and adopts its verdict. The other one started
+// earlier, so its time runs out earlier, too.
 func (f *flight) join(c *outcome.Case) *outcome.Verdict {
 	<-f.done
 	if f.end == nil {
@@ -158,8 +159,10 @@ func (f *flight) join(c *outcome.Case) *outcome.Verdict {
 
 var errCrashed = errors.New("the delivery that it joined has crashed")
 
-// duplicates remembers what was delivered.
+// duplicates remembers delivered notifications.
 type duplicates struct {
+	most int // how many to remember
+
 	mu     sync.Mutex
 	until  map[eventKey]time.Time
 	oldest []eventKey // in the order of delivery
@@ -168,13 +171,13 @@ type duplicates struct {
 // maxDuplicates keeps the memory below about 100 MB.
 const maxDuplicates = 1_000_000
 
-// eventKey stands for a notification: its content without what may differ in a duplicate.
+// eventKey identifies a notification by its content, without what may differ in a duplicate.
 type eventKey [16]byte
 
-// eventKeyOf returns the key by which duplicates of a notification are found; false if it has none.
+// eventKeyOf returns the key that a notification shares with its duplicates, and false if it has none.
 func eventKeyOf(c *outcome.Case) (key eventKey, has bool) {
-	if c.N.Type == "" { // it is no notification, but passed on all the same
-		sum := sha256.Sum256(c.Body)
+	if c.N.Type == "" { // not a notification, but passed on all the same
+		sum := c.Digest()
 		return eventKey(sum[:len(key)]), true
 	}
 	return c.N.Content()
@@ -189,7 +192,7 @@ func (d *duplicates) has(key eventKey, now time.Time) bool {
 func (d *duplicates) add(key eventKey, now time.Time, keep time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for len(d.oldest) > 0 && (len(d.oldest) >= maxDuplicates || !d.until[d.oldest[0]].After(now)) {
+	for len(d.oldest) > 0 && (len(d.oldest) >= d.most || !d.until[d.oldest[0]].After(now)) {
 		delete(d.until, d.oldest[0])
 		d.oldest = d.oldest[1:]
 	}

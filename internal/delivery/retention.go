@@ -7,80 +7,81 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 )
 
-// GREEN-API deletes a notification after 24 hours in its queue. Nobody says when it came there: it was
-// when the edge first saw it fail, or before, and most likely when its own timestamp says. Shortly
-// before, the edge keeps it.
+// GREEN-API deletes a notification after 24 hours in its queue, but does not say when it was queued. That
+// was no later than when the edge first saw it fail, and most likely at its own timestamp. The edge keeps
+// it shortly before the deletion.
 const (
 	keepAfter = 23*time.Hour + 30*time.Minute
 
-	// By its timestamp alone, a notification is kept only if it goes on failing: what was sent while a
-	// phone was offline comes with an old one.
+	// By timestamp alone, a notification is kept only if it keeps failing: what was sent while a phone was
+	// offline arrives with an old timestamp.
 	failuresByTimestamp = 3
 	failingByTimestamp  = 10 * time.Minute
 
-	// behindAfter is the age of what stands behind a head that failed for as long: it will not have a
-	// second chance. A last attempt at one must not take the time of all others.
+	// behindAfter is the age at which a notification behind a head that has failed for as long will get no
+	// second chance. The last attempt at one must not use up the time of the others.
 	behindAfter = 23 * time.Hour
 
-	// headRepeats is how often a head that stands comes again at least.
+	// headRepeats is how often a blocked head comes again at least.
 	headRepeats = time.Hour
 
-	// forgetAfter is when GREEN-API has deleted it for certain. What comes again later is another one.
+	// forgetAfter is when GREEN-API has certainly deleted it. What comes again after that is another one.
 	forgetAfter = 25 * time.Hour
 
-	// clockSlack is how much the time of day may be set without a doubt about the age of anything.
+	// clockSlack is how far the time of day may be changed without casting doubt on an age.
 	clockSlack = 10 * time.Minute
 
 	maxFailureTimes = 100_000
 )
 
-// FailureKey stands for the body of a notification, or for an instance.
+// A FailureKey identifies a notification by its body, or an instance.
 type FailureKey = [16]byte
 
-func bodyKey(body []byte) FailureKey {
-	sum := sha256.Sum256(body)
-	return FailureKey(sum[:len(FailureKey{})])
+func keyOf(d outcome.Digest) FailureKey { return FailureKey(d[:len(FailureKey{})]) }
+
+func instanceKey(instance string) FailureKey {
+	return keyOf(sha256.Sum256([]byte("instance " + instance)))
 }
 
-func instanceKey(instance string) FailureKey { return bodyKey([]byte("instance " + instance)) }
-
-// A FirstFailure says since when something fails, as it is saved.
+// A FirstFailure is a saved record of when something began to fail.
 type FirstFailure struct {
 	Key FailureKey
 	At  time.Time
 }
 
-// FailureTimes knows since when notifications fail, and since when instances got nothing delivered: of
-// the last maxFailureTimes that failed. The quarantine's file has a copy, so that a restart does not
-// begin to count anew. It lags behind, which costs no more than a second of the half hour that is left.
+// FailureTimes knows since when notifications have been failing, and since when instances have had nothing
+// delivered, for the last maxFailureTimes that failed. The quarantine's file has a copy, so that a restart
+// does not reset them. The copy lags behind, which costs at most a second of the remaining half hour.
 type FailureTimes struct {
 	mu      sync.Mutex
 	of      map[FailureKey]*list.Element
-	oldest  list.List // of *failureTime: the one that failed the least lately first
+	oldest  list.List // of *failureTime, the least recent failure first
 	pending map[FailureKey]struct{}
-	changed chan struct{} // has room for one call to save them
+	changed chan struct{} // has room for one request to save
 }
 
-// failureTime is since when something fails.
+// failureTime is since when something has been failing.
 type failureTime struct {
 	key      FailureKey
-	since    time.Duration // by the clock that cannot be set
-	day      time.Time     // by the other one; as in the file
+	since    time.Duration // by the clock that cannot be changed
+	day      time.Time     // the same by the time of day, as in the file
 	last     time.Duration
 	failures int  // in this process
-	doubtful bool // the clock was set back, so that it may have failed for any time
+	doubtful bool // the clock was set back, so it may have been failing for any length of time
 }
 
-// NewFailureTimes returns one that knows of no failure.
+// NewFailureTimes returns empty FailureTimes.
 func NewFailureTimes() *FailureTimes {
 	return &FailureTimes{
 		of: make(map[FailureKey]*list.Element), pending: make(map[FailureKey]struct{}), changed: make(chan struct{}, 1),
 	}
 }
 
-// fail notes that a notification of an instance failed, and reports whether it is to be kept now.
+// fail records that a notification of an instance failed, and reports whether to keep it now.
 func (f *FailureTimes) fail(body, instance FailureKey, sent time.Time, now Instant) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -103,7 +104,7 @@ func (f *FailureTimes) note(key FailureKey, now Instant) *failureTime {
 	t := at.Value.(*failureTime)
 	t.failures++
 	t.last = now.up
-	// A clock that was set would leave the file with a wrong age.
+	// If the clock has been changed, the file would show a wrong age.
 	if age, byDay := now.up-t.since, now.wall.Sub(t.day); byDay < age-clockSlack || byDay > forgetAfter && byDay > age+clockSlack {
 		t.day = now.wall.Add(-age)
 		f.change(key)
@@ -111,8 +112,8 @@ func (f *FailureTimes) note(key FailureKey, now Instant) *failureTime {
 	return t
 }
 
-// age is how long it fails. A machine that slept looks like one whose clock was set: then the longer
-// time counts, if it is one that a notification can have.
+// age returns how long it has been failing. A machine that slept looks like one whose clock was changed, so
+// the longer time is used if a notification can be that old.
 func (t *failureTime) age(now Instant) time.Duration {
 	age, byDay := now.up-t.since, now.wall.Sub(t.day)
 	if byDay > age && byDay <= forgetAfter {
@@ -121,7 +122,7 @@ func (t *failureTime) age(now Instant) time.Duration {
 	return age
 }
 
-// expires reports whether GREEN-API is about to delete a notification.
+// expires reports whether GREEN-API is about to delete the notification.
 func (t *failureTime) expires(sent time.Time, now Instant) bool {
 	age := t.age(now)
 	if age >= keepAfter {
@@ -133,13 +134,12 @@ func (t *failureTime) expires(sent time.Time, now Instant) bool {
 	return t.doubtful || !sent.IsZero() && now.wall.Sub(sent) >= keepAfter
 }
 
-// behind reports whether a notification stands behind one of its instance that has failed for long, and
-// is old itself.
-func (f *FailureTimes) behind(body []byte, instance string, sent time.Time, now Instant) bool {
+// behind reports whether a notification is old and stands behind another one of its instance that has been
+// failing for long.
+func (f *FailureTimes) behind(body FailureKey, instance string, sent time.Time, now Instant) bool {
 	if sent.IsZero() || now.wall.Sub(sent) < behindAfter || f.empty() {
 		return false
 	}
-	key := bodyKey(body) // nobody waits for it
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	at, known := f.of[instanceKey(instance)]
@@ -150,32 +150,32 @@ func (f *FailureTimes) behind(body []byte, instance string, sent time.Time, now 
 	if stands.age(now) < behindAfter || now.up-stands.last > headRepeats {
 		return false
 	}
-	own, known := f.of[key]
+	own, known := f.of[body]
 	return !known || own.Value.(*failureTime).since > stands.since
 }
 
-// delivered forgets a notification that a handler took, and that its instance stands.
-func (f *FailureTimes) delivered(body []byte, instance string) {
+// delivered forgets a notification that a handler took, and that its instance is blocked.
+func (f *FailureTimes) delivered(body FailureKey, instance string) {
 	if !f.empty() {
-		f.forget(bodyKey(body), instanceKey(instance))
+		f.forget(body, instanceKey(instance))
 	}
 }
 
-// kept forgets a notification that went into the quarantine.
-func (f *FailureTimes) kept(body []byte) {
+// kept forgets a notification that was quarantined.
+func (f *FailureTimes) kept(body FailureKey) {
 	if !f.empty() {
-		f.forget(bodyKey(body))
+		f.forget(body)
 	}
 }
 
-// empty reports whether nothing fails, so that nothing need be forgotten.
+// empty reports whether nothing is failing, so there is nothing to forget.
 func (f *FailureTimes) empty() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return len(f.of) == 0
 }
 
-// forget removes what does not fail any longer.
+// forget removes what is no longer failing.
 func (f *FailureTimes) forget(keys ...FailureKey) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -202,7 +202,7 @@ func (f *FailureTimes) remove(at *list.Element) {
 }
 
 func (f *FailureTimes) change(key FailureKey) {
-	if len(f.pending) >= 2*maxFailureTimes { // the file cannot be written; what it has too much gets old
+	if len(f.pending) >= 2*maxFailureTimes { // the file cannot be written; what is left over in it expires
 		maps.DeleteFunc(f.pending, func(key FailureKey, _ struct{}) bool { return f.of[key] == nil })
 	}
 	f.pending[key] = struct{}{}
@@ -212,7 +212,7 @@ func (f *FailureTimes) change(key FailureKey) {
 	}
 }
 
-// restore takes in what the file has, before which nothing or little has failed.
+// restore loads what was saved. Little or nothing has failed in this process by then.
 func (f *FailureTimes) restore(saved []FirstFailure, now Instant) {
 	slices.SortFunc(saved, func(x, y FirstFailure) int { return x.At.Compare(y.At) })
 	f.mu.Lock()
@@ -228,7 +228,7 @@ func (f *FailureTimes) restore(saved []FirstFailure, now Instant) {
 		if !known {
 			at = f.add(t)
 		}
-		if known := at.Value.(*failureTime); known != t { // it has failed already
+		if known := at.Value.(*failureTime); known != t { // it has failed in this process, too
 			known.since, known.day, known.doubtful = min(known.since, t.since), t.day, t.doubtful
 		}
 		if age < 0 {
@@ -238,7 +238,7 @@ func (f *FailureTimes) restore(saved []FirstFailure, now Instant) {
 	}
 }
 
-// changes returns what the file lacks and what it must not have any longer.
+// changes returns what is missing from the file and what has to be deleted from it.
 func (f *FailureTimes) changes() (set []FirstFailure, gone []FailureKey) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -253,7 +253,7 @@ func (f *FailureTimes) changes() (set []FirstFailure, gone []FailureKey) {
 	return set, gone
 }
 
-// putBack takes changes back that could not be saved.
+// putBack puts changes back that could not be saved.
 func (f *FailureTimes) putBack(set []FirstFailure, gone []FailureKey) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"testing"
 	"time"
@@ -46,7 +47,7 @@ func TestRetentionRules(t *testing.T) {
 			for i, step := range test.steps {
 				now := midday.after(step.at)
 				now.wall = now.wall.Add(step.set)
-				if got := times.fail(bodyKey([]byte("a body")), instanceKey("1"), sent, now); got != step.keep {
+				if got := times.fail(keyOf(sha256.Sum256([]byte("a body"))), instanceKey("1"), sent, now); got != step.keep {
 					t.Errorf("%d: keep %t, want %t", i, got, step.keep)
 				}
 			}
@@ -70,7 +71,7 @@ func TestRetentionRestored(t *testing.T) {
 		{"the clock was set back, it may be of any age", -5 * h, []bool{false, false, true}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			times, body := NewFailureTimes(), bodyKey([]byte("a body"))
+			times, body := NewFailureTimes(), keyOf(sha256.Sum256([]byte("a body")))
 			times.restore([]FirstFailure{{Key: body, At: midday.wall.Add(-test.age)}}, midday)
 			for i, want := range test.keep {
 				now := midday.after(time.Duration(i) * 5 * m)
@@ -94,7 +95,7 @@ func TestRetentionRestored(t *testing.T) {
 // TestRetentionClockSaved: the file has the age by the clock that is right now, however it was set.
 func TestRetentionClockSaved(t *testing.T) {
 	for _, set := range []time.Duration{-5 * time.Hour, 1000 * time.Hour} {
-		times, body := NewFailureTimes(), bodyKey([]byte("a body"))
+		times, body := NewFailureTimes(), keyOf(sha256.Sum256([]byte("a body")))
 		times.fail(body, instanceKey("1"), time.Time{}, midday)
 		times.changes()
 		now := midday.after(20 * time.Hour)
@@ -115,10 +116,10 @@ func TestRetentionClockSaved(t *testing.T) {
 // TestRetentionBehind: behind a head that failed for 23 hours, what is old is not waited for.
 func TestRetentionBehind(t *testing.T) {
 	times := NewFailureTimes()
-	head, one := bodyKey([]byte("head")), instanceKey("1")
+	head, one := keyOf(sha256.Sum256([]byte("head"))), instanceKey("1")
 	behind := func(body, instance string, age time.Duration, at time.Duration) bool {
 		now := midday.after(at)
-		return times.behind([]byte(body), instance, now.wall.Add(-age), now)
+		return times.behind(keyOf(sha256.Sum256([]byte(body))), instance, now.wall.Add(-age), now)
 	}
 	const h = time.Hour
 	for hour := range time.Duration(24) {
@@ -155,7 +156,7 @@ func TestRetentionBehind(t *testing.T) {
 
 // TestRetentionBounded: however much fails, memory and file are bounded, and what goes on failing stays.
 func TestRetentionBounded(t *testing.T) {
-	times, steady := NewFailureTimes(), bodyKey([]byte("steady"))
+	times, steady := NewFailureTimes(), keyOf(sha256.Sum256([]byte("steady")))
 	var key FailureKey
 	for i := range 2*maxFailureTimes + 1000 {
 		binary.BigEndian.PutUint64(key[:], uint64(i+1))

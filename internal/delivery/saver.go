@@ -6,18 +6,18 @@ import (
 )
 
 const (
-	// saveAfter is how long changes gather before they are saved with one sync, so that an outage does
-	// not cost every failing notification one. A crash loses no more than that.
+	// saveAfter is how long changes are collected for one save, so that in an outage not every failing
+	// notification costs a sync. A crash loses no more than that.
 	saveAfter = time.Second
-	// saveAgain is when a save that failed is tried again.
+	// saveAgain is how long to wait after a failed save.
 	saveAgain = 10 * time.Second
 )
 
-// Book is where failure times survive a restart.
+// A Book stores failure times across restarts.
 type Book struct {
 	Load   func() ([]FirstFailure, error)
 	Save   func(set []FirstFailure, gone []FailureKey) error
-	Failed func(error) // is told once that the book cannot be read or written, until it can again
+	Failed func(error) // called once when the book cannot be read or written, and again only after it could be
 }
 
 // A Saver keeps a book up to date.
@@ -26,10 +26,10 @@ type Saver struct {
 	book    Book
 	end     chan struct{}
 	working sync.WaitGroup
-	told    bool // that it fails
+	told    bool // Failed was called
 }
 
-// SaveIn takes in what the book has, and saves changes in it until the saver is stopped.
+// SaveIn loads the failure times from the book and saves changes to it until the Saver is stopped.
 func (f *FailureTimes) SaveIn(book Book) *Saver {
 	s := &Saver{times: f, book: book, end: make(chan struct{})}
 	saved, err := book.Load()
@@ -41,7 +41,7 @@ func (f *FailureTimes) SaveIn(book Book) *Saver {
 	return s
 }
 
-// Stop saves what is left. The book must still be open.
+// Stop saves the remaining changes. The book must still be open.
 func (s *Saver) Stop() {
 	close(s.end)
 	s.working.Wait()
@@ -64,7 +64,7 @@ func (s *Saver) run() {
 	}
 }
 
-// wait reports whether the saver was not stopped meanwhile.
+// wait reports whether d passed without the Saver being stopped.
 func (s *Saver) wait(d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -2,54 +2,58 @@ package delivery
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 )
 
-// A Try is one notification's way through the handlers. The loop of attempts notes what became of each
-// attempt; the selection policy reads that, and notes which upstream it chose.
+// A Try is one notification's delivery. The loop of attempts records the result of each attempt; the
+// selection policy reads it and records which upstream it chose.
 //
-// It belongs to the goroutine of its notification; while it stands in line, to the fleet's lock.
+// It belongs to the notification's goroutine. While it stands in line, the fleet's lock guards it.
 type Try struct {
 	fleet      *Fleet
 	limits     *Limits
 	hooks      *Hooks
 	Case       *outcome.Case
-	lastChance bool        // handlers are asked once, and it is kept if that fails
-	failed     failedRound // what the handlers made of it so far
+	lastChance bool        // ask handlers once, and keep the notification if that fails
+	round      bool        // from the queue, which makes another one
+	failed     failedRound // what handlers have made of it so far
+	results    []Result    // of the trail's answers
 
-	shown    map[string]shown // by upstreams that were asked and did not take it
-	opinions int              // second ones that may still be asked for
-	last     Answer           // what is told if no other handler knows better
+	shown    map[string]shown // by upstream, for those that were asked and did not take it
+	opinions int              // second opinions left
+	last     Answer           // returned if no other handler knows better
 
-	chosen place // of the attempt that runs
+	chosen place // by the running attempt
+	end    outcome.Verdict
 
-	// While and after it stood in line.
+	// Used in line and afterwards.
 	seats    []Seat // the upstreams at the last choice
 	room     [manySeats]Seat
 	inLine   bool
-	called   chan struct{} // has room for the one call that can come
-	promised place         // held for it
+	called   chan struct{} // has room for the only call that can come
+	promised place         // a place held for it
 
-	// Of the last choice.
-	policy  bool      // a policy of ours chooses at all
+	// Results of the last choice.
+	policy  bool      // one of our policies is choosing
 	left    int       // upstreams that may still be asked, now or later
-	away    int       // those among them that cannot be reached
-	full    int       // those among them that have no free place
-	retryAt time.Time // when the first that wants time may be asked; zero if none does
+	away    int       // how many of them cannot be reached
+	full    int       // how many of them are full
+	retryAt time.Time // when the first one that asked for time may be asked; zero if none did
 }
 
 // place is a place at an upstream.
 type place struct {
-	upstream string // "" for none
+	upstream string // "" for no place
 	limit    int    // the upstream's max_requests; 0 for none
 }
 
-// shown is what an upstream has shown to one notification.
+// shown is what an upstream has shown for one notification.
 type shown struct {
 	state upstreamState
-	until time.Time // not to be asked before
+	until time.Time // not to be asked before then
 }
 
 type upstreamState int
@@ -58,7 +62,7 @@ const (
 	unreached  upstreamState = iota + 1 // no connection
 	saidLater                           // "not now"
 	brokeItOff                          // may be asked again if no other is left
-	spent                               // answered, and would answer the same
+	spent                               // has answered, and would give the same answer again
 )
 
 type tryKey struct{}
@@ -69,12 +73,12 @@ func TryOf(ctx context.Context) *Try {
 	return t
 }
 
-// WithTry returns a context in which TryOf finds t; nil hides one.
+// WithTry returns a context in which TryOf finds t. A nil t hides the one in ctx.
 func WithTry(ctx context.Context, t *Try) context.Context {
 	return context.WithValue(ctx, tryKey{}, t)
 }
 
-// mark notes what an upstream has shown.
+// mark records the state of an upstream.
 func (t *Try) mark(upstream string, state upstreamState, until time.Time) {
 	if t.shown == nil {
 		t.shown = make(map[string]shown)
@@ -90,9 +94,12 @@ func (f *Fleet) try(c *outcome.Case, limits *Limits, hooks *Hooks) *Try {
 	}
 }
 
-// deadline is when the sender must have its answer. A last attempt has its time however long the body was
-// in coming.
+// deadline returns when the sender must have its answer, or a round must end. A last attempt gets its full time
+// however long the body took to arrive.
 func (t *Try) deadline(now time.Time) time.Time {
+	if t.round {
+		return now.Add(t.limits.Timeout)
+	}
 	end := t.Case.Started.Add(t.limits.Timeout)
 	if last := now.Add(t.limits.LastAttempt); t.lastChance && last.Before(end) {
 		return last
@@ -100,17 +107,15 @@ func (t *Try) deadline(now time.Time) time.Time {
 	return end
 }
 
-// attempt asks one handler, until deadline at the latest, and writes down what became of it.
-func (t *Try) attempt(ctx context.Context, deadline time.Time, w Way) (got Answer) {
+// attempt asks one handler, until the deadline at the latest, and records the result.
+func (t *Try) attempt(deadline time.Time, w Way) (got Answer) {
 	if end := time.Now().Add(t.limits.AttemptTimeout); end.Before(deadline) {
 		deadline = end
 	}
-	ctx, cancel := context.WithDeadline(ctx, deadline)
-	defer cancel()
-	t.policy = false // until it is asked
-	slow := time.AfterFunc(t.limits.WarnAfter, func() { t.hooks.Slow(t.Case, t.asked()) })
-	got = w.Attempt(ctx, t)
-	slow.Stop() // before it is reported, which may take its time
+	t.policy = false // until the policy is called
+	slow := t.fleet.warnAfter(t.limits.WarnAfter, t)
+	got = w.Attempt(deadline, t)
+	t.fleet.noWarning(slow) // first: reporting may take a while
 	if t.chosen.upstream != "" {
 		got.Handler = t.chosen.upstream
 	}
@@ -122,7 +127,7 @@ func (t *Try) attempt(ctx context.Context, deadline time.Time, w Way) (got Answe
 	return got
 }
 
-// note writes an attempt into the trail.
+// note adds an attempt to the trail.
 func (t *Try) note(got Answer) {
 	t.failed.add(got)
 	trail := &t.Case.Trail
@@ -133,18 +138,27 @@ func (t *Try) note(got Answer) {
 	if got.Result == Taken {
 		return
 	}
-	const most = 10
-	if len(trail.Answers) == most {
-		trail.Answers = append(trail.Answers[:0], trail.Answers[1:]...)
-	}
-	said := outcome.Attempt{Handler: got.Handler, Status: got.Status, Text: got.Text}
+	said := outcome.Attempt{Handler: got.Handler, Status: got.Status, Text: got.Text, Times: 1}
 	if got.Err != nil {
 		said.Error = got.Err.Error()
 	}
-	trail.Answers = append(trail.Answers, said)
+	// Attempts that ended alike are one line, or else those of a handler that is gone would push out the one
+	// answer that matters.
+	for i, before := range trail.Answers {
+		if before.Handler == said.Handler && before.Status == said.Status && t.results[i] == got.Result {
+			said.Times += before.Times
+			trail.Answers, t.results = slices.Delete(trail.Answers, i, i+1), slices.Delete(t.results, i, i+1)
+			break
+		}
+	}
+	const most = 10
+	if len(trail.Answers) == most {
+		trail.Answers, t.results = slices.Delete(trail.Answers, 0, 1), slices.Delete(t.results, 0, 1)
+	}
+	trail.Answers, t.results = append(trail.Answers, said), append(t.results, got.Result)
 }
 
-// asked is the upstream of the attempt that runs, "" if it is not known.
+// asked returns the upstream of the running attempt, "" if unknown.
 func (t *Try) asked() string {
 	t.fleet.mu.Lock()
 	defer t.fleet.mu.Unlock()

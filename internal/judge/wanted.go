@@ -8,14 +8,14 @@ import (
 	"github.com/greenapi-community/caddy-green-api/notification"
 )
 
-// Wanted is what the options `accept` and `drop` say. The zero value wants everything.
+// Wanted holds the options `accept` and `drop`. The zero value wants everything.
 type Wanted struct {
 	accept, drop map[string]bool // by TYPE or TYPE.MESSAGE
 	schemas      *notification.Schemas
 }
 
-// NewWanted also returns the entries of drop that no schema knows. In accept such an entry is an
-// error: a typing error there would drop what is wanted.
+// NewWanted also returns the entries of drop that no schema knows. In accept such an entry is an error: a
+// typo there would drop what is wanted.
 func NewWanted(accept, drop []string, schemas *notification.Schemas) (w Wanted, unknown []string, err error) {
 	if len(accept) > 0 && len(drop) > 0 {
 		return w, nil, errors.New("accept, drop: want one of them, not both")
@@ -42,14 +42,18 @@ func (w Wanted) known(entry string) bool {
 	return w.schemas.KnownType(typ) && (!both || w.schemas.KnownMessage(message))
 }
 
-// wants reports whether the notification is to be delivered. A notification of an unknown type or
-// message type is wanted: other options decide about it.
+// wants reports whether to deliver the notification. One of an unknown type or message type is wanted:
+// other options decide about it.
 func (w Wanted) wants(n *notification.Notification) bool {
-	both := n.Type + "." + n.Message
-	if w.drop[n.Type] || w.drop[both] {
+	if len(w.drop)+len(w.accept) == 0 {
+		return true
+	}
+	both := make([]byte, 0, 128) // not on the heap, as a string would be
+	both = append(append(append(both, n.Type...), '.'), n.Message...)
+	if w.drop[n.Type] || w.drop[string(both)] {
 		return false
 	}
-	if len(w.accept) == 0 || w.accept[n.Type] || w.accept[both] {
+	if len(w.accept) == 0 || w.accept[n.Type] || w.accept[string(both)] {
 		return true
 	}
 	if !w.schemas.KnownType(n.Type) {
@@ -58,8 +62,8 @@ func (w Wanted) wants(n *notification.Notification) bool {
 	if n.Message != "" && !w.schemas.KnownMessage(n.Message) {
 		return w.acceptsSome(n.Type)
 	}
-	// A notification without a message type, of a type of which only some message types are accepted,
-	// is broken. Its schema says so.
+	// A notification without a message type is broken if its type has only some message types accepted. Its
+	// schema reports that.
 	return n.Message == "" && w.acceptsSome(n.Type)
 }
 

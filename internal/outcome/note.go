@@ -15,11 +15,11 @@ type Note struct {
 	Level    zapcore.Level
 	Instance string
 	Example  string // the id of an entry in the quarantine
-	More     string // what only this note has to say
+	More     string // what only this note says
 	At       time.Time
 	Silence  time.Duration // only for alerts that ask for a silence of this length; 0 for all
 
-	// Trouble is what is in trouble, such as one handler; with the reason Recovered, what is out of it.
-	// "" for what cannot be over.
+	// Trouble names what is in trouble, such as one handler; with the reason Recovered, what no longer is.
+	// "" for what cannot end.
 	Trouble string
 }

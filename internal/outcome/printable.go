@@ -8,16 +8,19 @@ import (
 	"unicode"
 )
 
-// Text from outside may reach a terminal, through a command, the log or an alert. Some runes would
-// steer the terminal, or show the text in another order than it has.
+// Text from outside may reach a terminal through a command, the log or an alert. Some runes would control
+// the terminal, or display the text in another order.
 
-// isSteering reports whether a terminal, or the layout of a text, obeys the rune.
+// isSteering reports whether a rune controls a terminal or the layout of a text.
 func isSteering(r rune) bool {
 	return r < ' ' || r >= 0x7f && r < 0xa0 || r == '\u2028' || r == '\u2029' || unicode.Is(unicode.Bidi_Control, r)
 }
 
-// Printable replaces the runes that would steer a terminal.
+// Printable replaces the runes that would control a terminal.
 func Printable(s string) string {
+	if isPlain(s) { // nearly everything
+		return s
+	}
 	return strings.Map(func(r rune) rune {
 		if isSteering(r) {
 			return '?'
@@ -26,7 +29,17 @@ func Printable(s string) string {
 	}, s)
 }
 
-// PrintableLines is printable for a text of several lines.
+// isPlain reports whether a text is printable ASCII.
+func isPlain(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
+}
+
+// PrintableLines is Printable for a text with several lines.
 func PrintableLines(s string) string {
 	lines := strings.Split(s, "\n")
 	for i, line := range lines {
@@ -35,8 +48,8 @@ func PrintableLines(s string) string {
 	return strings.Join(lines, "\n")
 }
 
-// PrintableJSON writes such runes as \u202e and the like, which means the same in JSON: only strings
-// hold anything outside ASCII. The control characters of ASCII are escaped or white space already.
+// PrintableJSON escapes such runes as \u202e and the like, which means the same in JSON, because only
+// strings contain anything outside ASCII. ASCII control characters are already escaped, or white space.
 func PrintableJSON(text []byte) []byte {
 	steers := func(r rune) bool { return r >= 0x7f && isSteering(r) }
 	if bytes.IndexFunc(text, steers) < 0 {
@@ -53,8 +66,8 @@ func PrintableJSON(text []byte) []byte {
 	return []byte(escaped.String())
 }
 
-// JSONWriter writes JSON so that a terminal can show it. Each Write must be whole values, as an
-// encoder's are.
+// JSONWriter writes JSON that a terminal can display. Each Write must be whole values, as an encoder writes
+// them.
 type JSONWriter struct{ To io.Writer }
 
 // Write writes whole JSON values.
@@ -65,10 +78,10 @@ func (w JSONWriter) Write(text []byte) (int, error) {
 	return len(text), nil
 }
 
-// MaxHead is how many bytes of a type, an id or a name in a body are written or kept.
+// MaxHead is how many bytes of a type, an ID or a name in a body are written or kept.
 const MaxHead = 128
 
-// Clip bounds what a body may write into the log, which somebody reads on a terminal.
+// Clip limits what a body may write into the log, which is read on a terminal.
 func Clip(s string) string { return Printable(ClipTo(s, MaxHead)) }
 
 // ClipTo cuts a text that is longer than most bytes.

@@ -10,10 +10,11 @@ import (
 	"github.com/greenapi-community/caddy-green-api/notification"
 )
 
-// Outcome is what became of a notification. There is no sixth.
+// Outcome is what became of a notification. There are only these six.
 type Outcome string
 
 const (
+	Queued      Outcome = "queued" // later, it is another one of these
 	Delivered   Outcome = "delivered"
 	Dropped     Outcome = "dropped"
 	Quarantined Outcome = "quarantined"
@@ -21,26 +22,29 @@ const (
 	Failed      Outcome = "failed"
 )
 
-// A Verdict says how a notification ended, or what there is to say about one that goes on.
+// A Verdict says how a notification ended, or what is remarkable about one that goes on.
 type Verdict struct {
 	Outcome Outcome
-	Reason  reason.Reason // "" if there is nothing to say
+	Reason  reason.Reason // "" if there is none
 	Status  int           // the answer
 	Level   zapcore.Level // of the record
 	Faults  []notification.Fault
 	Syntax  *notification.SyntaxError
-	Err     error // written by us; it never has a piece of the body or a token in it
+	Err     error // written by us; never contains any part of the body or a token
 	Fields  []zap.Field
 
-	Header, Value string // a header field of the answer, for a refusal
+	Header, Value string // a header field of a refusal
 }
 
-// ToQuarantine returns the verdict on a body that is to be kept. A broken one is an ERROR, an unknown
-// one a WARN (GREEN-API docs: "Working with incoming webhooks", read 2026-07).
+// ToQuarantine returns the verdict on a body to be kept. A broken one is an ERROR, an unknown one a WARN
+// (GREEN-API docs: "Working with incoming webhooks", read 2026-07). One that the operator has skipped is no news.
 func ToQuarantine(why reason.Reason) *Verdict {
 	level := zap.ErrorLevel
-	if why == reason.UnknownType || why == reason.UnknownMessage {
+	switch why {
+	case reason.UnknownType, reason.UnknownMessage:
 		level = zap.WarnLevel
+	case reason.Skipped:
+		level = zap.InfoLevel
 	}
 	return &Verdict{Outcome: Quarantined, Reason: why, Status: http.StatusOK, Level: level}
 }

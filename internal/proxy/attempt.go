@@ -1,12 +1,15 @@
-// Package proxy is the only way to Caddy's reverse_proxy: it makes the requests to the handlers, chooses
-// among upstreams, says what became of an attempt, and holds the defaults of a nested reverse_proxy.
+// Package proxy is the only code that uses Caddy's reverse_proxy: it makes the requests to the handlers,
+// chooses among upstreams, classifies the result of an attempt, and holds the defaults of a nested
+// reverse_proxy.
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
@@ -16,19 +19,43 @@ import (
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 )
 
-// A Way is the way of one notification to the handlers: through a reverse_proxy, or through the rest
-// of the route.
+// A Way leads one notification to the handlers, directly, through a reverse_proxy, or through the rest of the
+// route.
 type Way struct {
-	Proxy func(*outcome.Case) caddyhttp.MiddlewareHandler // asked at each attempt; nil for none
+	Proxy func(*outcome.Case) *Proxy // called at each attempt; returns nil if there is none
 	Next  caddyhttp.Handler
 	Log   *zap.Logger
 	onward
 }
 
-// Attempt asks one handler, until ctx is over at the latest. The request it hands on is its own.
-func (way *Way) Attempt(ctx context.Context, a *delivery.Try) (got delivery.Answer) {
+// Attempt asks one handler. The handler gets a request of its own.
+func (way *Way) Attempt(deadline time.Time, t *delivery.Try) delivery.Answer {
+	proxy := way.Proxy(t.Case)
+	way.publish()
+	if proxy != nil && proxy.direct != nil && proxy.direct.takes(way.Base) {
+		return way.directly(proxy.direct, deadline, t)
+	}
+	return way.throughCaddy(proxy, deadline, t)
+}
+
+// directly asks the handler that the policy chooses.
+func (way *Way) directly(d *direct, deadline time.Time, t *delivery.Try) (got delivery.Answer) {
+	defer func() {
+		if p := recover(); p != nil {
+			got = way.broken(p)
+		}
+		way.ended()
+	}()
+	return d.attempt(way, deadline, t)
+}
+
+// throughCaddy lets reverse_proxy ask, or the handlers of the route if there is none.
+func (way *Way) throughCaddy(proxy *Proxy, deadline time.Time, t *delivery.Try) (got delivery.Answer) {
+	ctx, cancel := context.WithDeadline(delivery.WithTry(context.WithoutCancel(way.Base.Context()), t), deadline)
+	defer cancel()
 	far := new(reach)
 	ctx = far.watch(ctx)
+	way.notAsked()
 	w := &answerWriter{header: make(http.Header)}
 	r := way.request(ctx, w)
 	defer func() {
@@ -39,45 +66,34 @@ func (way *Way) Attempt(ctx context.Context, a *delivery.Try) (got delivery.Answ
 		got.Handler = way.upstream()
 		got.Text, got.RetryAfter = delivery.WithoutToken(string(w.text), way.Base.Header), delivery.RetryAfter(w.header)
 	}()
-	err := way.toHandlers(a.Case).ServeHTTP(w, r)
+	var err error
+	if proxy == nil {
+		err = way.Next.ServeHTTP(w, r)
+	} else {
+		err = proxy.rp.ServeHTTP(w, r, way.Next)
+	}
 	return classify(ctx, w.status, err, way.upstream() != "", far.never())
 }
 
-// toHandlers is the proxy of the config in effect, or the rest of the route if there is none.
-func (way *Way) toHandlers(c *outcome.Case) caddyhttp.Handler {
-	proxy := way.Proxy(c)
-	if proxy == nil {
-		return way.Next
-	}
-	return caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
-		return proxy.ServeHTTP(w, r, way.Next)
-	})
-}
-
-// classify says what became of an attempt from how the next handler returned: whether reverse_proxy
-// chose an upstream (asked), and whether its request is known not to have reached it (unsent).
+// classify turns what the next handler returned into an answer. asked is whether reverse_proxy chose an
+// upstream, unsent whether the request certainly did not reach it.
 func classify(ctx context.Context, status int, err error, asked, unsent bool) delivery.Answer {
-	if err == nil && status == statusCanceled { // reverse_proxy's, as when a transport is closed
+	if err == nil && status == statusCanceled { // reverse_proxy wrote it, as when a transport is closed
 		err = errCanceled
 	}
 	if err == nil {
 		if status == 0 {
 			return delivery.Answer{Result: delivery.Nobody, Err: errNoAnswer}
 		}
-		if status/100 == 2 && ctx.Err() != nil {
-			// Its connection was being closed: with TLS, many a handler sees that, gives up, and its
-			// server says 200 for it, which may still get through.
-			return delivery.Answer{Result: delivery.TimedOut, Status: status, Err: delivery.ErrTimedOut}
-		}
-		return delivery.Answer{Result: delivery.ByStatus(status), Status: status}
+		return byStatus(status, ctx.Err() != nil)
 	}
 	if dial, notConnected := errors.AsType[reverseproxy.DialError](err); notConnected {
-		return delivery.Answer{Result: delivery.NotNow, Err: fmt.Errorf("%w: %s", delivery.ErrNotConnected, dial.Error())} // whom, and why
+		return delivery.Answer{Result: delivery.NotNow, Err: fmt.Errorf("%w: %s", delivery.ErrNotConnected, dial.Error())} // names the address and the cause
 	}
 	if unsent {
 		var routeErr caddyhttp.HandlerError
 		if errors.As(err, &routeErr) && routeErr.Err != nil {
-			err = routeErr.Err // without its id and place
+			err = routeErr.Err // without its ID and location
 		}
 		return delivery.Answer{Result: delivery.NotNow, Err: fmt.Errorf("%w: %w", delivery.ErrNotConnected, err)}
 	}
@@ -95,7 +111,7 @@ func classify(ctx context.Context, status int, err error, asked, unsent bool) de
 		return delivery.Answer{Result: delivery.TimedOut, Err: err}
 	case said == http.StatusBadGateway && asked, said == statusCanceled, said < 300, said > 599:
 		return delivery.Answer{Result: delivery.BrokenOff, Err: err}
-	default: // of a handler like `error 500`
+	default: // from a handler such as `error 500`
 		return delivery.Answer{Result: delivery.ByStatus(said), Status: said}
 	}
 }
@@ -105,18 +121,42 @@ var (
 	errCanceled = errors.New("the request to the handler was canceled, and not by its sender")
 )
 
-// statusCanceled is what reverse_proxy answers when its request was canceled. An attempt's never is.
+// byStatus returns what a complete answer means. late is whether the attempt's time is over.
+func byStatus(status int, late bool) delivery.Answer {
+	switch {
+	case status < 100:
+		return delivery.Answer{Result: delivery.BrokenOff, Err: errNoStatus}
+	case status/100 == 2 && late:
+		// Its connection was already being closed. With TLS, many handlers notice that and give up, and
+		// their server answers 200 for them, which may still get through.
+		return delivery.Answer{Result: delivery.TimedOut, Status: status, Err: delivery.ErrTimedOut}
+	}
+	return delivery.Answer{Result: delivery.ByStatus(status), Status: status}
+}
+
+// errNoStatus: net/http takes any three digits.
+var errNoStatus = errors.New("handler answered with a status below 100")
+
+// noStatus stands for an answer with the status 0.
+const noStatus = -1
+
+// statusCanceled is what reverse_proxy answers when its request was canceled. We never cancel an attempt.
 const statusCanceled = 499
 
-// panicked turns a panic of the handlers of the route into an answer. reverse_proxy panics with
-// http.ErrAbortHandler when an answer ends in the middle; its status, which may be 200, is void.
+// panicked turns a panic in the route's handlers into an answer. reverse_proxy panics with
+// http.ErrAbortHandler if an answer breaks off in the middle; the status, which may be 200, means nothing
+// then.
 func (way *Way) panicked(ctx context.Context, w *answerWriter, p any) delivery.Answer {
 	if p == http.ErrAbortHandler { //nolint:errorlint // it is a sentinel, panicked as it is
 		if ctx.Err() != nil {
-			return delivery.Answer{Result: delivery.TimedOut, Status: w.status, Err: delivery.ErrTimedOut}
+			return delivery.Answer{Result: delivery.TimedOut, Status: max(w.status, 0), Err: delivery.ErrTimedOut}
 		}
-		return delivery.Answer{Result: delivery.BrokenOff, Status: w.status, Err: errTruncated}
+		return delivery.Answer{Result: delivery.BrokenOff, Status: max(w.status, 0), Err: errTruncated}
 	}
+	return way.broken(p)
+}
+
+func (way *Way) broken(p any) delivery.Answer {
 	way.Log.Error("panic in the handlers behind green_api", zap.Any("panic", p), zap.Stack("stack"))
 	return delivery.Answer{Result: delivery.BrokenOff, Err: errPanic}
 }
@@ -126,8 +166,8 @@ var (
 	errPanic     = errors.New("panic in the handlers behind green_api")
 )
 
-// answerWriter takes what a handler answers and keeps its status, its header and the beginning of
-// a text that is not of a 2xx. It has no Unwrap: nothing of an attempt may reach the sender.
+// answerWriter receives a handler's answer. It keeps the status, the header and the beginning of the text
+// unless the status is 2xx. It has no Unwrap: nothing of an attempt may reach the sender.
 type answerWriter struct {
 	header http.Header
 	status int
@@ -137,8 +177,8 @@ type answerWriter struct {
 func (w *answerWriter) Header() http.Header { return w.header }
 
 func (w *answerWriter) WriteHeader(status int) {
-	if w.status == 0 && status >= 200 { // 1xx is no answer yet
-		w.status = status
+	if w.status == 0 && (status >= 200 || status < 100) { // 1xx is not an answer yet
+		w.status = cmp.Or(status, noStatus)
 	}
 }
 

@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"cmp"
+	"crypto/tls"
 	"io"
 	"net/http"
 	"net/url"
@@ -13,9 +14,9 @@ import (
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 )
 
-// NewRequest makes a request of a notification that nobody posted: one that was received from the HTTP API, or
-// comes from the quarantine. Its context ends with nobody's. server is the one that the block is for, nil if
-// that is not known.
+// NewRequest makes a request for a notification that nobody posted: one received from the HTTP API, or one
+// from the quarantine or the queue. Its context is never canceled. server is the server that the block belongs to, nil
+// if that is not known.
 func NewRequest(c *outcome.Case, server *caddyhttp.Server) *http.Request {
 	if c.Header == nil {
 		c.Header = make(http.Header)
@@ -26,13 +27,16 @@ func NewRequest(c *outcome.Case, server *caddyhttp.Server) *http.Request {
 	}
 	r := &http.Request{
 		Method: http.MethodPost, URL: target, RequestURI: target.RequestURI(), Host: cmp.Or(c.Host, "localhost"),
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, RemoteAddr: "127.0.0.1:0",
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, RemoteAddr: cmp.Or(c.Remote, "127.0.0.1:0"),
 		Header: c.Header, Body: io.NopCloser(bytes.NewReader(c.Body)), ContentLength: int64(len(c.Body)),
+	}
+	if c.TLS {
+		r.TLS = &tls.ConnectionState{HandshakeComplete: true}
 	}
 	return caddyhttp.PrepareRequest(r, caddy.NewReplacer(), unread{header: make(http.Header)}, server)
 }
 
-// unread is where an answer goes that nobody waits for.
+// unread discards an answer that nobody waits for.
 type unread struct{ header http.Header }
 
 func (w unread) Header() http.Header            { return w.header }

@@ -11,16 +11,22 @@ import (
 	"github.com/greenapi-community/caddy-green-api/internal/delivery"
 )
 
-// AskedOnce is a policy of Caddy's, or of anybody else, that does not choose an upstream that has
+// AskedOnce wraps a policy, Caddy's own or any other, so that it never chooses an upstream that has already
 // failed this notification.
-type AskedOnce struct{ reverseproxy.Selector }
+type AskedOnce struct {
+	reverseproxy.Selector
+	Loads *Loads
+}
 
-// Select chooses an upstream, nil if none may be asked now.
+// Select chooses an upstream. It returns nil if none may be asked now.
 //
-// A policy may count by position, as weighted_round_robin does, so it gets the whole pool, and is asked
-// again when it has chosen one that is not open: nothing that Caddy exports could show it that one as
-// not available. A policy that would go on choosing it gets those that are open alone.
+// A policy may count by position, as weighted_round_robin does, so it gets the whole pool. If it chooses an
+// upstream that is not open, it is asked again: Caddy exports nothing that would make that upstream look
+// unavailable to it. If it keeps choosing such an upstream, it gets only the open ones.
 func (p AskedOnce) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http.ResponseWriter) *reverseproxy.Upstream {
+	if up, ok := struck(pool, r); ok {
+		return up
+	}
 	a := delivery.TryOf(r.Context())
 	if a == nil {
 		return p.Selector.Select(pool, r, w)
@@ -30,7 +36,7 @@ func (p AskedOnce) Select(pool reverseproxy.UpstreamPool, r *http.Request, w htt
 	if weighted, ok := p.Selector.(*reverseproxy.WeightedRoundRobinSelection); ok && len(weighted.Weights) > 1 {
 		used, turns = withWeight(pool, weighted.Weights)
 	}
-	return chosen(used, a.Choose(seatsOf(used), func(open []delivery.Seat) int {
+	return chosen(used, a.Choose(seatsOf(used, p.Loads), func(open []delivery.Seat) int {
 		indexOf := func(up *reverseproxy.Upstream) int {
 			return slices.IndexFunc(open, func(s delivery.Seat) bool { return used[s.At] == up })
 		}
@@ -44,7 +50,7 @@ func (p AskedOnce) Select(pool reverseproxy.UpstreamPool, r *http.Request, w htt
 			}
 		}
 		if len(used) < len(pool) {
-			return -1 // it would give their weights to others
+			return -1 // a shorter pool would give their weights to others
 		}
 		left := make(reverseproxy.UpstreamPool, len(open))
 		for i, s := range open {
@@ -54,23 +60,27 @@ func (p AskedOnce) Select(pool reverseproxy.UpstreamPool, r *http.Request, w htt
 	}))
 }
 
-// withoutAsking is the request for a policy that is asked by another: it must not choose by itself, which
-// takes the same lock.
+// withoutAsking returns the request for an inner policy. That one must not call Choose itself, which takes
+// the same lock.
 func withoutAsking(r *http.Request) *http.Request {
 	return r.WithContext(delivery.WithTry(r.Context(), nil))
 }
 
-// seatsOf appends the upstreams of a pool to seats.
-func seatsOf(pool reverseproxy.UpstreamPool) func(to []delivery.Seat) []delivery.Seat {
-	return func(to []delivery.Seat) []delivery.Seat {
-		for i, up := range pool {
-			to = append(to, delivery.Seat{At: i, Address: up.String(), Limit: up.MaxRequests, Requests: up.NumRequests(), Healthy: up.Healthy()})
-		}
-		return to
-	}
+// seatsOf returns a function that appends the pool's upstreams to a list of seats.
+func seatsOf(pool reverseproxy.UpstreamPool, loads *Loads) func(to []delivery.Seat) []delivery.Seat {
+	return func(to []delivery.Seat) []delivery.Seat { return appendSeats(to, pool, loads) }
 }
 
-// chosen is the upstream with a number, nil for -1.
+func appendSeats(to []delivery.Seat, pool reverseproxy.UpstreamPool, loads *Loads) []delivery.Seat {
+	for i, up := range pool {
+		to = append(to, delivery.Seat{
+			At: i, Address: up.Dial, Limit: up.MaxRequests, Requests: up.NumRequests() + loads.of(up.Dial), Healthy: up.Healthy(),
+		})
+	}
+	return to
+}
+
+// chosen returns the upstream at an index, nil for -1.
 func chosen(pool reverseproxy.UpstreamPool, at int) *reverseproxy.Upstream {
 	if at < 0 {
 		return nil
@@ -78,8 +88,8 @@ func chosen(pool reverseproxy.UpstreamPool, at int) *reverseproxy.Upstream {
 	return pool[at]
 }
 
-// withWeight are the upstreams that weighted_round_robin ever chooses, and after how many turns it has come to
-// each of them.
+// withWeight returns the upstreams that weighted_round_robin can choose at all, and the number of turns in
+// which it gets round to each of them.
 func withWeight(pool reverseproxy.UpstreamPool, weights []int) (used reverseproxy.UpstreamPool, turns int) {
 	const most = 10_000
 	for i, up := range pool {
@@ -91,32 +101,36 @@ func withWeight(pool reverseproxy.UpstreamPool, weights []int) (used reverseprox
 	return used, min(turns, most)
 }
 
-// ChooseByKey chooses the upstream that has always been the one for a key, or the least busy one if the key
-// is "" or none is healthy; nil if all are full. Behind green_api it does not choose one that has failed
-// this notification while another is left.
-func ChooseByKey(pool reverseproxy.UpstreamPool, r *http.Request, key string) *reverseproxy.Upstream {
-	pick := func(open []delivery.Seat) int {
-		if key != "" {
-			if i := highestRandomWeight(open, key); i >= 0 {
-				return i
-			}
-		} else if i := leastBusy(open, func(s delivery.Seat) bool { return s.Healthy }); i >= 0 {
-			return i
-		}
-		return leastBusy(open, func(delivery.Seat) bool { return true })
+// ChooseByKey always chooses the same upstream for the same key. If the key is "" or no upstream is
+// healthy, it chooses the least busy one; nil if all are full. Behind green_api it does not choose one that
+// has failed this notification while another is left.
+func ChooseByKey(pool reverseproxy.UpstreamPool, r *http.Request, key string, loads *Loads) *reverseproxy.Upstream {
+	if up, ok := struck(pool, r); ok {
+		return up
 	}
-	if asking := delivery.TryOf(r.Context()); asking != nil {
-		return chosen(pool, asking.Choose(seatsOf(pool), pick))
+	if t := delivery.TryOf(r.Context()); t != nil {
+		return chosen(pool, t.Choose(seatsOf(pool, loads), func(open []delivery.Seat) int { return pickByKey(open, key) }))
 	}
-	open := slices.DeleteFunc(seatsOf(pool)(nil), delivery.Seat.Full)
-	if i := pick(open); i >= 0 {
+	open := slices.DeleteFunc(appendSeats(nil, pool, loads), delivery.Seat.Full)
+	if i := pickByKey(open, key); i >= 0 {
 		return chosen(pool, open[i].At)
 	}
 	return nil
 }
 
-// highestRandomWeight is rendezvous hashing: each key ranks all upstreams, and an upstream that
-// comes or goes changes the rank of none of the others. It returns the best healthy one's index, -1 for none.
+func pickByKey(open []delivery.Seat, key string) int {
+	if key != "" {
+		if i := highestRandomWeight(open, key); i >= 0 {
+			return i
+		}
+	} else if i := leastBusy(open, func(s delivery.Seat) bool { return s.Healthy }); i >= 0 {
+		return i
+	}
+	return leastBusy(open, func(delivery.Seat) bool { return true })
+}
+
+// highestRandomWeight is rendezvous hashing: each key ranks all upstreams, and adding or removing one does
+// not change how the others rank. It returns the index of the best healthy upstream, -1 if there is none.
 func highestRandomWeight(seats []delivery.Seat, key string) int {
 	best, bestWeight := -1, uint64(0)
 	for i, s := range seats {
@@ -130,8 +144,8 @@ func highestRandomWeight(seats []delivery.Seat, key string) int {
 	return best
 }
 
-// leastBusy is the eligible upstream with the fewest requests in flight, any one of those that are
-// level: at rest, each gets its share. It returns its index, -1 for none.
+// leastBusy returns the index of the eligible upstream with the fewest requests in flight, -1 if there is
+// none. It picks at random among equals, so that idle upstreams share the load.
 func leastBusy(seats []delivery.Seat, eligible func(delivery.Seat) bool) int {
 	best, fewest, level := -1, 0, 0
 	for i, s := range seats {
@@ -142,7 +156,7 @@ func leastBusy(seats []delivery.Seat, eligible func(delivery.Seat) bool) int {
 		case best < 0 || s.Requests < fewest:
 			best, fewest, level = i, s.Requests, 1
 		case s.Requests == fewest:
-			if level++; rand.IntN(level) == 0 { //nolint:gosec // no secret
+			if level++; rand.IntN(level) == 0 { //nolint:gosec // not a secret
 				best = i
 			}
 		}

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -27,7 +26,7 @@ func somePool(n int) reverseproxy.UpstreamPool {
 func TestAffinityMoves(t *testing.T) {
 	const chats = 10_000
 	for _, n := range []int{2, 3, 10} {
-		before, after := seatsOf(somePool(n))(nil), seatsOf(somePool(n+1))(nil)
+		before, after := appendSeats(nil, somePool(n), NewLoads()), appendSeats(nil, somePool(n+1), NewLoads())
 		moved := 0
 		for i := range chats {
 			key := fmt.Sprintf("1101000001\n7900%07d@c.us", i)
@@ -49,7 +48,7 @@ func TestAffinityMoves(t *testing.T) {
 
 func TestAffinityLeastBusy(t *testing.T) {
 	seen := make(map[string]int)
-	p := seatsOf(somePool(3))(nil)
+	p := appendSeats(nil, somePool(3), NewLoads())
 	for range 300 {
 		seen[p[leastBusy(p, func(delivery.Seat) bool { return true })].Address]++
 	}
@@ -84,13 +83,14 @@ func TestPositions(t *testing.T) {
 			attempts := 0
 			limits, hooks := delivery.DefaultLimits(), delivery.Hooks{Attempted: func(*outcome.Case, delivery.Answer) {}}
 			limits.Timeout, limits.AttemptTimeout = time.Minute, time.Minute
-			delivery.NewFleet(nil).Replay(t.Context(), &outcome.Case{Started: time.Now()}, wayFunc(func(ctx context.Context, _ *delivery.Try) delivery.Answer {
-				r := httptest.NewRequest(http.MethodPost, "/", nil).WithContext(ctx)
+			delivery.NewFleet(nil).Replay(&outcome.Case{Started: time.Now()}, wayFunc(func(t *delivery.Try) delivery.Answer {
+				r := httptest.NewRequest(http.MethodPost, "/", nil)
+				r = r.WithContext(delivery.WithTry(r.Context(), t))
 				if attempts++; attempts == 1 { // the first upstream fails it
-					AskedOnce{reverseproxy.FirstSelection{}}.Select(whole, r, nil)
+					AskedOnce{reverseproxy.FirstSelection{}, NewLoads()}.Select(whole, r, nil)
 					return delivery.Answer{Result: delivery.HandlerError}
 				}
-				up = AskedOnce{policy}.Select(whole, r, nil)
+				up = AskedOnce{policy, NewLoads()}.Select(whole, r, nil)
 				return delivery.Answer{Result: delivery.Taken}
 			}), &limits, &hooks)
 			if up == nil {
@@ -104,6 +104,6 @@ func TestPositions(t *testing.T) {
 	}
 }
 
-type wayFunc func(context.Context, *delivery.Try) delivery.Answer
+type wayFunc func(*delivery.Try) delivery.Answer
 
-func (f wayFunc) Attempt(ctx context.Context, a *delivery.Try) delivery.Answer { return f(ctx, a) }
+func (f wayFunc) Attempt(_ time.Time, t *delivery.Try) delivery.Answer { return f(t) }

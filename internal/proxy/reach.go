@@ -6,18 +6,18 @@ import (
 	"sync/atomic"
 )
 
-// reach is how far the request of an attempt has come on its way to a handler. Every transport tells that
-// is made of net/http or quic-go, so `http` with all its versions, of the proxy in the block or of
-// one further on. Of several requests in one attempt, as of forward_auth, it is the last one's.
+// reach records how far an attempt's request got on its way to a handler. Every transport built on net/http
+// or quic-go reports this: `http` in all its versions, in the block's own proxy or in one further down the
+// route. If an attempt sends several requests, as with forward_auth, the last one counts.
 type reach struct{ stage atomic.Int32 }
 
 const (
-	untold     int32 = iota // the transport does not tell, or was not come to
-	connecting              // name, connection, TLS, a proxy's handshake, or waiting for a place in a connection
-	underWay                // its header is written, and the body follows
+	untold     int32 = iota // the transport does not report, or was never reached
+	connecting              // resolving, connecting, TLS, a proxy handshake, or waiting for a free connection
+	underWay                // the header has been written, the body follows
 )
 
-// watch returns a context in which requests are followed.
+// watch returns a context that traces the requests sent with it.
 func (p *reach) watch(ctx context.Context) context.Context {
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GetConn:      func(string) { p.stage.Store(connecting) },
@@ -25,5 +25,5 @@ func (p *reach) watch(ctx context.Context) context.Context {
 	})
 }
 
-// never reports whether no byte of the body can have reached a handler.
+// never reports whether it is certain that no byte of the body has reached a handler.
 func (p *reach) never() bool { return p.stage.Load() == connecting }
