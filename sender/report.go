@@ -13,21 +13,22 @@ const NoAnswer = "none"
 
 // Report says what became of the notifications.
 type Report struct {
-	Sent         int            // notifications that were sent at least once
-	Acknowledged int            // those answered 200
-	Lost         int            // those given up, sent or not
-	Unfinished   int            // those that were neither when Run was told to stop
-	Resent       int            // attempts after the first of a notification
-	Answers      map[string]int // attempts by status, or NoAnswer
+	Sent         int            // notifications sent at least once
+	Acknowledged int            // answered 200
+	Lost         int            // given up, sent or not
+	Unfinished   int            // neither when Run was told to stop
+	Resent       int            // attempts after a notification's first
+	Answers      map[string]int // attempts by status or NoAnswer
 
-	// What queues stood still because attempts failed: from a notification's first attempt to the
-	// beginning of the one that was acknowledged, or to its end; in all, and the most for one.
+	// How long queues stood still because attempts failed: from a notification's first attempt to the start
+	// of the acknowledged one, or to its end; in total, and the longest for one.
 	Stalled, LongestStall time.Duration
-	Took                  time.Duration // from the first to the last
+	Took                  time.Duration // from the first attempt to the last
+	LastAcknowledged      time.Duration // from the first attempt to the last 200
+	Began                 time.Time
 
 	mu    sync.Mutex
-	began time.Time
-	waits []time.Duration // from the first attempt to the 200, of each acknowledged one
+	waits []time.Duration // of each acknowledged one, from the first attempt to the 200
 }
 
 func (r *Report) add(a Attempt) {
@@ -56,23 +57,24 @@ func (r *Report) add(a Attempt) {
 	}
 	r.stall(a.Began.Sub(a.First))
 	r.Acknowledged++
+	r.LastAcknowledged = max(r.LastAcknowledged, a.Began.Add(a.Took).Sub(r.Began))
 	r.waits = append(r.waits, a.Began.Add(a.Took).Sub(a.First))
 }
 
-// stall adds the time that a queue stood still. r is locked.
+// stall adds the time that a queue stood still. The caller holds the lock.
 func (r *Report) stall(d time.Duration) {
 	r.Stalled += d
 	r.LongestStall = max(r.LongestStall, d)
 }
 
-// lose adds a notification that was given up without an attempt.
+// lose counts a notification that was given up without an attempt.
 func (r *Report) lose() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.Lost++
 }
 
-// stop adds a notification that was still being sent when Run was told to stop.
+// stop counts a notification that was still being sent when Run was told to stop.
 func (r *Report) stop(first time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -80,8 +82,8 @@ func (r *Report) stop(first time.Time) {
 	r.stall(time.Since(first))
 }
 
-// Quantile returns the time from the first attempt to the 200 that a share q of the acknowledged
-// notifications did not exceed: 0.5 for the median, 1 for the longest. It is 0 if there are none.
+// Quantile returns the time from first attempt to 200 that a share q of the acknowledged notifications did
+// not exceed: 0.5 for the median, 1 for the longest. It is 0 if there are none.
 func (r *Report) Quantile(q float64) time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()

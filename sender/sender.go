@@ -1,12 +1,11 @@
-// Package sender sends notifications as GREEN-API does: one first-in-first-out queue for each
-// instance, of which the first notification is sent again and again until it is answered 200.
+// Package sender sends notifications as GREEN-API does: one first-in-first-out queue per instance, whose
+// first notification is sent again and again until it is answered 200.
 //
-// The rules are the vendor's: only 200 takes a notification off the queue; it waits 180 s for an
-// answer, then, as after any other answer, pauses for 60 s and sends the same one again, while
-// everything behind it waits; after 24 hours the notification is lost; it sends about 50 a second
-// (GREEN-API docs, "Working with incoming webhooks" and "Webhook endpoint technology", read
-// 2026-07). What the vendor does not say, such as how many notifications of one instance are in
-// flight, is an option.
+// The rules are the vendor's: only 200 takes a notification off the queue. It waits 180 s for an answer.
+// After any other answer or none, it pauses for 60 s and sends the same one again, while everything behind
+// it waits. After 24 hours the notification is lost. It sends about 50 a second (GREEN-API docs, "Working
+// with incoming webhooks" and "Webhook endpoint technology", read 2026-07). What the vendor does not say,
+// such as how many notifications of one instance are in flight, is an option.
 package sender
 
 import (
@@ -32,46 +31,46 @@ const (
 	DefaultGiveUp  = 24 * time.Hour
 )
 
-// Options say whom to send to, and how. The zero value of each is its default.
+// Options set where to send, and how. The zero value of each is its default.
 type Options struct {
 	// The webhook's URL, http or https. Required.
 	URL string
-	// The token as in the console, webhookUrlToken: bare or "Bearer x" is sent as "Bearer x", "Basic
-	// x" as "Basic x". Default: none is sent.
+	// The token as in the console, webhookUrlToken: bare or "Bearer x" is sent as "Bearer x", "Basic x" as
+	// "Basic x". Default: none is sent.
 	Token string
 
-	// How long to wait before the same notification is sent again. Default: 60s.
+	// How long to wait before sending the same notification again. Default: 60s.
 	Pause time.Duration
 	// How long to wait for an answer. Default: 180s.
 	Timeout time.Duration
-	// How long after it was queued a notification is given up, whether it was sent or not. Default: 24h.
+	// How long after being queued a notification is given up, sent or not. Default: 24h.
 	GiveUp time.Duration
-	// After how many attempts one is given up. Default: never, only GiveUp counts.
+	// The number of attempts after which a notification is given up. Default: no limit but GiveUp.
 	Attempts int
 	// Divides Pause, Timeout and GiveUp: with 1000, a pause of 60s takes 60ms. Default: 1.
 	Scale float64
 
-	// How many notifications of one instance are in flight. Default: 1.
+	// How many notifications of one instance may be in flight. Default: 1.
 	InFlight int
-	// How many a second an instance begins with at most. Default: as many as are answered.
+	// How many notifications per second an instance starts at most. Default: as many as are answered.
 	Rate float64
 
-	// Opens a connection for each attempt. Default: they are kept alive.
+	// Opens a new connection for each attempt. Default: connections are kept alive.
 	NewConnections bool
-	// Takes any certificate.
+	// Accepts any certificate.
 	Insecure bool
-	// Makes the requests, whatever the two above say. Default: they go over the network.
+	// Makes the requests, in place of the two options above. Default: they go over the network.
 	Transport http.RoundTripper
 
-	// Is called after each attempt, by several goroutines at once. Default: nothing is.
+	// Called after each attempt, from several goroutines at once. Default: not called.
 	OnAttempt func(Attempt)
 }
 
 // A Queue is the notifications of one instance, oldest first.
 type Queue struct {
-	// The instance's id.
+	// The instance's ID.
 	Instance string
-	// Its notifications. They are taken one by one, as the queue gets on.
+	// Its notifications. They are taken one by one as the queue moves on.
 	Notifications iter.Seq[Notification]
 }
 
@@ -79,11 +78,11 @@ type Queue struct {
 type Notification struct {
 	Name string // for reports
 	Body []byte
-	// When it came into its queue. Default: when Run began or, with a Rate, when that lets it begin.
+	// When it was queued. Default: when Run began or, with a Rate, when that allows it to start.
 	Queued time.Time
 }
 
-// Attempt is one request and what came of it.
+// Attempt is one request and its result.
 type Attempt struct {
 	Instance     string
 	Notification Notification
@@ -92,26 +91,26 @@ type Attempt struct {
 	Began        time.Time
 	Took         time.Duration
 	Status       int   // 0 without an answer
-	Err          error // why there is none
-	Again        bool  // the notification will be sent again, after the pause
+	Err          error // why there is no answer
+	Again        bool  // the notification will be sent again after the pause
 }
 
-// Acknowledged reports whether the notification is off the queue: at exactly 200.
+// Acknowledged reports whether the notification is off the queue: only 200 takes it off.
 func (a Attempt) Acknowledged() bool { return a.Status == http.StatusOK }
 
-// Run sends all queues and returns when each is empty, or as soon as ctx is over. The error is
-// about the options; what became of the notifications is in the report.
+// Run sends all queues and returns when they are empty, or as soon as ctx ends. The error is about the
+// options; the report says what became of the notifications.
 func Run(ctx context.Context, options Options, queues ...Queue) (*Report, error) {
 	s, err := newSender(options)
 	if err != nil {
 		return nil, err
 	}
 	defer s.client.CloseIdleConnections()
-	s.report.began = time.Now()
+	s.report.Began = time.Now()
 	var running sync.WaitGroup
 	for _, queue := range queues {
 		next, stop := iter.Pull(queue.Notifications)
-		q := &instance{sender: s, id: queue.Instance, next: next, pace: s.pace(), queued: s.report.began}
+		q := &instance{sender: s, id: queue.Instance, next: next, pace: s.pace(), queued: s.report.Began}
 		running.Go(func() {
 			defer stop()
 			var slots sync.WaitGroup
@@ -122,7 +121,7 @@ func Run(ctx context.Context, options Options, queues ...Queue) (*Report, error)
 		})
 	}
 	running.Wait()
-	s.report.Took = time.Since(s.report.began)
+	s.report.Took = time.Since(s.report.Began)
 	return &s.report, nil
 }
 
@@ -191,7 +190,7 @@ func (o *Options) complete() error {
 	return nil
 }
 
-// authorization is the header that GREEN-API sends for a token (GREEN-API docs, "SetSettings", read
+// authorization returns the header that GREEN-API sends for a token (GREEN-API docs, "SetSettings", read
 // 2026-07).
 func authorization(token string) string {
 	scheme, _, hasScheme := strings.Cut(token, " ")
@@ -204,7 +203,7 @@ func authorization(token string) string {
 	return "Bearer " + token
 }
 
-// pace is the shortest time between two beginnings of one instance.
+// pace returns the minimum time between two starts in one instance.
 func (s *sender) pace() time.Duration {
 	if s.options.Rate == 0 {
 		return 0
@@ -220,11 +219,11 @@ type instance struct {
 
 	mu     sync.Mutex
 	next   func() (Notification, bool)
-	begin  time.Time // of the next one
-	queued time.Time // when the next one came
+	begin  time.Time // when the next one may start
+	queued time.Time // when the next one was queued
 }
 
-// run sends one notification after the other.
+// run sends one notification after another.
 func (i *instance) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		n, wait, ok := i.take()
@@ -235,7 +234,7 @@ func (i *instance) run(ctx context.Context) {
 	}
 }
 
-// take takes the oldest notification and tells how long to wait before it is sent.
+// take takes the oldest notification and returns how long to wait before sending it.
 func (i *instance) take() (n Notification, wait time.Duration, ok bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -259,7 +258,7 @@ func (i *instance) take() (n Notification, wait time.Duration, ok bool) {
 func (i *instance) send(ctx context.Context, n Notification) {
 	s := i.sender
 	first := time.Now()
-	if first.Sub(n.Queued) >= s.options.GiveUp { // those before it took all the time it had
+	if first.Sub(n.Queued) >= s.options.GiveUp { // those before it used up its time
 		s.report.lose()
 		return
 	}
@@ -290,7 +289,7 @@ func (i *instance) send(ctx context.Context, n Notification) {
 	}
 }
 
-// post makes one request. The answer's body is not looked at.
+// post makes one request. It ignores the answer's body.
 func (s *sender) post(ctx context.Context, body []byte) (status int, err error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, s.options.URL, bytes.NewReader(body))
 	if err != nil {
@@ -315,7 +314,7 @@ func (s *sender) post(ctx context.Context, body []byte) (status int, err error) 
 	return response.StatusCode, nil
 }
 
-// sleep waits, and reports whether ctx is not over.
+// sleep waits, and reports whether ctx is still alive.
 func sleep(ctx context.Context, d time.Duration) bool {
 	if d <= 0 {
 		return ctx.Err() == nil

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -38,7 +39,13 @@ type receiver struct {
 func newReceiver(t *testing.T, answer func(w http.ResponseWriter, r *http.Request, body string)) *receiver {
 	t.Helper()
 	rc := new(receiver)
-	rc.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	rc.Server = httptest.NewServer(rc.handler(t, answer))
+	t.Cleanup(rc.Close)
+	return rc
+}
+
+func (rc *receiver) handler(t *testing.T, answer func(w http.ResponseWriter, r *http.Request, body string)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
 			t.Error(err)
@@ -50,10 +57,39 @@ func newReceiver(t *testing.T, answer func(w http.ResponseWriter, r *http.Reques
 		if answer != nil {
 			answer(w, r, string(body))
 		}
-	}))
-	t.Cleanup(rc.Close)
-	return rc
+	})
 }
+
+// newNearReceiver returns a receiver without a network between, and its transport. Times pass by the clock of a
+// bubble, which a network would keep from going on.
+func newNearReceiver(t *testing.T, answer func(w http.ResponseWriter, r *http.Request, body string)) (*receiver, http.RoundTripper) {
+	t.Helper()
+	rc := new(receiver)
+	handler := rc.handler(t, answer)
+	return rc, near(func(r *http.Request) (*http.Response, error) {
+		answered := make(chan *http.Response, 1)
+		go func() {
+			w := httptest.NewRecorder()
+			if r.Body == nil { // as of the GET after a redirect
+				r.Body = http.NoBody
+			}
+			handler.ServeHTTP(w, r)
+			answered <- w.Result()
+		}()
+		select {
+		case response := <-answered:
+			return response, nil
+		case <-r.Context().Done():
+			return nil, r.Context().Err()
+		}
+	})
+}
+
+const nearURL = "http://hooks.example.com/"
+
+type near func(*http.Request) (*http.Response, error)
+
+func (n near) RoundTrip(r *http.Request) (*http.Response, error) { return n(r) }
 
 func run(t *testing.T, options Options, queues ...Queue) *Report {
 	t.Helper()
@@ -98,40 +134,58 @@ func TestOrder(t *testing.T) {
 // TestResend: at anything but exactly 200 the very same one comes again after the pause, before
 // what is behind it.
 func TestResend(t *testing.T) {
-	hangUp := 0
-	for _, status := range []int{hangUp, 201, 202, 204, 301, 400, 401, 404, 422, 500, 502, 503} {
+	for _, status := range []int{201, 202, 204, 301, 400, 401, 404, 422, 500, 502, 503} {
 		t.Run(fmt.Sprint(status), func(t *testing.T) {
-			var asked atomic.Int64
-			rc := newReceiver(t, func(w http.ResponseWriter, _ *http.Request, _ string) {
-				if n := asked.Add(1); n != 2 && n != 3 {
-					return
+			synctest.Test(t, func(t *testing.T) {
+				rc, transport := newNearReceiver(t, refuseTwice(func(w http.ResponseWriter) {
+					w.Header().Set("Location", "/elsewhere")
+					w.WriteHeader(status)
+				}))
+				resend(t, rc, Options{URL: nearURL, Transport: transport}, DefaultPause, status)
+				if again := rc.when[2].Sub(rc.when[1]); again != DefaultPause {
+					t.Errorf("pause of %s", again)
 				}
-				if status == hangUp {
-					panic(http.ErrAbortHandler)
-				}
-				w.Header().Set("Location", "/elsewhere")
-				w.WriteHeader(status)
 			})
-			var attempts []Attempt
-			report := run(t, Options{URL: rc.URL, Scale: 1000, OnAttempt: func(a Attempt) { attempts = append(attempts, a) }}, numbered("A", 3))
-			if want := []string{"A 0", "A 1", "A 1", "A 1", "A 2"}; !slices.Equal(rc.got, want) {
-				t.Fatalf("got %q, want %q", rc.got, want)
-			}
-			for i := range 2 {
-				if pause := rc.when[i+2].Sub(rc.when[i+1]); pause < DefaultPause/1000 {
-					t.Errorf("pause of %s", pause)
-				}
-			}
-			if report.Resent != 2 || report.Acknowledged != 3 || report.Lost != 0 || report.Stalled < 2*DefaultPause/1000 || report.LongestStall != report.Stalled {
-				t.Errorf("%+v", report)
-			}
-			if a := attempts[2]; a.Number != 2 || a.Status != status || (a.Err == nil) == (status == hangUp) || !a.Again || a.Instance != "A" {
-				t.Errorf("%+v", a)
-			}
-			if wait := report.Quantile(1); wait < 2*DefaultPause/1000 || report.Quantile(0.5) > wait/2 {
-				t.Errorf("waited %s at most, %s in the middle", wait, report.Quantile(0.5))
-			}
 		})
+	}
+	t.Run("hung up", func(t *testing.T) {
+		rc := newReceiver(t, refuseTwice(func(http.ResponseWriter) { panic(http.ErrAbortHandler) }))
+		resend(t, rc, Options{URL: rc.URL, Scale: 1000}, DefaultPause/1000, 0)
+	})
+}
+
+// refuseTwice refuses the second and the third request.
+func refuseTwice(refuse func(http.ResponseWriter)) func(http.ResponseWriter, *http.Request, string) {
+	var asked atomic.Int64
+	return func(w http.ResponseWriter, _ *http.Request, _ string) {
+		if n := asked.Add(1); n == 2 || n == 3 {
+			refuse(w)
+		}
+	}
+}
+
+// resend sends three notifications, of which the second is answered twice with a status, 0 for no answer.
+func resend(t *testing.T, rc *receiver, options Options, pause time.Duration, status int) {
+	t.Helper()
+	var attempts []Attempt
+	options.OnAttempt = func(a Attempt) { attempts = append(attempts, a) }
+	report := run(t, options, numbered("A", 3))
+	if want := []string{"A 0", "A 1", "A 1", "A 1", "A 2"}; !slices.Equal(rc.got, want) {
+		t.Fatalf("got %q, want %q", rc.got, want)
+	}
+	for i := range 2 {
+		if paused := rc.when[i+2].Sub(rc.when[i+1]); paused < pause {
+			t.Errorf("pause of %s", paused)
+		}
+	}
+	if report.Resent != 2 || report.Acknowledged != 3 || report.Lost != 0 || report.Stalled < 2*pause || report.LongestStall != report.Stalled {
+		t.Errorf("%+v", report)
+	}
+	if a := attempts[2]; a.Number != 2 || a.Status != status || (a.Err == nil) == (status == 0) || !a.Again || a.Instance != "A" {
+		t.Errorf("%+v", a)
+	}
+	if wait := report.Quantile(1); wait < 2*pause || report.Quantile(0.5) > wait/2 {
+		t.Errorf("waited %s at most, %s in the middle", wait, report.Quantile(0.5))
 	}
 }
 
@@ -141,22 +195,33 @@ func TestGiveUp(t *testing.T) {
 		name    string
 		options Options
 		asked   int // how often the first is
+		took    time.Duration
 	}{
-		{"attempts", Options{Attempts: 3, Pause: time.Millisecond}, 3},
-		{"time", Options{GiveUp: 250 * time.Millisecond, Pause: 100 * time.Millisecond}, 3},
-		{"scaled time", Options{GiveUp: 250 * time.Second, Pause: 100 * time.Second, Scale: 1000}, 3},
+		{"attempts", Options{Attempts: 3}, 3, 2 * DefaultPause},
+		{"time", Options{GiveUp: 250 * time.Second, Pause: 100 * time.Second}, 3, 200 * time.Second},
+		{"by default", Options{}, 24 * 60, 24*time.Hour - DefaultPause},
+		{"scaled time", Options{GiveUp: 250 * time.Second, Pause: 100 * time.Second, Scale: 1000}, 3, 200 * time.Millisecond},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			rc := newReceiver(t, func(w http.ResponseWriter, _ *http.Request, body string) {
-				if body == "A 0" {
-					w.WriteHeader(500)
+			synctest.Test(t, func(t *testing.T) {
+				rc, transport := newNearReceiver(t, func(w http.ResponseWriter, _ *http.Request, body string) {
+					if body == "A 0" {
+						w.WriteHeader(500)
+					}
+				})
+				test.options.URL, test.options.Transport = nearURL, transport
+				queue := Queue{Instance: "A", Notifications: func(yield func(Notification) bool) {
+					for n := range numbered("A", 2).Notifications {
+						if n.Queued = time.Now(); !yield(n) { // the second when the first is lost
+							return
+						}
+					}
+				}}
+				report := run(t, test.options, queue)
+				if report.Lost != 1 || report.Acknowledged != 1 || report.Sent != 2 || len(rc.got) != test.asked+1 || report.Took != test.took {
+					t.Errorf("%+v, asked %d times", report, len(rc.got))
 				}
 			})
-			test.options.URL = rc.URL
-			report := run(t, test.options, numbered("A", 2))
-			if report.Lost != 1 || report.Acknowledged != 1 || report.Sent != 2 || len(rc.got) != test.asked+1 {
-				t.Errorf("%+v, asked %d times", report, len(rc.got))
-			}
 		})
 	}
 }
@@ -165,38 +230,41 @@ func TestGiveUp(t *testing.T) {
 // its turn.
 func TestGiveUpQueued(t *testing.T) {
 	for _, test := range []struct {
-		name              string
-		rate              float64
-		queued            time.Duration // of all, against the beginning; 0 for the default
-		sent, lost, taken int
+		name                      string
+		rate                      float64
+		queued                    time.Duration // of all, against the beginning; 0 for the default
+		sent, resent, lost, taken int
 	}{
-		{"all at once", 0, 0, 1, 3, 0},
-		{"one after the other", 4, 0, 3, 1, 2}, // 250ms apart
-		{"a day before", 0, -time.Minute, 0, 3, 0},
+		{"all at once", 0, 0, 1, 1, 3, 0},
+		{"one after the other", 4, 0, 3, 1, 1, 2}, // 250ms apart
+		{"a while before", 0, -250 * time.Millisecond, 1, 0, 3, 0},
+		{"a day before", 0, -24 * time.Hour, 0, 0, 3, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			rc := newReceiver(t, func(w http.ResponseWriter, _ *http.Request, body string) {
-				if body == "A 0" {
-					time.Sleep(200 * time.Millisecond)
-					w.WriteHeader(500)
-				}
-			})
-			queue := numbered("A", 3)
-			if test.queued != 0 {
-				began, all := time.Now(), queue.Notifications
-				queue.Notifications = func(yield func(Notification) bool) {
-					for n := range all {
-						n.Queued = began.Add(test.queued)
-						if !yield(n) {
-							return
+			synctest.Test(t, func(t *testing.T) {
+				_, transport := newNearReceiver(t, func(w http.ResponseWriter, _ *http.Request, body string) {
+					if body == "A 0" {
+						time.Sleep(200 * time.Millisecond)
+						w.WriteHeader(500)
+					}
+				})
+				queue := numbered("A", 3)
+				if test.queued != 0 {
+					began, all := time.Now(), queue.Notifications
+					queue.Notifications = func(yield func(Notification) bool) {
+						for n := range all {
+							n.Queued = began.Add(test.queued)
+							if !yield(n) {
+								return
+							}
 						}
 					}
 				}
-			}
-			report := run(t, Options{URL: rc.URL, GiveUp: 400 * time.Millisecond, Pause: 100 * time.Millisecond, Rate: test.rate}, queue)
-			if report.Sent != test.sent || report.Lost != test.lost || report.Acknowledged != test.taken || report.Unfinished != 0 {
-				t.Errorf("%+v", report)
-			}
+				report := run(t, Options{URL: nearURL, Transport: transport, GiveUp: 400 * time.Millisecond, Pause: 100 * time.Millisecond, Rate: test.rate}, queue)
+				if report.Sent != test.sent || report.Resent != test.resent || report.Lost != test.lost || report.Acknowledged != test.taken || report.Unfinished != 0 {
+					t.Errorf("%+v", report)
+				}
+			})
 		})
 	}
 }
@@ -281,12 +349,31 @@ func TestInFlight(t *testing.T) {
 
 // TestRate: an instance begins with no more than the rate allows.
 func TestRate(t *testing.T) {
-	rc := newReceiver(t, nil)
-	began := time.Now()
-	run(t, Options{URL: rc.URL, Rate: 100}, numbered("A", 11), numbered("B", 11))
-	if took := time.Since(began); took < 100*time.Millisecond {
-		t.Errorf("11 at 100 a second took %s", took)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		_, transport := newNearReceiver(t, nil)
+		began := time.Now()
+		run(t, Options{URL: nearURL, Transport: transport, Rate: 100}, numbered("A", 11), numbered("B", 11))
+		if took := time.Since(began); took != 100*time.Millisecond {
+			t.Errorf("11 at 100 a second took %s", took)
+		}
+	})
+}
+
+// TestLastAcknowledged: the last 200 counts, not what was given up after it.
+func TestLastAcknowledged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, transport := newNearReceiver(t, func(w http.ResponseWriter, _ *http.Request, body string) {
+			time.Sleep(time.Second)
+			if body == "A 2" {
+				w.WriteHeader(500)
+			}
+		})
+		began := time.Now()
+		report := run(t, Options{URL: nearURL, Transport: transport, Attempts: 2}, numbered("A", 3), numbered("B", 1))
+		if report.LastAcknowledged != 2*time.Second || report.Took != 4*time.Second+DefaultPause || !report.Began.Equal(began) {
+			t.Errorf("%+v", report)
+		}
+	})
 }
 
 // TestStop: a sender that is told to stop does so, and says how far it came.

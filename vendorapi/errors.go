@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// What an Error is, for errors.Is.
+// What an Error is, to be tested with errors.Is.
 var (
 	// ErrWebhookURLSet is a 400: the instance sends to its webhookUrl, so nothing can be received.
 	ErrWebhookURLSet = errors.New("a webhookUrl is set for the instance")
@@ -22,18 +22,18 @@ var (
 	ErrTooManyRequests = errors.New("too many requests")
 	// ErrQuota is a 466, or Telegram's 469: the tariff allows no more.
 	ErrQuota = errors.New("the quota of the instance's tariff is used up")
-	// ErrUnavailable is a status of 500 and above, or no answer at all: to be repeated.
+	// ErrUnavailable is a status of 500 and above, or no answer at all: retry.
 	ErrUnavailable = errors.New("the API is not available")
 )
 
-// Error is a call that was not answered as documented. It never has the token in it.
+// Error is a call that was not answered as documented. It never contains the token.
 type Error struct {
-	Method     string        // of the API, such as receiveNotification
+	Method     string        // the API's method, such as receiveNotification
 	Status     int           // 0 without an answer
-	Message    string        // of the API, at most 200 bytes, or the network's error
-	RetryAfter time.Duration // the API's wish; 0 if it has none
+	Message    string        // from the API, at most 200 bytes, or the network's error
+	RetryAfter time.Duration // how long the API asks to wait; 0 if it does not
 
-	err error // of the network, for errors.Is
+	err error // the network's, for errors.Is
 }
 
 const (
@@ -59,10 +59,10 @@ func (e *Error) Error() string {
 	return text
 }
 
-// Is reports whether target is what this error is.
+// Is reports whether target is the kind of this error.
 func (e *Error) Is(target error) bool { return target != nil && target == e.kind() }
 
-// Unwrap returns the error of the network, if it is one.
+// Unwrap returns the network's error, if there is one.
 func (e *Error) Unwrap() error { return e.err }
 
 func (e *Error) kind() error {

@@ -5,15 +5,15 @@ import (
 	"strings"
 )
 
-// redacted stands for a secret.
+// redacted replaces a secret.
 const redacted = "REDACTED"
 
-// shortestSecret is how long a part of a URL is that is looked for in other texts: a shorter one is no
-// secret, and would be found everywhere.
+// shortestSecret is the minimum length of a part of a URL to look for in other texts. A shorter one is not
+// a secret, and would be found everywhere.
 const shortestSecret = 4
 
-// RedactURL is a URL without the parts that may be secret: user and password, the values of its query, and its
-// fragment. Of a text that is no URL with a host, which may be a secret itself, nothing is left.
+// RedactURL returns a URL without the parts that may be secret: user and password, query values and
+// fragment. A text that is not a URL with a host may itself be a secret, so nothing of it is left.
 func RedactURL(text string) string {
 	if text == "" {
 		return ""
@@ -40,8 +40,7 @@ func RedactURL(text string) string {
 	return shown.String()
 }
 
-// eachParameter puts something else in the place of each value of a query. A parameter without a name is
-// all value.
+// eachParameter replaces each value of a query. A parameter without a name is all value.
 func eachParameter(query string, put func(value string) string) string {
 	var out strings.Builder
 	for query != "" {
@@ -64,7 +63,7 @@ func eachParameter(query string, put func(value string) string) string {
 	return out.String()
 }
 
-// RedactURLIn takes a URL, and the parts of it that may be secret, out of a text: the API may quote what it
+// RedactURLIn removes a URL, and its parts that may be secret, from a text: the API may quote what it
 // refuses.
 func RedactURLIn(text, address string) string {
 	if address == "" {

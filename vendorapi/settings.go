@@ -8,22 +8,22 @@ import (
 	"strings"
 )
 
-// Settings are an instance's settings by the vendor's names. A value is a string ("yes" and "no"
-// for a switch), a json.Number, or whatever the vendor adds.
+// Settings are an instance's settings by the vendor's names. A value is a string ("yes" or "no" for a
+// switch), a json.Number, or whatever the vendor adds.
 type Settings map[string]any
 
-// Names of settings that say where notifications go.
+// Names of the settings for where notifications are sent.
 const (
 	WebhookURL      = "webhookUrl"
 	WebhookURLToken = "webhookUrlToken" //nolint:gosec // a name
 )
 
-// switchSuffix ends the names of the settings that say which notifications an instance sends.
+// switchSuffix ends the names of the settings for which notifications an instance sends.
 const switchSuffix = "Webhook"
 
-// Switches are the names of the instance's own webhook switches, sorted: every setting whose name ends in
-// Webhook and that is "yes" or "no". Which they are depends on messenger, tariff and version, and the vendor
-// adds to them (GREEN-API docs: "GetSettings", read 2026-07). A new instance has all of them at "no".
+// Switches returns the names of the instance's webhook switches, sorted: every setting whose name ends in
+// Webhook and whose value is "yes" or "no". The set depends on messenger, tariff and version, and the
+// vendor adds to it (GREEN-API docs: "GetSettings", read 2026-07). A new instance has all of them at "no".
 func (s Settings) Switches() (names []string) {
 	for name, value := range s {
 		if strings.HasSuffix(name, switchSuffix) && (value == "yes" || value == "no") {
@@ -34,7 +34,7 @@ func (s Settings) Switches() (names []string) {
 	return names
 }
 
-// Text returns a setting as text, "" if it is not there.
+// Text returns a setting as text, "" if it is not set.
 func (s Settings) Text(name string) string {
 	switch value := s[name].(type) {
 	case nil:
@@ -52,7 +52,7 @@ func (s Settings) Text(name string) string {
 	}
 }
 
-// Differing returns those of the wanted settings that differ from s, sorted by name.
+// Differing returns the names of the wanted settings that differ from s, sorted.
 func (s Settings) Differing(wanted Settings) []string {
 	var names []string
 	for _, name := range slices.Sorted(maps.Keys(wanted)) {

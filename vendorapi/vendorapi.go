@@ -1,9 +1,9 @@
-// Package vendorapi is a client of GREEN-API's HTTP API, as far as receiving notifications and
-// setting an instance up need it.
+// Package vendorapi is a client of GREEN-API's HTTP API, limited to what receiving notifications and
+// setting up an instance need.
 //
-// A method is called as {url}/waInstance{instance}/{method}/{token}: the token stands in the URL.
-// So no error of this package has a URL in it, and no redirect is followed (GREEN-API docs: "HTTP
-// API technology", "SetSettings" and the pages of the methods, read 2026-07).
+// A method is called as {url}/waInstance{instance}/{method}/{token}, with the token in the URL. So no error
+// of this package contains a URL, and no redirect is followed (GREEN-API docs: "HTTP API technology",
+// "SetSettings" and the pages of the methods, read 2026-07).
 package vendorapi
 
 import (
@@ -21,39 +21,38 @@ import (
 	"time"
 )
 
-// DefaultURL is the API's address for instances that the console names no other for (its field
+// DefaultURL is the API's address for instances for which the console shows no other (in its field
 // `apiUrl`).
 const DefaultURL = "https://api.green-api.com"
 
-// The bounds of ReceiveNotification's wait.
+// The limits of ReceiveNotification's wait.
 const (
 	MinWait = 5 * time.Second
 	MaxWait = 60 * time.Second
 )
 
 const (
-	// defaultTimeout is for a call that waits for nothing.
+	// defaultTimeout is for a call that does not wait for anything.
 	defaultTimeout = 30 * time.Second
-	// maxAnswer is the longest answer that is read. The vendor documents no bound for a notification;
-	// files never come inline.
+	// maxAnswer is the longest answer to read. The vendor documents no limit for a notification; files
+	// never come inline.
 	maxAnswer = 32 << 20
 )
 
 // Client calls the API for one instance. It is safe for concurrent use.
 type Client struct {
-	// The API's address, as `apiUrl` in the console. Default: DefaultURL.
+	// The API's address, `apiUrl` in the console. Default: DefaultURL.
 	URL string
-	// The instance's id and its token, as `idInstance` and `apiTokenInstance` in the console.
-	// Required.
+	// The instance's ID and token, `idInstance` and `apiTokenInstance` in the console. Required.
 	Instance, Token string
-	// Does the calls. It must not follow redirects; see NewHTTP. Default: a client of the package.
+	// Makes the calls. It must not follow redirects; see NewHTTP. Default: a client of the package.
 	HTTP *http.Client
-	// How long a call may take, beyond what it waits for a notification. Default: 30s.
+	// How long a call may take, in addition to its wait for a notification. Default: 30s.
 	Timeout time.Duration
 }
 
-// NewHTTP returns a client for any number of instances. They poll at the same time, so each has a
-// connection of its own: HTTP/2 would share one, and its limit of streams, among them.
+// NewHTTP returns a client for any number of instances. They poll at the same time, so each has its own
+// connection: HTTP/2 would share one, and its stream limit, among them.
 func NewHTTP() *http.Client {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.ForceAttemptHTTP2 = false
@@ -71,15 +70,15 @@ var defaultHTTP = NewHTTP()
 
 // Received is a notification at the head of the instance's queue.
 type Received struct {
-	// What DeleteNotification takes it off the queue by.
+	// The ID for DeleteNotification.
 	ReceiptID int64
-	// The notification itself, byte for byte. If the answer is not JSON it is what stands where the
-	// notification should: the receiver can keep it and go on.
+	// The notification itself, byte for byte. If the answer is not JSON, this is what stands in the place
+	// of the notification, so that the receiver can keep it and go on.
 	Body []byte
 }
 
-// ReceiveNotification returns the notification at the head of the queue, or nil if there is none
-// and none comes within wait (5s to 60s). The same one is returned until it is deleted.
+// ReceiveNotification returns the notification at the head of the queue, or nil if none comes within wait
+// (5s to 60s). It returns the same one until that is deleted.
 func (c *Client) ReceiveNotification(ctx context.Context, wait time.Duration) (*Received, error) {
 	wait = min(max(wait, MinWait), MaxWait)
 	answer, err := c.call(ctx, http.MethodGet, "receiveNotification",
@@ -90,7 +89,7 @@ func (c *Client) ReceiveNotification(ctx context.Context, wait time.Duration) (*
 	return received(answer)
 }
 
-// The parts of an answer that is not JSON, because the notification in it is not (it happened:
+// The parts of an answer that is not JSON because the notification in it is not (this has happened:
 // github.com/green-api/issues/issues/553). The order of the vendor's members varies.
 var (
 	receiptFirst = regexp.MustCompile(`^\s*\{\s*"receiptId"\s*:\s*([0-9]{1,18})\s*,\s*"body"\s*:`)
@@ -98,7 +97,7 @@ var (
 	receiptLast  = regexp.MustCompile(`,\s*"receiptId"\s*:\s*([0-9]{1,18})\s*\}\s*$`)
 )
 
-// brokenReceived takes such an answer apart. It looks at its ends only: it may be long.
+// brokenReceived takes such an answer apart. It looks only at the ends, because the answer may be long.
 func brokenReceived(answer []byte) *Received {
 	const ends = 200
 	answer = bytes.TrimSpace(answer)
@@ -116,13 +115,13 @@ func brokenReceived(answer []byte) *Received {
 	if digits == nil {
 		return nil
 	}
-	id, _ := strconv.ParseInt(string(digits), 10, 64) // as many digits fit
+	id, _ := strconv.ParseInt(string(digits), 10, 64) // the regexps limit it to 18 digits
 	return &Received{ReceiptID: id, Body: bytes.TrimSpace(body)}
 }
 
 func received(answer []byte) (*Received, error) {
 	if trimmed := bytes.TrimSpace(answer); len(trimmed) == 0 || string(trimmed) == "null" {
-		return nil, nil // an empty queue is neither
+		return nil, nil // an empty queue is neither a notification nor an error
 	}
 	var envelope struct {
 		ReceiptID *int64          `json:"receiptId"`
@@ -137,8 +136,8 @@ func received(answer []byte) (*Received, error) {
 	return nil, &Error{Method: "receiveNotification", Status: http.StatusOK, Message: "the answer has no receiptId and body"}
 }
 
-// ParseReceived returns the notification of an answer of receiveNotification, or nil if the text is none. A
-// notification itself, which names its typeWebhook, is none whatever else is in it.
+// ParseReceived returns the notification in an answer of receiveNotification, nil if the text is not such
+// an answer. A bare notification, which has a typeWebhook, is not one, whatever else it contains.
 func ParseReceived(text []byte) *Received {
 	var itself struct {
 		Type any `json:"typeWebhook"`
@@ -162,8 +161,8 @@ func (c *Client) DeleteNotification(ctx context.Context, receiptID int64) (bool,
 	return answer.Result, err
 }
 
-// GetSettings returns the instance's settings. After SetSettings the old ones are returned until
-// the new ones are in force.
+// GetSettings returns the instance's settings. After SetSettings it returns the old ones until the new ones
+// take effect.
 func (c *Client) GetSettings(ctx context.Context) (Settings, error) {
 	var settings Settings
 	err := c.callJSON(ctx, http.MethodGet, "getSettings", "", nil, &settings)
@@ -173,8 +172,8 @@ func (c *Client) GetSettings(ctx context.Context) (Settings, error) {
 	return settings, err
 }
 
-// SetSettings changes the settings that are given, and no others. The instance restarts, and it
-// takes up to five minutes until they are in force.
+// SetSettings changes the given settings and no others. The instance restarts, and the change takes up to
+// five minutes to take effect.
 func (c *Client) SetSettings(ctx context.Context, settings Settings) error {
 	var answer struct {
 		Saved bool `json:"saveSettings"`
@@ -189,7 +188,7 @@ func (c *Client) SetSettings(ctx context.Context, settings Settings) error {
 }
 
 // GetStateInstance returns the state of the instance: `authorized`, `notAuthorized`, `blocked`,
-// `sleepMode`, `starting`, `yellowCard`, or one that is new.
+// `sleepMode`, `starting`, `yellowCard`, or a new one.
 func (c *Client) GetStateInstance(ctx context.Context) (string, error) {
 	var answer struct {
 		State string `json:"stateInstance"`
@@ -198,12 +197,12 @@ func (c *Client) GetStateInstance(ctx context.Context) (string, error) {
 	return answer.State, err
 }
 
-// GetWebhooksCount returns how many notifications are queued for the instance. The vendor counts
+// GetWebhooksCount returns how many notifications are queued for the instance. The vendor updates the count
 // every ten seconds.
 func (c *Client) GetWebhooksCount(ctx context.Context) (int, error) {
 	var answer struct {
 		Count *int `json:"count"`
-		// With a Cyrillic letter at its head, as the vendor's page for WhatsApp has it.
+		// The first letter is Cyrillic, as on the vendor's page for WhatsApp.
 		Cyrillic *int `json:"сount"`
 	}
 	if err := c.callJSON(ctx, http.MethodGet, "getWebhooksCount", "", nil, &answer); err != nil {
@@ -248,7 +247,7 @@ func (c *Client) callJSON(ctx context.Context, verb, method, suffix string, body
 	return nil
 }
 
-// call calls a method and returns what it answers with 200.
+// call calls a method and returns the body of its 200 answer.
 func (c *Client) call(ctx context.Context, verb, method, suffix string, body []byte, wait time.Duration) ([]byte, error) {
 	timeout := c.Timeout
 	if timeout == 0 {
@@ -263,7 +262,7 @@ func (c *Client) call(ctx context.Context, verb, method, suffix string, body []b
 	target := strings.TrimRight(base, "/") + "/waInstance" + url.PathEscape(c.Instance) + "/" + method + "/" + url.PathEscape(c.Token) + suffix
 	r, err := http.NewRequestWithContext(ctx, verb, target, bytes.NewReader(body))
 	if err != nil || r.URL.Host == "" || r.URL.Scheme != "http" && r.URL.Scheme != "https" {
-		return nil, &Error{Method: method, Message: "invalid address of the API"} // err's text has the URL
+		return nil, &Error{Method: method, Message: "invalid address of the API"} // err's text contains the URL
 	}
 	if body != nil {
 		r.Header.Set("Content-Type", "application/json")
@@ -290,21 +289,21 @@ func (c *Client) call(ctx context.Context, verb, method, suffix string, body []b
 	return answer, nil
 }
 
-// unreachable is an error of the network, without the URL that *url.Error carries.
+// unreachable returns an error for the network, without the URL that *url.Error carries.
 func (c *Client) unreachable(method string, err error) error {
 	if wrapped, ok := errors.AsType[*url.Error](err); ok {
 		err = wrapped.Err
 	}
 	text := c.redact(err.Error())
-	if text != err.Error() { // it has what the server said
+	if text != err.Error() { // it contained what the server said
 		err = errors.New(text)
 	}
 	return &Error{Method: method, Message: clip(text), err: err}
 }
 
-// refusal is the error that a status other than 200 says.
+// refusal returns the error for a status other than 200.
 func (c *Client) refusal(method string, response *http.Response) error {
-	text, _ := io.ReadAll(io.LimitReader(response.Body, 4<<10)) // what there is
+	text, _ := io.ReadAll(io.LimitReader(response.Body, 4<<10)) // as much as there is
 	e := &Error{Method: method, Status: response.StatusCode, RetryAfter: retryAfter(response.Header.Get("Retry-After"))}
 	var said struct {
 		Message string `json:"message"`
@@ -313,13 +312,13 @@ func (c *Client) refusal(method string, response *http.Response) error {
 		text = []byte(said.Message)
 	}
 	if bytes.HasPrefix(bytes.TrimSpace(text), []byte("<")) {
-		text = nil // a page of some proxy
+		text = nil // a proxy's error page
 	}
 	e.Message = clip(c.redact(strings.ToValidUTF8(strings.TrimSpace(string(text)), "\uFFFD")))
 	return e
 }
 
-// redact takes the token out of a text.
+// redact removes the token from a text.
 func (c *Client) redact(text string) string {
 	if c.Token == "" {
 		return text
@@ -336,7 +335,7 @@ func clip(text string) string {
 	return strings.ToValidUTF8(text[:most], "") + "…"
 }
 
-// retryAfter reads the header: seconds or a date, a day at most.
+// retryAfter parses the header, seconds or a date, up to a day.
 func retryAfter(value string) time.Duration {
 	const most = 24 * time.Hour
 	if seconds, err := strconv.Atoi(value); err == nil {

@@ -12,7 +12,7 @@ const (
 	webhookURLToken = "webhookUrlToken" //nolint:gosec // a name
 )
 
-// switches are the settings that are "yes" or "no" of a new instance.
+// switches are the settings of a new instance that are "yes" or "no".
 var switches = []string{
 	"incomingWebhook", "outgoingWebhook", "outgoingMessageWebhook", "outgoingAPIMessageWebhook", "stateWebhook", "statusInstanceWebhook",
 	"deviceWebhook", "pollMessageWebhook", "incomingBlockWebhook", "incomingCallWebhook", "outgoingCallWebhook", "editedMessageWebhook",
@@ -22,14 +22,14 @@ var switches = []string{
 // instance is guarded by the Server's lock.
 type instance struct {
 	id, token string
-	settings  map[string]any   // in force
-	pending   []map[string]any // changes of them that are not in force yet
+	settings  map[string]any   // in effect
+	pending   []map[string]any // changes that are not in effect yet
 	queue     []queued
 	deleted   [][]byte
 	sending   bool // to a webhookUrl
 
 	polling, mostPolling int
-	recent               map[string][]time.Time // calls by method, of the last second
+	recent               map[string][]time.Time // calls in the last second, by method
 	changed              chan struct{}          // closed at the next change of queue or settings
 }
 
@@ -50,19 +50,19 @@ func newInstance(id, token string) *instance {
 	return &instance{id: id, token: token, settings: settings, recent: make(map[string][]time.Time), changed: make(chan struct{})}
 }
 
-// text is a setting in force.
+// text returns a setting that is in effect.
 func (i *instance) text(name string) string {
 	text, _ := i.settings[name].(string)
 	return text
 }
 
-// wake tells those who wait that something changed.
+// wake wakes everything that waits for a change.
 func (i *instance) wake() {
 	close(i.changed)
 	i.changed = make(chan struct{})
 }
 
-// change restarts the instance with other settings. They are in force after five minutes.
+// change restarts the instance with changed settings. They take effect after five minutes.
 func (s *Server) change(i *instance, wanted map[string]any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -80,8 +80,8 @@ func (s *Server) change(i *instance, wanted map[string]any) {
 	})
 }
 
-// send sends the queue as long as there is a webhookUrl. It stops between two attempts, so nothing
-// that a webhook answered 200 is left in the queue.
+// send sends the queue as long as there is a webhookUrl. It stops between two attempts, so nothing that a
+// webhook answered 200 is left in the queue.
 func (s *Server) send(i *instance) {
 	for {
 		s.mu.Lock()
@@ -97,12 +97,11 @@ func (s *Server) send(i *instance) {
 	}
 }
 
-// sendTo sends the queue until the instance's webhookUrl or its token are others. Each attempt is a
-// notification of its own to the sender; the queue here hands out the same one until it is
-// acknowledged.
+// sendTo sends the queue until the instance's webhookUrl or its token change. To the sender each attempt is
+// a separate notification; the queue here hands out the same one until it is acknowledged.
 func (s *Server) sendTo(i *instance, to sender.Options) {
 	var inHand int64
-	var next time.Time // before which nothing is sent
+	var next time.Time // nothing is sent before then
 	to.OnAttempt = func(a sender.Attempt) {
 		if !a.Acknowledged() {
 			next = time.Now().Add(s.scaled(sender.DefaultPause))
@@ -127,8 +126,8 @@ func (s *Server) sendTo(i *instance, to sender.Options) {
 	}
 }
 
-// toSend waits for the time and for a notification, and returns it; or nil if it is no longer to be
-// sent there.
+// toSend waits for the time and for a notification, and returns the notification, or nil if it must not be
+// sent there any more.
 func (s *Server) toSend(i *instance, to sender.Options, next time.Time) *queued {
 	timer := time.NewTimer(time.Until(next))
 	defer timer.Stop()

@@ -17,14 +17,14 @@ type call struct {
 	w                 http.ResponseWriter
 	r                 *http.Request
 	id, method, token string
-	rest              string // what stands behind the token
+	rest              string // what follows the token
 	instance          *instance
 }
 
-// methods are those that the stand-in knows.
+// methods are the ones that the stand-in implements.
 var methods = map[string]struct {
 	verb   string
-	rate   int // calls a second of an instance
+	rate   int // calls per second for an instance
 	answer func(s *Server, c *call)
 }{
 	"receiveNotification": {http.MethodGet, queueRate, (*Server).receiveNotification},
@@ -36,8 +36,8 @@ var methods = map[string]struct {
 	"sendMessage":         {http.MethodPost, messageRate, (*Server).sendMessage},
 }
 
-// parse takes a request's path apart: /waInstance{id}/{method}/{token}. It answers what is none, and
-// returns nil.
+// parse parses a request's path: /waInstance{id}/{method}/{token}. If the path is invalid, parse answers
+// the request and returns nil.
 func parse(w http.ResponseWriter, r *http.Request) *call {
 	c := &call{w: w, r: r}
 	path := strings.TrimPrefix(r.URL.EscapedPath(), "/v3") // an optional prefix of MAX
@@ -70,7 +70,7 @@ func parse(w http.ResponseWriter, r *http.Request) *call {
 	return nil
 }
 
-// forbid is the answer to a wrong id or path.
+// forbid answers a wrong ID or path.
 func (c *call) forbid() {
 	c.w.Header().Set("Content-Type", "text/html")
 	c.w.WriteHeader(http.StatusForbidden)
@@ -78,7 +78,7 @@ func (c *call) forbid() {
 		"<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n")
 }
 
-// refuse is a 400. It has the path in it, and so the token.
+// refuse answers 400. The answer contains the path, and so the token.
 func (c *call) refuse(message string) {
 	c.w.Header().Set("Content-Type", "application/json")
 	c.w.WriteHeader(http.StatusBadRequest)
@@ -112,7 +112,7 @@ func (s *Server) receiveNotification(c *call) {
 			return
 		case head != nil:
 			c.w.Header().Set("Content-Type", "application/json")
-			// The body as it was queued: it need not be JSON.
+			// The body is sent as it was queued: it need not be JSON.
 			_, _ = fmt.Fprintf(c.w, `{"receiptId":%d,"body":%s}`, head.receipt, head.body)
 			return
 		}
@@ -129,8 +129,8 @@ func (s *Server) receiveNotification(c *call) {
 	}
 }
 
-// head is the notification to be received, if there is one; what closes when that may be otherwise;
-// and whether a webhookUrl is in force. While the sender still has one in hand there is none.
+// head returns the notification to receive, if there is one; a channel that is closed when that may have
+// changed; and whether a webhookUrl is in effect. While the sender has one in hand, there is none.
 func (s *Server) head(i *instance) (head *queued, changed <-chan struct{}, isURL bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -151,7 +151,7 @@ func (s *Server) deleteNotification(c *call) {
 	c.answer(map[string]any{"result": s.remove(c.instance, func(q queued) bool { return q.received && q.receipt == receipt }), "reason": ""})
 }
 
-// remove takes a notification off the queue, and reports whether it was there.
+// remove removes a notification from the queue, and reports whether it was there.
 func (s *Server) remove(i *instance, which func(queued) bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -183,7 +183,7 @@ func (s *Server) setSettings(c *call) {
 	c.answer(map[string]bool{"saveSettings": true})
 }
 
-// valid reports whether the instance has such a setting, and whether it may have that value.
+// valid reports whether the instance has this setting and may have this value.
 func (s *Server) valid(i *instance, name string, value any) bool {
 	text, isText := value.(string)
 	switch name {
@@ -212,7 +212,7 @@ func (s *Server) getStateInstance(c *call) {
 	c.answer(map[string]string{"stateInstance": state})
 }
 
-// getWebhooksCount has a Cyrillic letter at the head of its key, as the vendor's page for WhatsApp.
+// getWebhooksCount answers with a key whose first letter is Cyrillic, like the vendor's page for WhatsApp.
 func (s *Server) getWebhooksCount(c *call) { c.answer(map[string]int{"сount": s.Queued(c.id)}) }
 
 func (s *Server) sendMessage(c *call) {

@@ -1,9 +1,9 @@
-// Package standin stands in for GREEN-API in tests: its HTTP API, as far as vendorapi calls it, and
-// its sender to webhook URLs.
+// Package standin replaces GREEN-API in tests: its HTTP API, as far as vendorapi calls it, and its sender
+// to webhook URLs.
 //
-// It does what the vendor documents (GREEN-API docs: "HTTP API technology", "SetSettings" and the
-// pages of the methods, read 2026-07). Where the vendor says nothing it is strict, so that a slip of
-// a test's subject shows: unknown settings, wrong verbs and waits out of bounds are refused.
+// It does what the vendor documents (GREEN-API docs: "HTTP API technology", "SetSettings" and the pages of
+// the methods, read 2026-07). Where the vendor says nothing it is strict, so that mistakes in the tested
+// code show up: it refuses unknown settings, wrong verbs and waits out of bounds.
 package standin
 
 import (
@@ -18,35 +18,35 @@ import (
 
 // The vendor's times and rates.
 const (
-	settingsDelay = 5 * time.Minute // until settings are in force
+	settingsDelay = 5 * time.Minute // until settings take effect
 	minWait       = 5 * time.Second // of receiveNotification
 	maxWait       = 60 * time.Second
-	queueRate     = 100 // a second, of receiveNotification and of deleteNotification
-	otherRate     = 1   // of getSettings and setSettings
-	messageRate   = 50  // of sendMessage
-	// A second in which calls are counted. A little less: two that leave a second apart may come
-	// closer.
+	queueRate     = 100 // per second, for receiveNotification and for deleteNotification
+	otherRate     = 1   // for getSettings and setSettings
+	messageRate   = 50  // for sendMessage
+	// The length of the second in which calls are counted. It is a little less, because two calls that
+	// leave a second apart may arrive closer.
 	rateWindow = 950 * time.Millisecond
 )
 
-// firstReceipt is above what a float64 can count, so that a client that reads one is found out.
+// firstReceipt is beyond what a float64 can count, so that a client that reads one fails.
 const firstReceipt = 1<<53 + 1
 
-// Options say how a Server differs from the vendor. The zero value of each is its default.
+// Options set how a Server differs from the vendor. The zero value of each is its default.
 type Options struct {
-	// Divides the vendor's times: 5 min until settings are in force, 60 s of pause and 180 s of wait
-	// at a webhook URL, and receiveTimeout. Rates are not scaled. Default: 1.
+	// Divides the vendor's times: 5 min until settings take effect, 60 s of pause and 180 s of wait at a
+	// webhook URL, and receiveTimeout. Rates are not scaled. Default: 1.
 	Scale float64
-	// Lets any number of calls pass.
+	// Allows any number of calls.
 	NoLimits bool
 	// Calls the webhook URLs. Default: over the network.
 	Webhooks http.RoundTripper
 }
 
-// Server is the vendor. It is safe for concurrent use.
+// Server plays the vendor. It is safe for concurrent use.
 type Server struct {
 	options Options
-	ctx     context.Context // over when the Server is closed
+	ctx     context.Context // ends when the Server is closed
 	close   context.CancelFunc
 	senders sync.WaitGroup
 
@@ -58,11 +58,11 @@ type Server struct {
 	receipt   int64 // of the next notification
 }
 
-// Fault is what a call meets instead of its answer.
+// Fault is what a call gets instead of its answer.
 type Fault struct {
-	Status     int    // 0: the call is answered as ever, after the Delay
+	Status     int    // 0: the call is answered as usual, after Delay
 	Body       string // of the answer
-	RetryAfter string // its header, if it is not empty
+	RetryAfter string // the header; none if empty
 	Drop       bool   // close the connection instead of answering
 	Delay      time.Duration
 }
@@ -83,23 +83,24 @@ func New(options Options) *Server {
 	return s
 }
 
-// Close stops what is sent to webhook URLs, and ends calls that wait for a notification.
+// Close stops sending to webhook URLs, and ends calls that wait for a notification.
 func (s *Server) Close() {
 	s.mu.Lock()
-	s.close() // under the lock: no sender begins after it
+	s.close() // locked, so that no sender starts after it
 	s.mu.Unlock()
 	s.senders.Wait()
 }
 
-// Add adds an instance: authorized, with all switches at "no" and no webhookUrl. One of the same id
-// is replaced.
+// Add adds an instance: authorized, with all switches at "no" and no webhookUrl. It replaces one with the
+// same ID.
 func (s *Server) Add(id, token string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.instances[id] = newInstance(id, token)
 }
 
-// Switch gives an instance a switch, or takes it away (""): which there are depends on messenger and version.
+// Switch gives an instance a switch, or removes it (""). Which switches exist depends on messenger and
+// version.
 func (s *Server) Switch(instance, name, value string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -110,7 +111,7 @@ func (s *Server) Switch(instance, name, value string) {
 	}
 }
 
-// Notify queues a notification, whatever the instance's switches are.
+// Notify queues a notification, regardless of the instance's switches.
 func (s *Server) Notify(instance string, body []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -120,30 +121,30 @@ func (s *Server) Notify(instance string, body []byte) {
 	i.wake()
 }
 
-// Queued tells how many notifications are in the instance's queue.
+// Queued returns how many notifications are in the instance's queue.
 func (s *Server) Queued(instance string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.known(instance).queue)
 }
 
-// Deleted returns what was taken off the instance's queue, by deleteNotification or by a webhook's
-// 200, in that order.
+// Deleted returns what was taken off the instance's queue, by deleteNotification or by a webhook's 200, in
+// that order.
 func (s *Server) Deleted(instance string) [][]byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.known(instance).deleted)
 }
 
-// Calls tells how often a method was called for any known instance, with faults and wrong tokens.
+// Calls returns how often a method was called for any known instance, including faults and wrong tokens.
 func (s *Server) Calls(method string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.calls[method]
 }
 
-// Polling tells how many calls of receiveNotification are in progress for the instance, and how
-// many were at most.
+// Polling returns how many calls of receiveNotification are in progress for the instance, and the maximum
+// so far.
 func (s *Server) Polling(instance string) (now, most int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -151,14 +152,14 @@ func (s *Server) Polling(instance string) (now, most int) {
 	return i.polling, i.mostPolling
 }
 
-// Settings returns the instance's settings that are in force.
+// Settings returns the instance's settings that are in effect.
 func (s *Server) Settings(instance string) map[string]any {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return maps.Clone(s.known(instance).settings)
 }
 
-// Fault makes calls fail: it is asked at each, and nil is none. Fault(nil) ends it.
+// Fault makes calls fail: it is called for each, and returns nil for no fault. Fault(nil) ends that.
 func (s *Server) Fault(fault func(method, instance string) *Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -172,7 +173,7 @@ func (s *Server) Messages() []Message {
 	return slices.Clone(s.messages)
 }
 
-// known returns an instance. A test that asks for another has a slip.
+// known returns an instance. A test that asks for an unknown one is wrong.
 func (s *Server) known(id string) *instance {
 	i := s.instances[id]
 	if i == nil {
@@ -181,12 +182,12 @@ func (s *Server) known(id string) *instance {
 	return i
 }
 
-// scaled is a time of the vendor's.
+// scaled scales a time of the vendor's.
 func (s *Server) scaled(d time.Duration) time.Duration {
 	return time.Duration(float64(d) / s.options.Scale)
 }
 
-// ServeHTTP is the API.
+// ServeHTTP serves the API.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := parse(w, r)
 	if c == nil {
@@ -222,7 +223,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// poll counts a call of receiveNotification, until what it returns is called.
+// poll counts a call of receiveNotification until done is called.
 func (s *Server) poll(i *instance) (done func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

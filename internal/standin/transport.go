@@ -6,11 +6,11 @@ import (
 	"net/http/httptest"
 )
 
-// Transport returns a way to call the API without a socket, so that a test can have fake time.
+// Transport returns a way to call the API without a socket, so that tests can use fake time.
 func (s *Server) Transport() http.RoundTripper { return Direct(s) }
 
-// Direct returns a way to call any handler without a socket. A handler that panics with
-// http.ErrAbortHandler breaks the connection.
+// Direct returns a way to call any handler without a socket. If the handler panics with
+// http.ErrAbortHandler, the connection breaks.
 func Direct(h http.Handler) http.RoundTripper { return direct{h} }
 
 type direct struct{ to http.Handler }
@@ -24,7 +24,7 @@ func (d direct) RoundTrip(r *http.Request) (*http.Response, error) {
 	go func() {
 		whole := false
 		defer func() {
-			if p := recover(); p != nil && p != http.ErrAbortHandler { //nolint:errorlint // a value of panic, no error
+			if p := recover(); p != nil && p != http.ErrAbortHandler { //nolint:errorlint // a value of panic, not an error
 				panic(p)
 			}
 			answered <- whole
