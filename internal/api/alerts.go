@@ -2,10 +2,10 @@ package api
 
 import "net/http"
 
-// AlertTest is what became of a test alert.
+// AlertTest is the result of a test alert.
 type AlertTest struct {
-	Alert    int    `json:"alert"`    // the how manieth of the config, from 1
-	Endpoint string `json:"endpoint"` // its host, as the config has it
+	Alert    int    `json:"alert"`    // its number in the config, from 1
+	Endpoint string `json:"endpoint"` // its host as in the config
 	Error    string `json:"error"`    // "" if the endpoint took it
 }
 

@@ -1,6 +1,5 @@
-// Package api is the JSON API for the operator of an edge: what it is doing, what the quarantine
-// keeps, and replays of that. It knows net/http and a view of the edge, and not who serves it. The
-// commands share its types.
+// Package api is the JSON API for the operator of an edge: what it is doing, what the quarantine and the queue
+// hold, replays, and orders to the queue. It knows net/http and an abstract edge, but not what serves it. The commands share its types.
 package api
 
 import (
@@ -15,20 +14,24 @@ import (
 
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
+	"github.com/greenapi-community/caddy-green-api/queue"
 )
 
-// Edge is what the API sees of the config in effect.
+// Edge is what the API knows of the config in effect.
 type Edge struct {
 	// Status returns what only the edge knows. The API adds Version and Addresses.
 	Status func() Status
 
-	// Quarantine opens the store. The caller calls release when it no longer uses the store.
+	// Quarantine opens the store. The caller calls release when done.
 	Quarantine func() (store *quarantine.Store, release func(), err error)
 
-	// Hide takes out of an error what the config says by a placeholder.
+	// Queue returns the queue, nil if there is none.
+	Queue func() *queue.Dispatcher
+
+	// Hide replaces the value of a placeholder in an error by the placeholder.
 	Hide func(error) error
 
-	// ParseDuration reads a duration as the config writes it, such as 1d12h.
+	// ParseDuration parses a duration as the config does, such as 1d12h.
 	ParseDuration func(string) (time.Duration, error)
 
 	// Blocks are the names of the green_api blocks, sorted.
@@ -37,26 +40,26 @@ type Edge struct {
 	// IsFor reports whether a block takes the notifications of an instance.
 	IsFor func(block, instance string) bool
 
-	// Replay takes an entry to the handlers of a block, and if recheck is set only if its rules would
-	// let the entry pass now. tried are the handlers that did not take it, with what each said.
+	// Replay delivers an entry to the handlers of a block; if recheck is set, only if the block's rules
+	// would let it pass now. tried are the handlers that did not take it, with the answer of each.
 	Replay func(block string, entry quarantine.Entry, recheck bool) (end *outcome.Verdict, tried []string)
 
-	// Replays outlives a config: an entry is not replayed twice at the same time.
+	// Replays outlives a config, so that an entry is not replayed twice at the same time.
 	Replays *Replays
 
 	// TestAlerts sends a test alert through each alert of the config.
 	TestAlerts func(context.Context) []AlertTest
 
-	// Fit says whether the webhookUrl and the webhookUrlToken of an instance fit the edge.
+	// Fit returns whether an instance's webhookUrl and webhookUrlToken fit the edge.
 	Fit func(instance, webhookURL, token string) Fit
 
 	Log *zap.Logger
 }
 
-// Replays are the entries that are being replayed.
+// Replays holds the entries that are being replayed.
 type Replays struct{ inHand sync.Map }
 
-// Error is an error with an HTTP status of its own.
+// Error is an error with its own HTTP status.
 type Error struct {
 	Status int
 	Err    error
@@ -66,14 +69,17 @@ func (e *Error) Error() string { return e.Err.Error() }
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// ErrNoEdge is the error of a Caddy that has the plugin and makes no use of it.
+// ErrNoEdge is the error of a Caddy that has the plugin but does not use it.
 var ErrNoEdge = errors.New("the config that runs has no green_api in it")
 
-// badRequest is the error of a request that cannot be understood.
+// badRequest returns the error for a request that cannot be understood.
 func badRequest(err error) error { return &Error{http.StatusBadRequest, err} }
 
-// notFound is the error of a request for something that is not there.
+// notFound returns the error for a request for something that does not exist.
 func notFound(err error) error { return &Error{http.StatusNotFound, err} }
+
+// conflict returns the error for a request that cannot be met as things are now.
+func conflict(err error) error { return &Error{http.StatusConflict, err} }
 
 // Route is a path of the API, as a pattern of net/http.
 type Route struct {
@@ -91,11 +97,20 @@ func Routes() []Route {
 		{"/green_api/quarantine", methods{http.MethodGet: (*Edge).list, http.MethodDelete: (*Edge).delete}},
 		{"/green_api/quarantine/replay", methods{http.MethodPost: (*Edge).replay}},
 		{"/green_api/quarantine/{id}", methods{http.MethodGet: (*Edge).show, http.MethodDelete: (*Edge).delete}},
+		{"/green_api/queue", methods{http.MethodGet: (*Edge).lanes}},
+		{"/green_api/queue/{lane}", methods{http.MethodGet: (*Edge).lane}},
+		{"/green_api/queue/state", methods{http.MethodGet: (*Edge).queueState}},
+		{"/green_api/queue/pause", methods{http.MethodPost: (*Edge).pause}},
+		{"/green_api/queue/resume", methods{http.MethodPost: (*Edge).resume}},
+		{"/green_api/queue/drain", methods{http.MethodPost: (*Edge).drain}},
+		{"/green_api/queue/retry", methods{http.MethodPost: (*Edge).retry}},
+		{"/green_api/queue/skip", methods{http.MethodPost: (*Edge).skip}},
+		{"/green_api/queue/move", methods{http.MethodPost: (*Edge).move}},
 	}
 }
 
-// Serve answers a request. edge returns the edge in effect, or nil if there is none. If the error is
-// an *Error, that says with which status to answer.
+// Serve answers a request. edge returns the edge in effect, or nil if there is none. If the error is an
+// *Error, it has the status to answer with.
 func (route Route) Serve(w http.ResponseWriter, r *http.Request, edge func() *Edge) error {
 	do := route.methods[r.Method]
 	if do == nil {
@@ -106,7 +121,7 @@ func (route Route) Serve(w http.ResponseWriter, r *http.Request, edge func() *Ed
 		return notFound(ErrNoEdge)
 	}
 	err := do(e, w, r)
-	if _, said := err.(*Error); said { //nolint:errorlint // one that is wrapped has no say in the status
+	if _, said := err.(*Error); said { //nolint:errorlint // a wrapped one does not set the status
 		return err
 	}
 	return e.Hide(err)

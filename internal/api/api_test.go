@@ -187,7 +187,7 @@ func TestParameters(t *testing.T) {
 		{"until=yesterday", "", 400, "until: invalid time \"yesterday\"; want a duration such as 24h, or RFC 3339"},
 		{"instance=", "", 400, "instance: empty; want a value, or leave it out"},
 		{"", "type=", 400, "type: empty"},
-		{"reason=schema&reason=shcema", "", 400, `reason: unknown reason "shcema"; want one of too_large, encoding, malformed, unknown_type, unknown_message, schema, undeliverable, retention`},
+		{"reason=schema&reason=shcema", "", 400, `reason: unknown reason "shcema"; want one of too_large, encoding, malformed, unknown_type, unknown_message, schema, undeliverable, retention, expired, skipped`},
 		{"limt=1", "", 400, "limt: unknown parameter"},
 		{"all=true", "", 400, "all: unknown parameter"}, // of other calls
 		{"body=1", "", 400, `body: invalid value "1"; want true or false`},

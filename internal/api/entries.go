@@ -31,7 +31,7 @@ func Show(e quarantine.Entry) Entry {
 	return shown
 }
 
-// Bytes returns the body of an entry that was shown.
+// Bytes returns the body of a shown entry.
 func (e Entry) Bytes() []byte {
 	if e.BodyBase64 != nil {
 		return e.BodyBase64
@@ -39,7 +39,7 @@ func (e Entry) Bytes() []byte {
 	return []byte(e.Body)
 }
 
-// Header returns what the quarantine keeps of the header that an entry came with.
+// Header returns what the quarantine has kept of the entry's header.
 func Header(e quarantine.Entry) http.Header {
 	header := make(http.Header)
 	for name, values := range e.Header {
@@ -48,7 +48,7 @@ func Header(e quarantine.Entry) http.Header {
 	return header
 }
 
-// chosen reads the parameters of a request and opens the quarantine.
+// chosen parses the parameters of a request and opens the quarantine.
 func (e *Edge) chosen(r *http.Request, options ...string) (p parameters, store *quarantine.Store, release func(), err error) {
 	if p, err = e.parse(r, options...); err != nil {
 		return p, nil, nil, err
@@ -100,10 +100,10 @@ func (e *Edge) show(w http.ResponseWriter, r *http.Request) error {
 // Deletion is the answer to a DELETE.
 type Deletion struct {
 	Deleted int      `json:"deleted"`
-	Missing []string `json:"missing,omitempty"` // IDs that were asked for and that no entry has
+	Missing []string `json:"missing,omitempty"` // requested IDs that do not exist
 }
 
-// delete deletes entries and wipes what the file has left of them.
+// delete deletes entries and wipes their remains from the file.
 func (e *Edge) delete(w http.ResponseWriter, r *http.Request) error {
 	p, store, release, err := e.chosen(r, "all")
 	if err != nil {
@@ -125,7 +125,7 @@ func (e *Edge) delete(w http.ResponseWriter, r *http.Request) error {
 		return notFound(fmt.Errorf("entry %q: %w", id, quarantine.ErrNotFound))
 	}
 	done.Deleted, err = store.Delete(ids...)
-	if err == nil { // this also wipes what others deleted before
+	if err == nil { // this also wipes what others have deleted before
 		err = store.Scrub()
 	}
 	if err != nil {
@@ -138,7 +138,7 @@ func (e *Edge) delete(w http.ResponseWriter, r *http.Request) error {
 // mostLogged is how many values of a field a record lists.
 const mostLogged = 100
 
-// deletedFields say what was deleted, without the chat that was asked for: it has a phone number.
+// deletedFields describe what was deleted, without the requested chat, which is a phone number.
 func (p *parameters) deletedFields(deleted int) []zap.Field {
 	fields := []zap.Field{zap.Int("count", deleted)}
 	for _, name := range p.Fields() {

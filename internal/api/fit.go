@@ -6,18 +6,18 @@ import (
 	"net/http"
 )
 
-// Fit is whether the settings of an instance fit the edge.
+// Fit is whether an instance's settings fit the edge.
 type Fit struct {
 	Instance string  `json:"instance"`
-	Block    string  `json:"block"`    // that its notifications come to, "" for none
+	Block    string  `json:"block"`    // that its notifications reach, "" for none
 	Findings []Unfit `json:"findings"` // why not; none if they fit
 }
 
-// Unfit says why the settings of an instance do not fit, beside the reasons no_token, bad_token and
+// Unfit is a reason why an instance's settings do not fit, in addition to no_token, bad_token and
 // instance_not_allowed. Scripts rely on the texts.
 type Unfit string
 
-// Why the settings of an instance do not fit.
+// Why an instance's settings do not fit.
 const (
 	NoURL    Unfit = "no_url"
 	BadURL   Unfit = "bad_url"
@@ -26,7 +26,7 @@ const (
 	Received Unfit = "received"
 )
 
-// fit says whether settings fit the edge. They are in the body, as the token is a secret.
+// fit returns whether settings fit the edge. They are in the body, because the token is a secret.
 func (e *Edge) fit(w http.ResponseWriter, r *http.Request) error {
 	settings, err := parametersOf(r)
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 )
 
-// lines writes one JSON object a line.
+// lines writes one JSON object per line.
 type lines struct {
 	mu     sync.Mutex
 	to     http.ResponseWriter
@@ -16,11 +16,11 @@ type lines struct {
 	begun  bool
 }
 
-// LineError is a line about something that went wrong after the first line of an answer. An entry
-// and a result begin with their ID, and this never does.
+// LineError is a line about something that went wrong after the first line of an answer. Entries and
+// results begin with their ID; this never does.
 type LineError struct {
 	Error string `json:"error"`
-	Entry string `json:"entry,omitempty"` // ID of the entry that could not be read
+	Entry string `json:"entry,omitempty"` // ID of an unreadable entry
 }
 
 func answer(w http.ResponseWriter) *lines {
@@ -37,7 +37,7 @@ func (l *lines) write(line any) error {
 	return l.encode(line)
 }
 
-// send writes a line and flushes it, as the next one may take long.
+// send writes a line and flushes it, because the next one may take long.
 func (l *lines) send(line any) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -48,13 +48,13 @@ func (l *lines) send(line any) error {
 	return http.NewResponseController(l.to).Flush()
 }
 
-// unreadable writes that an entry could not be read. The entries behind it follow.
+// unreadable reports that an entry could not be read. The entries behind it follow.
 func (l *lines) unreadable(id string, err error) error {
 	return l.write(LineError{err.Error(), id})
 }
 
-// end says why the answer ends early: with a line if an earlier one is on its way, else the returned
-// error says it.
+// end reports why the answer ends early: with a line if one has already been sent, otherwise with the
+// returned error.
 func (l *lines) end(err error) error {
 	if err == nil || !l.begun {
 		return err

@@ -15,7 +15,7 @@ import (
 	"github.com/greenapi-community/caddy-green-api/quarantine"
 )
 
-// parameters are what a request asks for: the filter that chooses entries, and options.
+// parameters are what a request asks for: the filter that selects entries, and options.
 type parameters struct {
 	quarantine.Filter
 	options  url.Values
@@ -25,7 +25,7 @@ type parameters struct {
 // says reports whether an option is set.
 func (p *parameters) says(option string) bool { return p.options.Get(option) == "true" }
 
-// maxParameters bounds the body of a request, in bytes: some 30,000 IDs.
+// maxParameters limits the body of a request, in bytes: some 30,000 IDs.
 const maxParameters = 1 << 20
 
 // OptionTo is the option that names the block to replay through.
@@ -34,7 +34,7 @@ const OptionTo = "to"
 // ErrEmptyValue refuses a parameter without a value.
 var ErrEmptyValue = errors.New("empty; want a value, or leave it out")
 
-// parse reads the parameters of a request. options are those that it may have beside the filter.
+// parse parses the parameters of a request. options are those allowed in addition to the filter.
 func (e *Edge) parse(r *http.Request, options ...string) (parameters, error) {
 	query, err := parametersOf(r)
 	if err != nil {
@@ -52,8 +52,8 @@ func (e *Edge) parse(r *http.Request, options ...string) (parameters, error) {
 	return p, nil
 }
 
-// parametersOf reads the parameters of a request from its address and its body. A phone number belongs
-// in the body, as Caddy logs the URI of each request.
+// parametersOf parses the parameters in a request's URL and body. A phone number belongs in the body,
+// because Caddy logs the URI of each request.
 func parametersOf(r *http.Request) (url.Values, error) {
 	all := make(url.Values)
 	if err := addParameters(all, r.URL.RawQuery); err != nil {
@@ -63,7 +63,7 @@ func parametersOf(r *http.Request) (url.Values, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(body) > maxParameters { // with some of the IDs, only some of the work would be done
+	if len(body) > maxParameters { // with only some of the IDs, only part of the work would be done
 		return nil, fmt.Errorf("body: more than %d bytes of parameters; ask in parts", maxParameters)
 	}
 	if err := addParameters(all, strings.TrimSpace(string(body))); err != nil {
@@ -72,7 +72,8 @@ func parametersOf(r *http.Request) (url.Values, error) {
 	return all, nil
 }
 
-// addParameters adds the parameters of a text as in a query. url.ParseQuery takes 10,000 at most.
+// addParameters adds the parameters in a text that has the form of a query. url.ParseQuery takes at most
+// 10,000.
 func addParameters(all url.Values, text string) error {
 	for pair := range strings.SplitSeq(text, "&") {
 		one, err := url.ParseQuery(pair)
@@ -86,7 +87,7 @@ func addParameters(all url.Values, text string) error {
 	return nil
 }
 
-// set takes in one parameter.
+// set sets one parameter.
 func (p *parameters) set(name string, values, options []string) (err error) {
 	last := values[len(values)-1]
 	switch {
@@ -114,11 +115,11 @@ func (p *parameters) set(name string, values, options []string) (err error) {
 	return err
 }
 
-// want asks for values of a field.
+// want adds wanted values of a field.
 func (p *parameters) want(field string, values []string) error {
 	for _, value := range values {
 		switch {
-		case value == "": // most likely a variable that is not set
+		case value == "": // most likely an unset variable
 			return ErrEmptyValue
 		case field == "reason" && !slices.Contains(reason.Kept(), reason.Reason(value)):
 			return fmt.Errorf("unknown reason %q; want one of %s", value, reason.Join(reason.Kept()))
@@ -128,7 +129,7 @@ func (p *parameters) want(field string, values []string) error {
 	return nil
 }
 
-// pointInTime reads a time, or a duration before now.
+// pointInTime parses a time, or a duration before now.
 func (p *parameters) pointInTime(text string) (time.Time, error) {
 	if ago, err := p.duration(text); err == nil && ago >= 0 {
 		return time.Now().Add(-ago), nil

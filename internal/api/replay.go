@@ -17,7 +17,7 @@ import (
 	"github.com/greenapi-community/caddy-green-api/quarantine"
 )
 
-// Result is what became of one entry that was to be replayed.
+// Result is what became of one entry in a replay.
 type Result struct {
 	ID       string `json:"id"`
 	Instance string `json:"instance"`
@@ -27,16 +27,16 @@ type Result struct {
 	Error    string `json:"error,omitempty"`
 }
 
-// More ends of a replay, beside delivered and failed.
+// More outcomes of a replay, besides delivered and failed.
 const (
-	OutcomeKept    = "kept"    // its body is still at fault
-	OutcomeSkipped = "skipped" // its reason is one that is replayed only when named
+	OutcomeKept    = "kept"    // its body is still invalid
+	OutcomeSkipped = "skipped" // its reason is replayed only when named
 )
 
 // replaying is how to replay.
 type replaying struct {
 	recheck bool
-	to      string // name of a block; "" for the one that an entry came to
+	to      string // name of a block; "" for the entry's own
 }
 
 // replay delivers entries and deletes those that a handler took.
@@ -59,7 +59,7 @@ func (e *Edge) replay(w http.ResponseWriter, r *http.Request) error {
 	err = inOrder(r.Context(), &p.Filter, store, func(entry quarantine.Entry) {
 		line, delivered := e.replayChosen(&p.Filter, store, entry, how)
 		if line != nil {
-			_ = out.send(line) // the client may be gone; what was begun goes on
+			_ = out.send(line) // the client may be gone; what was started continues
 		}
 		if delivered {
 			took.Store(true)
@@ -80,7 +80,7 @@ func (e *Edge) replay(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// replayChosen is replayOne of an entry that the filter chooses, unless it is to be skipped.
+// replayChosen is replayOne for an entry that the filter selects, unless it is to be skipped.
 func (e *Edge) replayChosen(f *quarantine.Filter, store *quarantine.Store, entry quarantine.Entry, how replaying) (line any, took bool) {
 	if skips(f, entry) {
 		return Result{ID: entry.ID, Instance: entry.Instance, Type: entry.Type, Outcome: OutcomeSkipped, Reason: entry.Reason}, false
@@ -88,8 +88,8 @@ func (e *Edge) replayChosen(f *quarantine.Filter, store *quarantine.Store, entry
 	return e.replayOne(store, entry.ID, how)
 }
 
-// skips reports whether an entry is replayed only when its reason or its ID is named, and neither is.
-// No handler can read such a body, or not every handler reads it in the same way.
+// skips reports whether an entry is skipped because it is replayed only when its reason or ID is named, and
+// neither is. Handlers cannot read such a body, or not all read it the same way.
 func skips(f *quarantine.Filter, entry quarantine.Entry) bool {
 	switch reason.Reason(entry.Reason) {
 	case reason.Malformed, reason.Encoding, reason.TooLarge:
@@ -103,8 +103,8 @@ func (e *Edge) blockNames() string { return strings.Join(e.Blocks, ", ") }
 // replayers is how many entries are replayed at once. Those of one instance are replayed in order.
 const replayers = 8
 
-// inOrder calls do with each entry that the filter chooses, several at once, but those of one
-// instance one after the other. It returns when every call has returned.
+// inOrder calls do with each entry that the filter selects, several at once, but those of one instance one
+// after another. It returns when every call has returned.
 func inOrder(ctx context.Context, f *quarantine.Filter, store *quarantine.Store, do func(quarantine.Entry)) error {
 	var queues [replayers]chan quarantine.Entry
 	var working sync.WaitGroup
@@ -132,8 +132,8 @@ func inOrder(ctx context.Context, f *quarantine.Filter, store *quarantine.Store,
 	return err
 }
 
-// replayOne delivers one entry, and returns the line that says what became of it: nil if another
-// replay is working on it, or has delivered it.
+// replayOne delivers one entry, and returns the line with the result, nil if another replay is working on
+// the entry or has delivered it.
 func (e *Edge) replayOne(store *quarantine.Store, id string, how replaying) (line any, took bool) {
 	if _, taken := e.Replays.inHand.LoadOrStore(id, nil); taken {
 		return nil, false
@@ -153,7 +153,7 @@ func (e *Edge) replayOne(store *quarantine.Store, id string, how replaying) (lin
 		result.Error = fmt.Sprintf("the config that runs has no green_api block named %q; add --to NAME, one of: %s", entry.Name, e.blockNames())
 		return result, false
 	}
-	if how.to == "" && !e.IsFor(block, entry.Instance) { // another block has the name now
+	if how.to == "" && !e.IsFor(block, entry.Instance) { // the name now belongs to another block
 		result.Reason = reason.NoHandler
 		result.Error = fmt.Sprintf("the green_api block named %q has no token for this instance and does not receive it; to replay it all the same, add --to NAME, one of: %s", entry.Name, e.blockNames())
 		return result, false
@@ -173,7 +173,7 @@ func (e *Edge) replayOne(store *quarantine.Store, id string, how replaying) (lin
 	return result, false
 }
 
-// whyFailed names the handlers that did not take an entry, with what each said, once.
+// whyFailed names the handlers that did not take an entry, with the answer of each, once.
 func whyFailed(err error, tried []string) string {
 	slices.Sort(tried)
 	why := strings.Join(slices.Compact(tried), ", ")

@@ -1,5 +1,5 @@
 // Package reason is the closed list of reasons: why a notification ended as it did, and what else the
-// operator is told of. Scripts, metrics and alerts rely on their texts.
+// operator is told. Scripts, metrics and alerts rely on their texts.
 package reason
 
 import (
@@ -8,8 +8,7 @@ import (
 	"strings"
 )
 
-// Reason says why. "" is no reason: there is nothing to say. The constants have no type, so that they also
-// compare with what is stored as text.
+// Reason says why. "" is no reason. The constants are untyped, so that they also compare with stored text.
 type Reason string
 
 // Why a request is refused.
@@ -25,7 +24,7 @@ const (
 	Aborted            = "aborted"
 )
 
-// What validate finds. TooLarge is also refused.
+// What validate finds. TooLarge also refuses requests.
 const (
 	TooLarge       = "too_large"
 	Encoding       = "encoding"
@@ -57,6 +56,19 @@ const (
 	Expiring   = "expiring"
 )
 
+// About the queue.
+const (
+	QueueFull        = "queue_full"
+	InstanceFull     = "instance_full"
+	Draining         = "draining"
+	QueueUnavailable = "queue_unavailable"
+	Expired          = "expired"
+	Skipped          = "skipped"
+	QueueBehind      = "queue_behind"
+	LaneStands       = "lane_stands"
+	QueueExpiring    = "queue_expiring"
+)
+
 // About receiving from the HTTP API.
 const (
 	WebhookURLSet  = "webhook_url_set"
@@ -82,7 +94,7 @@ const (
 	Test = "test"
 )
 
-// sentences are there for every reason that an alert may have.
+// sentences has one for every reason that an alert may have.
 var sentences = map[Reason]string{ //nolint:gosec // sentences, no credentials
 	UnlistedSender:     "a right token came from an address that is not allowed, queues may stand still",
 	NoToken:            "an allowed address sends without a token, its queue stands still",
@@ -105,6 +117,14 @@ var sentences = map[Reason]string{ //nolint:gosec // sentences, no credentials
 	Retention:          "a notification was about to be deleted by GREEN-API undelivered, it is kept",
 	NoHandler:          "there is no handler behind green_api",
 	Quarantine:         "the quarantine cannot keep more",
+	QueueFull:          "the queue is full, what comes stays with its sender",
+	InstanceFull:       "an instance has as much in the queue as it may, what comes stays with its sender",
+	Draining:           "the queue is being drained, what comes stays with its sender",
+	QueueUnavailable:   "the queue cannot store notifications, they stay with their sender",
+	Expired:            "a notification has waited in the queue for longer than max_age, it is kept",
+	QueueBehind:        "the oldest notification in the queue has waited for more than 5 minutes",
+	LaneStands:         "a lane of the queue has stood still for 15 minutes",
+	QueueExpiring:      "a notification in the queue will be kept from the handlers within an hour, by max_age",
 	Silence:            "nothing has come for long",
 	BadFile:            "a file that is followed cannot be used, its last good copy stays in force",
 	HandlerFails:       "a handler fails, others are asked if there are any",
@@ -121,19 +141,19 @@ var sentences = map[Reason]string{ //nolint:gosec // sentences, no credentials
 	Recovered:          "a trouble that an alert told of is over",
 }
 
-// Sentence says what a reason means to the operator; "" for one that no alert has.
+// Sentence returns what a reason means to the operator, "" for one that no alert has.
 func (r Reason) Sentence() string { return sentences[r] }
 
-// Alerted are the reasons that an alert may have, sorted.
+// Alerted returns the reasons that an alert may have, sorted.
 func Alerted() []Reason { return slices.Sorted(maps.Keys(sentences)) }
 
-// Kept returns the reasons for which the quarantine keeps an entry: those that validate finds, then
-// those of notifications that no handler took.
+// Kept returns the reasons for which the quarantine keeps an entry: those that validate finds, followed by
+// those of notifications that no handler took, in the queue or without one.
 func Kept() []Reason {
-	return []Reason{TooLarge, Encoding, Malformed, UnknownType, UnknownMessage, Schema, Undeliverable, Retention}
+	return []Reason{TooLarge, Encoding, Malformed, UnknownType, UnknownMessage, Schema, Undeliverable, Retention, Expired, Skipped}
 }
 
-// Join is a list of reasons as a message shows it.
+// Join returns a list of reasons as a message shows it.
 func Join(list []Reason) string {
 	texts := make([]string, len(list))
 	for i, r := range list {

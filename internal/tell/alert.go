@@ -17,14 +17,14 @@ import (
 // An Endpoint is a URL that alerts are posted to, with all its settings resolved.
 type Endpoint struct {
 	URL    string
-	Host   string // for the log, as the config has it; the rest may be a secret
+	Host   string // for the log, as in the config; the rest may be a secret
 	Header http.Header
 	Body   Body
 
-	Every   time.Duration // least time between two alerts of one reason and type
-	Silence time.Duration // it is told of silences of this length only; 0 for none
+	Every   time.Duration // minimum time between two alerts with the same reason and type
+	Silence time.Duration // it gets silences of this length only; 0 for none
 
-	// Hide takes out of an error what the log must not show.
+	// Hide removes from an error what the log must not show.
 	Hide func(error) error
 }
 
@@ -34,14 +34,14 @@ type Body struct {
 	json bool
 }
 
-// DefaultBody has all there is to tell.
+// DefaultBody contains every placeholder.
 const DefaultBody = `{"text":"{alert.text}","reason":"{alert.reason}","type":"{alert.type}","level":"{alert.level}","count":{alert.count},` +
 	`"first":"{alert.first}","last":"{alert.last}","instances":"{alert.instances}","example":"{alert.example}","host":"{alert.host}"}`
 
-// placeholder is what may stand in the text of a body. A brace of JSON is none.
+// placeholder matches the placeholders in the text of a body. It does not match a brace of JSON.
 var placeholder = regexp.MustCompile(`\{(alert|env|file)\.[^{}]*\}`)
 
-// NewBody returns the body of a text. resolve replaces the placeholders that are not the alert's own.
+// NewBody returns a body with a text. resolve replaces the placeholders that are not the alert's own.
 func NewBody(text string, isJSON bool, resolve func(placeholder string) (string, error)) (Body, error) {
 	b := Body{json: isJSON}
 	var fault error
@@ -61,7 +61,7 @@ func NewBody(text string, isJSON bool, resolve func(placeholder string) (string,
 	return b, nil
 }
 
-// fillIn resolves a placeholder when the config is loaded. Those of the alert itself stay as they are.
+// fillIn resolves a placeholder when the config is loaded. Those of the alert itself stay.
 func (b *Body) fillIn(placeholder string, resolve func(string) (string, error)) (string, error) {
 	if !strings.HasPrefix(placeholder, "{alert.") {
 		resolved, err := resolve(placeholder)
@@ -74,7 +74,7 @@ func (b *Body) fillIn(placeholder string, resolve func(string) (string, error)) 
 	return placeholder, nil
 }
 
-// escape makes a value part of a JSON string. For another kind of body it replaces control characters.
+// escape makes a value part of a JSON string. For other bodies it replaces control characters.
 func (b *Body) escape(value string) string {
 	if !b.json {
 		return outcome.Printable(value)
@@ -91,7 +91,7 @@ func (b *Body) render(g *group) []byte {
 	return []byte(placeholder.ReplaceAllStringFunc(b.text, func(placeholder string) string {
 		value, known := values[placeholder]
 		if !known {
-			return placeholder // it came out of a variable
+			return placeholder // it came from a resolved placeholder
 		}
 		return b.escape(outcome.PrintableLines(value))
 	}))

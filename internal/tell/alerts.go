@@ -17,28 +17,28 @@ import (
 
 const alertTimeout = 10 * time.Second
 
-// Times are how long alerts wait.
+// Times set how long alerts wait.
 type Times struct {
-	Gather time.Duration // the first alert of a reason and type waits so long for others
+	Gather time.Duration // how long the first alert of a reason and type waits for others
 
 	// The pause before a failed alert is sent again doubles from FirstPause to LongestPause.
 	FirstPause, LongestPause time.Duration
 
-	Flush time.Duration // the end of the process waits so long
+	Flush time.Duration // how long the end of the process waits
 }
 
-// DefaultTimes returns the times for an operator, who wants to know soon and not to be flooded.
+// DefaultTimes returns times that tell an operator soon, without flooding them.
 func DefaultTimes() Times {
 	return Times{Gather: 2 * time.Second, FirstPause: time.Second, LongestPause: time.Minute, Flush: 5 * time.Second}
 }
 
-// alerts gathers notes and sends them. Taking one down takes no longer than adding to a group: other
-// goroutines wait for the network. There are as many groups as there are reasons and types.
+// alerts collects notes and sends them. Collecting a note only adds it to a group; other goroutines wait
+// for the network. There are as many groups as there are reasons and types.
 type alerts struct {
 	times     Times
 	transport http.RoundTripper
 
-	inTrouble atomic.Bool // it is set under the lock
+	inTrouble atomic.Bool // set under the lock
 
 	mu     sync.Mutex
 	outbox []*outbox
@@ -60,7 +60,7 @@ func (d *Desk) Configure(endpoints []Endpoint, log *zap.Logger) {
 		same := func(before *outbox) bool {
 			return before.to.URL == endpoint.URL && before.to.Body.text == endpoint.Body.text
 		}
-		if at := slices.IndexFunc(old, same); at >= 0 { // each goes over to one
+		if at := slices.IndexFunc(old, same); at >= 0 { // each moves to one endpoint only
 			e.groups, e.sent, e.troubles = old[at].groups, old[at].sent, old[at].troubles
 			old = slices.Delete(old, at, at+1)
 		}
@@ -69,8 +69,8 @@ func (d *Desk) Configure(endpoints []Endpoint, log *zap.Logger) {
 	}
 }
 
-// Tell takes down a note for the operator. With the reason Recovered it goes to those only who know of the
-// trouble.
+// Tell collects a note for the operator. A note with the reason Recovered goes only to endpoints that know
+// of the trouble.
 func (d *Desk) Tell(n outcome.Note) {
 	d.alerts.mu.Lock()
 	defer d.alerts.mu.Unlock()
@@ -88,7 +88,7 @@ func (d *Desk) Tell(n outcome.Note) {
 	}
 }
 
-// Pending returns how many alerts are to be sent.
+// Pending returns how many alerts are waiting to be sent.
 func (d *Desk) Pending() (n int) {
 	d.alerts.mu.Lock()
 	defer d.alerts.mu.Unlock()
@@ -103,7 +103,7 @@ func (d *Desk) Pending() (n int) {
 	return n
 }
 
-// close sends what is left, to all endpoints at a time.
+// close sends the remaining alerts, to all endpoints at once.
 func (a *alerts) close() {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -1,5 +1,5 @@
-// Package tell tells how notifications ended, in records of the log, metrics, alerts and events. It knows
-// no Caddy: what it needs of a config is handed in.
+// Package tell reports how notifications ended, in log records, metrics, alerts and events. It does not
+// know Caddy: it is given what it needs of a config.
 package tell
 
 import (
@@ -8,7 +8,7 @@ import (
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 )
 
-// A Desk does what all green_api blocks do together to report, across reloads.
+// A Desk is what all green_api blocks share to report, across reloads.
 type Desk struct {
 	metrics *metrics
 	totals  totals
@@ -16,7 +16,7 @@ type Desk struct {
 	events  events
 }
 
-// NewDesk returns a desk. transport carries the alerts; nil stands for the default of net/http.
+// NewDesk returns a desk. transport sends the alerts; nil is the default of net/http.
 func NewDesk(gauges Gauges, times Times, transport http.RoundTripper) *Desk {
 	return &Desk{metrics: newMetrics(gauges), alerts: alerts{times: times, transport: transport}}
 }
@@ -24,7 +24,7 @@ func NewDesk(gauges Gauges, times Times, transport http.RoundTripper) *Desk {
 // Totals returns how many requests ended in each way.
 func (d *Desk) Totals() map[outcome.Outcome]int64 { return d.totals.counts() }
 
-// Close sends the alerts and emits the events that are left, as far as there is time.
+// Close sends the remaining alerts and emits the remaining events, as long as time allows.
 func (d *Desk) Close() {
 	d.alerts.close()
 	d.events.close()

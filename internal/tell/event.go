@@ -10,7 +10,7 @@ import (
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 )
 
-// Events of Caddy's events app. Their data: name (of the block), type, message, instance, id, outcome,
+// Events in Caddy's events app. Their data: name (of the block), type, message, instance, id, outcome,
 // reason, status, handler, quarantine_id; no text, name or phone number.
 const (
 	eventQuarantined = "green_api.quarantined"
@@ -20,7 +20,7 @@ const (
 
 var eventOf = map[outcome.Outcome]string{outcome.Quarantined: eventQuarantined, outcome.Refused: eventRefused, outcome.Failed: eventFailed}
 
-// emit emits the event of a notification that did not end well.
+// emit emits an event for a notification that did not end well.
 func (r *Reporter) emit(c *outcome.Case, end *outcome.Verdict) {
 	name := eventOf[end.Outcome]
 	if name == "" {
@@ -37,7 +37,7 @@ func (r *Reporter) emit(c *outcome.Case, end *outcome.Verdict) {
 	r.Desk.events.put(event{name, func() { emit(data) }}, r.DeskLog)
 }
 
-// events emits one event after the other, off the request's path: subscribers may take their time.
+// events emits events one after another, off the request's path, because subscribers may be slow.
 type events struct {
 	start   sync.Once
 	queue   chan event
@@ -55,8 +55,8 @@ type event struct {
 	emit func()
 }
 
-// put queues an event. If subscribers are slow and too many wait, it is dropped and counted. All events
-// are logged about where the first one says.
+// put queues an event. If subscribers are slow and too many events wait, it is dropped and counted.
+// Problems with any event are logged where the first event's log says.
 func (d *events) put(e event, log *zap.Logger) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
@@ -84,7 +84,7 @@ func (d *events) run(log *zap.Logger) {
 	}
 }
 
-// run emits an event. If a subscriber panics, that ends its event, not the process.
+// run emits the event. If a subscriber panics, that ends the event, not the process.
 func (e event) run(log *zap.Logger) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -97,7 +97,7 @@ func (e event) run(log *zap.Logger) {
 // eventFlush is how long the end of the process waits for subscribers.
 const eventFlush = 5 * time.Second
 
-// close emits what is left, as far as there is time.
+// close emits the remaining events, as long as time allows.
 func (d *events) close() {
 	d.mu.Lock()
 	queue := d.queue

@@ -20,7 +20,7 @@ type key struct {
 	typ    string
 }
 
-// A group is what has gathered for one alert.
+// A group is what has been collected for one alert.
 type group struct {
 	key
 	level       zapcore.Level
@@ -30,7 +30,7 @@ type group struct {
 	others      bool     // there are more
 	example     string
 	more        string
-	ends        []outcome.Note // of troubles, for Recovered
+	ends        []outcome.Note // of troubles, if the reason is Recovered
 }
 
 const maxInstances = 20
@@ -57,7 +57,7 @@ func (g *group) add(n outcome.Note) {
 	}
 }
 
-// merge adds what had gathered before.
+// merge adds what had been collected before.
 func (g *group) merge(older *group) {
 	newer := *g
 	*g = *older
@@ -80,7 +80,7 @@ func (g *group) merge(older *group) {
 	}
 }
 
-// values returns what the placeholders of a body stand for.
+// values returns the values of a body's placeholders.
 func (g *group) values() map[string]string {
 	instances := strings.Join(g.instances, ", ")
 	if g.others {

@@ -2,21 +2,26 @@ package tell
 
 import (
 	"errors"
+	"maps"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
+	"github.com/greenapi-community/caddy-green-api/internal/reason"
 )
 
 // metrics live as long as the desk: they keep counting across reloads, also for requests still on an old
-// config. Each config's registry gets them. Labels come from closed lists only.
+// config. They are registered with each config's registry. Labels come from closed lists only.
 type metrics struct {
-	notifications *prometheus.CounterVec
+	notifications *counters
 	reportOnly    *prometheus.CounterVec
 	delivery      prometheus.Histogram
 	attempts      *prometheus.CounterVec
+	taken         func() prometheus.Counter // of the attempts
 	age           prometheus.Histogram
 	last          prometheus.Gauge
 	all           []prometheus.Collector
@@ -24,24 +29,57 @@ type metrics struct {
 	perInstance []prometheus.Collector
 	byInstance  *prometheus.CounterVec
 	lastOf      *prometheus.GaugeVec
+
+	queue queueMetrics
 }
 
-// Gauges are what metrics show of the moment in which they are read.
+// counters finds the counter of some labels faster than its vector does.
+type counters struct {
+	*prometheus.CounterVec
+
+	found atomic.Pointer[map[labels]prometheus.Counter] // a new map for each new counter, of which there are few
+}
+
+type labels struct {
+	kind    string
+	outcome outcome.Outcome
+	reason  reason.Reason
+}
+
+func (c *counters) of(l labels) prometheus.Counter {
+	found := c.found.Load()
+	if found != nil {
+		if counter := (*found)[l]; counter != nil {
+			return counter
+		}
+	}
+	counter := c.WithLabelValues(l.kind, string(l.outcome), string(l.reason))
+	more := make(map[labels]prometheus.Counter)
+	if found != nil {
+		maps.Copy(more, *found)
+	}
+	more[l] = counter
+	c.found.CompareAndSwap(found, &more) // if another was faster, this one is found next time
+	return counter
+}
+
+// Gauges are read whenever the metrics are collected.
 type Gauges struct {
 	Waiting            func() float64            // notifications that wait for a handler
 	QuarantineEntries  func() float64            // entries in the quarantine
-	QuarantineBytes    func() float64            // its bytes in use
-	QuarantineMaxBytes func() float64            // and those it may use
-	QuarantineFree     func() float64            // bytes free on its disk; NaN if that is not known
+	QuarantineBytes    func() float64            // bytes in use in it
+	QuarantineMaxBytes func() float64            // bytes that it may use
+	QuarantineFree     func() float64            // bytes free on its disk; NaN if unknown
 	Receivers          map[string]func() float64 // instances received from the HTTP API, by state
+	Queue              func() *QueueGauges       // nil while there is none
 }
 
 func newMetrics(gauges Gauges) *metrics {
 	m := &metrics{
-		notifications: prometheus.NewCounterVec(prometheus.CounterOpts{
+		notifications: &counters{CounterVec: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "caddy_green_api_notifications_total",
 			Help: "Requests by type of notification, outcome and reason. Type is other for one without a schema, none for one that was not read.",
-		}, []string{"type", "outcome", "reason"}),
+		}, []string{"type", "outcome", "reason"})},
 		reportOnly: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "caddy_green_api_report_only_total",
 			Help: "What would have become of notifications, but for report_only.",
@@ -73,6 +111,7 @@ func newMetrics(gauges Gauges) *metrics {
 			Help: "When the last notification of a configured instance came, in Unix seconds.",
 		}, []string{"instance"}),
 	}
+	m.taken = sync.OnceValue(func() prometheus.Counter { return m.attempts.WithLabelValues(taken) })
 	gauge := func(name, help string, value func() float64, labels prometheus.Labels) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}, value)
 	}
@@ -88,15 +127,19 @@ func newMetrics(gauges Gauges) *metrics {
 		m.all = append(m.all, gauge("caddy_green_api_receivers", "Instances received from the HTTP API by state.", count, prometheus.Labels{"state": state}))
 	}
 	m.perInstance = []prometheus.Collector{m.byInstance, m.lastOf}
+	m.queue = newQueueMetrics(gauges.Queue)
 	return m
 }
 
-// Register enters the metrics into the registry of a config. With perInstance, it also gets those of
-// single instances.
-func (d *Desk) Register(registry prometheus.Registerer, perInstance bool) error {
-	collectors := d.metrics.all
+// Register registers the metrics with a config's registry. With perInstance, those of single instances are
+// included, and with queue those of the queue.
+func (d *Desk) Register(registry prometheus.Registerer, perInstance, queue bool) error {
+	collectors := slices.Clip(d.metrics.all)
 	if perInstance {
-		collectors = append(slices.Clip(collectors), d.metrics.perInstance...)
+		collectors = append(collectors, d.metrics.perInstance...)
+	}
+	if queue {
+		collectors = append(collectors, d.metrics.queue.all()...)
 	}
 	for _, collector := range collectors {
 		var already prometheus.AlreadyRegisteredError
@@ -110,8 +153,14 @@ func (d *Desk) Register(registry prometheus.Registerer, perInstance bool) error 
 // count counts a request that has ended.
 func (r *Reporter) count(c *outcome.Case, end *outcome.Verdict) {
 	m := r.Desk.metrics
-	m.notifications.WithLabelValues(c.Kind, string(end.Outcome), string(end.Reason)).Inc()
+	m.notifications.of(labels{c.Kind, end.Outcome, end.Reason}).Inc()
 	if end.Outcome == outcome.Refused || c.N.Instance == "" {
+		return
+	}
+	if c.Round > 0 { // it is not arriving now
+		if r.PerInstance(c.N.Instance) {
+			m.byInstance.WithLabelValues(c.N.Instance, string(end.Outcome)).Inc()
+		}
 		return
 	}
 	now := float64(c.Started.UnixMilli()) / 1000
@@ -133,5 +182,12 @@ func (r *Reporter) ReportOnly(c *outcome.Case, end *outcome.Verdict) {
 	r.Desk.metrics.reportOnly.WithLabelValues(c.Kind, string(end.Outcome), string(end.Reason)).Inc()
 }
 
-// Attempted counts an attempt to deliver. The result comes from a closed list.
-func (r *Reporter) Attempted(result string) { r.Desk.metrics.attempts.WithLabelValues(result).Inc() }
+const taken = "taken"
+
+// Taken counts an attempt at which a handler took the notification.
+func (r *Reporter) Taken() { r.Desk.metrics.taken().Inc() }
+
+// NotTaken counts any other attempt.
+func (r *Reporter) NotTaken(why reason.Reason) {
+	r.Desk.metrics.attempts.WithLabelValues(string(why)).Inc()
+}

@@ -17,7 +17,7 @@ import (
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 )
 
-// An outbox gathers what one endpoint is to be told, and posts it.
+// An outbox collects what one endpoint is to be sent, and posts it.
 type outbox struct {
 	to     Endpoint
 	times  Times
@@ -49,7 +49,7 @@ func newOutbox(to Endpoint, times Times, transport http.RoundTripper, log *zap.L
 	return e
 }
 
-// stop ends run. The group that it was sending goes back to the others.
+// stop ends run. The group that was being sent goes back to the others.
 func (e *outbox) stop() {
 	e.cancel()
 	<-e.ended
@@ -78,7 +78,7 @@ func (e *outbox) wakeUp() {
 	}
 }
 
-// run sends what is due, until it is stopped.
+// run sends groups when they are due, until it is stopped.
 func (e *outbox) run() {
 	defer close(e.ended)
 	pause := time.Duration(0)
@@ -109,14 +109,15 @@ func (e *outbox) run() {
 	}
 }
 
-// next takes a group that is due. Without one it returns how long to wait; 0 means until a note comes.
+// next takes a group that is due. If there is none, it returns how long to wait; 0 means until a note
+// comes.
 func (e *outbox) next(now time.Time) (*group, time.Duration) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	var wait time.Duration
 	for k, g := range e.groups {
 		due := g.first.Add(e.times.Gather)
-		if k.reason == reason.UnlistedSender { // an address to paste, while queues stand still
+		if k.reason == reason.UnlistedSender { // its alert has an address to paste, and queues stand still meanwhile
 			due = g.first
 		}
 		if again := e.sent[k].Add(e.to.Every); again.After(due) {
@@ -157,7 +158,7 @@ func (e *outbox) putBack(g *group) {
 	}
 }
 
-// sleep waits for a note; unless d is 0, no longer than d. It reports whether to go on.
+// sleep waits for a note, and no longer than d unless d is 0. It reports whether to go on.
 func (e *outbox) sleep(d time.Duration) bool {
 	var timer <-chan time.Time
 	if d > 0 {
@@ -186,15 +187,16 @@ func (e *outbox) post(ctx context.Context, g *group) error {
 		return e.to.Hide(err)
 	}
 	defer response.Body.Close()
-	_, _ = io.Copy(io.Discard, io.LimitReader(response.Body, 64<<10)) // so that the connection can be used again
+	_, _ = io.Copy(io.Discard, io.LimitReader(response.Body, 64<<10)) // so that the connection can be reused
 	if response.StatusCode/100 != 2 {
 		return fmt.Errorf("answer %d", response.StatusCode)
 	}
 	return nil
 }
 
-// nextRecovered takes what is due of troubles that are over. What is still to be told of such a trouble goes
-// first, whatever the time between two alerts. It also returns when something is due; zero for never.
+// nextRecovered takes a group for troubles that have ended. Alerts about such a trouble that are still to
+// be sent go first, regardless of the time between two alerts. It also returns when something is due; zero
+// for never.
 func (e *outbox) nextRecovered(now time.Time) (*group, time.Time) {
 	if len(e.troubles.over) == 0 {
 		return nil, time.Time{}

@@ -11,8 +11,9 @@ import (
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 )
 
-// messages are the log messages. They are constant: data goes into fields.
+// messages are the log messages. They are constant; data goes into fields.
 var messages = map[outcome.Outcome]string{
+	outcome.Queued:      "notification queued",
 	outcome.Delivered:   "notification delivered",
 	outcome.Dropped:     "notification dropped",
 	outcome.Quarantined: "notification quarantined",
@@ -26,23 +27,23 @@ type Reporter struct {
 	Desk    *Desk
 	Name    string      // of the block
 	Log     *zap.Logger // gets the records
-	DeskLog *zap.Logger // gets what goes wrong with reporting
-	LogBody bool        // records have the body in them
+	DeskLog *zap.Logger // gets problems with reporting
+	LogBody bool        // records contain the body
 
 	// PerInstance reports whether an instance is counted on its own.
 	PerInstance func(instance string) bool
 
-	// Details returns what an alert says beside the usual, and whether the alert is wanted at all.
+	// Details returns what an alert says in addition, and whether to send it at all.
 	Details func(why reason.Reason, c *outcome.Case) (more string, wanted bool)
 
-	// Emitter returns what emits an event of this name; nil if nobody has subscribed to it.
+	// Emitter returns a function that emits an event of this name, nil if nobody has subscribed to it.
 	Emitter func(name string) func(data map[string]any)
 }
 
-// An AccessLog takes fields for the access log's record of the request.
+// An AccessLog adds fields to the access log's record of the request.
 type AccessLog interface{ Set(field zap.Field) }
 
-// Record reports how a notification ended. It writes the one log record of it. access may be nil.
+// Record reports how a notification ended. It writes its only log record. access may be nil.
 func (r *Reporter) Record(c *outcome.Case, end *outcome.Verdict, access AccessLog) {
 	r.count(c, end)
 	r.Desk.totals.add(end.Outcome)
@@ -69,10 +70,12 @@ func (r *Reporter) Record(c *outcome.Case, end *outcome.Verdict, access AccessLo
 	}
 }
 
-// Waits tells the operator of a notification that waits for a handler.
-func (r *Reporter) Waits(c *outcome.Case) { r.alert(c, reason.NotNow, zap.WarnLevel, standstill(c)) }
+// Waits tells the operator that a notification is waiting for a handler, or for room in the queue.
+func (r *Reporter) Waits(c *outcome.Case, why reason.Reason) {
+	r.alert(c, why, zap.WarnLevel, standstill(c))
+}
 
-// standstill is the trouble of an instance whose notification is not delivered: all that is behind it waits.
+// standstill returns the trouble of an instance with an undelivered notification, which blocks its queue.
 func standstill(c *outcome.Case) string {
 	if c.N.Instance == "" {
 		return ""
@@ -80,14 +83,14 @@ func standstill(c *outcome.Case) string {
 	return "instance " + c.N.Instance
 }
 
-// movesOn tells the operator of an instance that stood still and does not any longer.
+// movesOn tells the operator that an instance's queue was blocked and no longer is.
 func (r *Reporter) movesOn(c *outcome.Case) {
 	if trouble := standstill(c); trouble != "" {
 		r.Desk.Tell(outcome.Note{Reason: reason.Recovered, Instance: c.N.Instance, More: "Notifications are delivered again.", At: time.Now(), Trouble: trouble})
 	}
 }
 
-// alert tells the operator something about a notification, and what is in trouble with it.
+// alert sends the operator an alert about a notification. trouble is what is in trouble because of it.
 func (r *Reporter) alert(c *outcome.Case, why reason.Reason, level zapcore.Level, trouble string) {
 	more, wanted := r.Details(why, c)
 	if !wanted {
@@ -110,7 +113,7 @@ func setAccessFields(access AccessLog, c *outcome.Case, end *outcome.Verdict) {
 }
 
 // RecordFields returns the fields of a record. They never contain a token, a text, a name or a phone
-// number; with `log_body` the body stands beside them.
+// number; the body that `log_body` adds is not among them.
 func RecordFields(c *outcome.Case, end *outcome.Verdict) []zap.Field {
 	fields := NotificationFields(c)
 	fields = append(fields, zap.String("outcome", string(end.Outcome)))
@@ -118,7 +121,7 @@ func RecordFields(c *outcome.Case, end *outcome.Verdict) []zap.Field {
 		fields = append(fields, zap.String("reason", string(end.Reason)))
 	}
 	fields = append(fields, zap.Int("status", end.Status))
-	fields = append(fields, AttemptFields(c)...)
+	fields = appendAttempt(fields, c)
 	fields = append(fields, faultFields(end)...)
 	if end.Err != nil {
 		fields = append(fields, zap.Error(end.Err))
@@ -126,17 +129,17 @@ func RecordFields(c *outcome.Case, end *outcome.Verdict) []zap.Field {
 	return append(fields, end.Fields...)
 }
 
-// maxLoggedBody bounds what `log_body` writes of one notification.
+// maxLoggedBody limits how much of a body `log_body` writes.
 const maxLoggedBody = 64 << 10
 
-// bodyField is the field of `log_body`.
+// bodyField returns the field of `log_body`.
 func bodyField(c *outcome.Case) zap.Field {
 	return zap.String("body", strings.ToValidUTF8(string(outcome.PrintableJSON(c.Body[:min(len(c.Body), maxLoggedBody)])), "\uFFFD"))
 }
 
-// NotificationFields returns the fields that say which notification it is.
+// NotificationFields returns the fields that identify a notification.
 func NotificationFields(c *outcome.Case) []zap.Field {
-	fields := make([]zap.Field, 0, 20)
+	fields := make([]zap.Field, 0, 14) // enough for one that was delivered
 	text := func(key, value string) {
 		if value != "" {
 			fields = append(fields, zap.String(key, value))
@@ -157,9 +160,10 @@ func NotificationFields(c *outcome.Case) []zap.Field {
 	return fields
 }
 
-// AttemptFields returns the fields that say how far the notification came with the handlers.
-func AttemptFields(c *outcome.Case) []zap.Field {
-	fields := make([]zap.Field, 0, 3)
+// AttemptFields returns the fields about a notification's attempts.
+func AttemptFields(c *outcome.Case) []zap.Field { return appendAttempt(nil, c) }
+
+func appendAttempt(fields []zap.Field, c *outcome.Case) []zap.Field {
 	if c.Handler != "" {
 		fields = append(fields, zap.String("handler", c.Handler))
 	}
@@ -172,19 +176,19 @@ func AttemptFields(c *outcome.Case) []zap.Field {
 	return append(fields, zap.Duration("duration", time.Since(c.Started)))
 }
 
-// faultFields returns the fields that say what is wrong with a body, without a word of the body.
+// faultFields returns the fields that say what is wrong with a body, without quoting it.
 func faultFields(end *outcome.Verdict) []zap.Field {
 	if end.Syntax != nil {
 		return []zap.Field{
 			zap.Int64("offset", end.Syntax.Offset),
-			// No pointer: the names in a broken body may be anything.
+			// No pointer: names in a broken body may be anything.
 			zap.String("cause", end.Syntax.Cause),
 		}
 	}
 	if len(end.Faults) == 0 {
 		return nil
 	}
-	const most = 10 // a body with more is as wrong with ten
+	const most = 10 // ten faults are enough to show what is wrong
 	pointers, keywords := make([]string, 0, most), make([]string, 0, most)
 	for _, f := range end.Faults[:min(most, len(end.Faults))] {
 		pointers = append(pointers, outcome.Clip(f.Pointer))

@@ -49,7 +49,10 @@ func TestRecord(t *testing.T) {
 	r := newReporter(d, zap.New(core))
 	ends := map[outcome.Outcome]string{
 		outcome.Delivered: "notification delivered", outcome.Dropped: "notification dropped", outcome.Quarantined: "notification quarantined",
-		outcome.Refused: "request refused", outcome.Failed: "notification failed",
+		outcome.Refused: "request refused", outcome.Failed: "notification failed", outcome.Queued: "notification queued",
+	}
+	if counts := d.Totals(); len(counts) != len(ends)-1 {
+		t.Errorf("without a queue, %v in total", counts)
 	}
 	for end, message := range ends {
 		c := &outcome.Case{N: &notification.Notification{Instance: "1"}, Kind: "incomingMessageReceived", Started: time.Now(), Body: []byte("SECRET")}
@@ -114,7 +117,7 @@ func TestMetricsBounded(t *testing.T) {
 	d := NewDesk(gaugesOf(), DefaultTimes(), nil)
 	r := newReporter(d, zap.NewNop())
 	registry := prometheus.NewRegistry()
-	if err := d.Register(registry, true); err != nil {
+	if err := d.Register(registry, true, false); err != nil {
 		t.Fatal(err)
 	}
 	record := func(n int) {
@@ -148,7 +151,7 @@ func TestRegister(t *testing.T) {
 	for range 2 {
 		registry := prometheus.NewPedanticRegistry()
 		for range 2 {
-			if err := d.Register(registry, true); err != nil {
+			if err := d.Register(registry, true, false); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -165,6 +168,68 @@ func TestRegister(t *testing.T) {
 		if math.Round(sum) != 28 {
 			t.Errorf("the gauges show %g in all", sum)
 		}
+	}
+}
+
+// TestQueueMetrics: a config with a queue shows what it holds, of one moment, and nothing while it is closed; other
+// configs have no such metrics.
+func TestQueueMetrics(t *testing.T) {
+	gauges, asked := gaugesOf(), 0
+	var state *QueueGauges
+	gauges.Queue = func() *QueueGauges { asked++; return state }
+	d := NewDesk(gauges, DefaultTimes(), nil)
+	r := newReporter(d, zap.NewNop())
+	r.QueuePut(3 * time.Millisecond)
+	r.QueueWait(2 * time.Hour)
+	shown := func(queue bool) (lines []string) {
+		registry := prometheus.NewPedanticRegistry()
+		if err := d.Register(registry, false, queue); err != nil {
+			t.Fatal(err)
+		}
+		families, err := registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, family := range families {
+			name, ours := strings.CutPrefix(family.GetName(), "caddy_green_api_queue_")
+			for _, metric := range family.GetMetric() {
+				if !ours {
+					continue
+				}
+				line := name
+				for _, label := range metric.GetLabel() {
+					line += " " + label.GetValue()
+				}
+				lines = append(lines, fmt.Sprint(line, " ", metric.GetGauge().GetValue()+metric.GetCounter().GetValue()+metric.GetHistogram().GetSampleSum()))
+			}
+		}
+		return lines
+	}
+	closed := []string{"put_seconds 0.003", "wait_seconds 7200"}
+	if got := shown(true); !slices.Equal(got, closed) {
+		t.Errorf("closed: %q", got)
+	}
+	state = &QueueGauges{
+		Entries: 1, Bytes: 2, MaxBytes: 3, Lanes: 4, LanesWaiting: 5, InFlight: 6, Oldest: 7 * time.Second, Paused: true, Put: 8,
+		Done: map[string]int64{"delivered": 9, "quarantined": 10, "gone": 11},
+	}
+	asked = 0
+	want := []string{
+		"bytes 2", "done_total delivered 9", "done_total gone 11", "done_total quarantined 10", "entries 1", "in_flight 6", "lanes 4", "lanes_waiting 5",
+		"max_bytes 3", "oldest_seconds 7", "paused 1", "put_seconds 0.003", "put_total 8", "wait_seconds 7200",
+	}
+	if got := shown(true); !slices.Equal(got, want) {
+		t.Errorf("open: %q, want %q", got, want)
+	}
+	if asked != 1 {
+		t.Errorf("asked %d times", asked)
+	}
+	state.Paused = false
+	if got := shown(true); !slices.Contains(got, "paused 0") {
+		t.Errorf("not paused: %q", got)
+	}
+	if got := shown(false); len(got) != 0 {
+		t.Errorf("without a queue: %q", got)
 	}
 }
 

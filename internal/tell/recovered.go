@@ -9,25 +9,25 @@ import (
 	"github.com/greenapi-community/caddy-green-api/notification"
 )
 
-// troubles are what an endpoint was told of, or is about to be told of, and may be over some day. Each
-// endpoint has its own: one that was told nothing of a trouble hears nothing of its end.
+// troubles are what an endpoint has been told, or is about to be told, and may end some day. Each endpoint
+// has its own: one that was not told of a trouble is not told of its end.
 type troubles struct {
 	of   map[string]*trouble
-	over []string // those that are over, in the order of their end
+	over []string // the ended ones, in the order in which they ended
 }
 
 type trouble struct {
-	under []key         // the groups that tell of it
-	end   *outcome.Note // says that it is over; nil while it lasts
+	under []key         // the groups that report it
+	end   *outcome.Note // the note that it is over; nil while it lasts
 }
 
-// maxTroubles is how many troubles of one endpoint are remembered. Of more the end is not told.
+// maxTroubles limits the troubles that are remembered per endpoint. The end of any more is not reported.
 const maxTroubles = 10_000
 
-// recovered is the key of the alert that troubles are over.
+// recovered is the key of the alert about ended troubles.
 var recovered = key{reason.Recovered, notification.KindNone}
 
-// begin notes a trouble. One that was over lasts again.
+// begin records a trouble. One that had ended is in trouble again.
 func (t *troubles) begin(n outcome.Note) {
 	one := t.of[n.Trouble]
 	if one == nil {
@@ -49,7 +49,7 @@ func (t *troubles) begin(n outcome.Note) {
 	}
 }
 
-// end notes that a trouble is over, and reports whether it lasted.
+// end records that a trouble is over, and reports whether it lasted until now.
 func (t *troubles) end(n outcome.Note) bool {
 	one := t.of[n.Trouble]
 	if one == nil || one.end != nil {
@@ -60,7 +60,7 @@ func (t *troubles) end(n outcome.Note) bool {
 	return true
 }
 
-// take takes out the troubles that are over. It returns the group that tells of it, nil if there are none.
+// take removes the ended troubles and returns the group that reports them, nil if there are none.
 func (t *troubles) take() *group {
 	if len(t.over) == 0 {
 		return nil
@@ -77,7 +77,7 @@ func (t *troubles) take() *group {
 	return g
 }
 
-// putBack undoes take, but for troubles that have begun again.
+// putBack undoes take, except for troubles that have begun again.
 func (t *troubles) putBack(g *group) {
 	var over []string
 	for _, end := range g.ends {
@@ -89,7 +89,7 @@ func (t *troubles) putBack(g *group) {
 	t.over = append(over, t.over...)
 }
 
-// saying returns what the ends have to say, each thing once.
+// saying returns the texts of the notes, each text once.
 func saying(ends []outcome.Note) string {
 	var said []string
 	for _, end := range ends {
@@ -105,7 +105,7 @@ func saying(ends []outcome.Note) string {
 	return strings.Join(said, " ")
 }
 
-// InTrouble reports whether some endpoint knows of a trouble, so that it is worth saying that one is over.
+// InTrouble reports whether any endpoint knows of a trouble, so that the end of one is worth reporting.
 func (d *Desk) InTrouble() bool { return d.alerts.inTrouble.Load() }
 
 // over tells the endpoints that know of a trouble that it is over.

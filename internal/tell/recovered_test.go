@@ -313,7 +313,7 @@ func TestInstanceRecovered(t *testing.T) {
 						level := map[outcome.Outcome]zapcore.Level{failed: zap.ErrorLevel, kept: zap.WarnLevel, refused: zap.WarnLevel}[step.end]
 						steps[second] = func() {
 							if step.end == waits {
-								r.Waits(c)
+								r.Waits(c, reason.NotNow)
 							} else {
 								r.Record(c, &outcome.Verdict{Outcome: step.end, Reason: reason.NotNow, Level: level}, nil)
 							}

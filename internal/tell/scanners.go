@@ -10,20 +10,20 @@ import (
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 )
 
-// Scanners logs once a minute how many strangers were refused, instead of a record for each: an address
-// on the internet is scanned all day.
+// Scanners logs once a minute how many strangers were refused, instead of one record each: any address on
+// the internet is scanned all day.
 type Scanners struct {
 	Log *zap.Logger
 
 	mu    sync.Mutex
 	count int
-	last  string // an address, as an example
+	last  string // an address as an example
 	timer *time.Timer
 }
 
 const scannersEvery = time.Minute
 
-// Add counts a stranger who was refused.
+// Add counts a refused stranger.
 func (s *Scanners) Add(client string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -34,7 +34,7 @@ func (s *Scanners) Add(client string) {
 	}
 }
 
-// Flush writes what has been counted. The next stranger starts the next minute.
+// Flush logs the count. The next stranger starts the next minute.
 func (s *Scanners) Flush() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

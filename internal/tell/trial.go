@@ -13,14 +13,14 @@ import (
 	"github.com/greenapi-community/caddy-green-api/notification"
 )
 
-// A Trial is what became of a test alert at one endpoint.
+// A Trial is the result of a test alert at one endpoint.
 type Trial struct {
 	Host string // of the endpoint
 	Err  error  // nil if the endpoint took the alert
 }
 
-// Try sends a test alert to each endpoint, to all at a time, and returns what became of them in the order of
-// the endpoints. Such an alert neither waits for others nor keeps others waiting, and is sent once only.
+// Try sends a test alert to every endpoint at once and returns the results in the order of the endpoints.
+// Such an alert neither waits for others nor delays them, and is sent only once.
 func (d *Desk) Try(ctx context.Context, now time.Time) []Trial {
 	d.alerts.mu.Lock()
 	to := slices.Clone(d.alerts.outbox)

@@ -1,5 +1,5 @@
 // Package watch notices what shows only over time: instances that fall silent, handlers that fail while
-// others take their notifications, formats that change. It has no clock: each call is handed the time.
+// others take their notifications, formats that change. It has no clock: each call is given the time.
 package watch
 
 import (
@@ -7,13 +7,14 @@ import (
 	"time"
 )
 
-// Daily lets each key through once a day. It remembers the last maxSeen keys. The zero value is ready.
+// Daily lets each key through once a day. It remembers the last maxSeen keys. The zero value is ready to
+// use.
 type Daily struct {
 	mu   sync.Mutex
 	told map[string]time.Time
 }
 
-// First reports whether a key comes for the first time in a day.
+// First reports whether this is the first time in a day that a key comes.
 func (d *Daily) First(key string, now time.Time) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()

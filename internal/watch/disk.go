@@ -5,17 +5,17 @@ import (
 	"time"
 )
 
-// Disk notices when little is free on the quarantine's disk, across reloads. The zero value is ready.
+// Disk notices when the quarantine's disk is nearly full, across reloads. The zero value is ready to use.
 type Disk struct {
 	mu   sync.Mutex
 	low  bool
-	told time.Time // when the operator was last told that it is low
+	told time.Time // when the operator was last told
 }
 
-// DiskNews is what the operator is to be told of a disk.
+// DiskNews is what to tell the operator about a disk.
 type DiskNews int
 
-// What there is to tell.
+// The news about a disk.
 const (
 	DiskAsBefore DiskNews = iota
 	DiskLow
@@ -24,8 +24,8 @@ const (
 
 const tellDiskLowEvery = 24 * time.Hour
 
-// See notes how many bytes are free and how many are to be, and returns what there is to tell. A disk that
-// was low has enough only with a tenth more, so that it does not go to and fro.
+// See compares the free bytes with those wanted, and returns what to tell. A disk that was low has enough
+// again only with a tenth more, so that it does not flap.
 func (d *Disk) See(free, want int64, now time.Time) DiskNews {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -40,12 +40,12 @@ func (d *Disk) See(free, want int64, now time.Time) DiskNews {
 	return DiskAsBefore
 }
 
-// The bounds of what is to be free. A file grows by 16 MiB at a time; 4 GiB do not fill up overnight.
+// Bounds of the space wanted. A file grows by 16 MiB at a time; 4 GiB do not fill up overnight.
 const (
 	leastFree = 32 << 20
 	mostFree  = 4 << 30
 )
 
-// WantFree returns how many bytes are to be free for a quarantine that may grow to a size: a quarter of it,
-// within bounds.
+// WantFree returns how many bytes should be free for a quarantine that may grow to maxSize: a quarter of
+// it, within bounds.
 func WantFree(maxSize int64) int64 { return min(max(maxSize/4, leastFree), mostFree) }

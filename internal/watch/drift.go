@@ -11,14 +11,14 @@ import (
 	"github.com/greenapi-community/caddy-green-api/notification"
 )
 
-// A Rule is one demand of a schema. All its texts come from closed lists.
+// A Rule is one requirement of a schema. All its texts come from closed lists.
 type Rule struct {
 	Kind    string `json:"kind"`    // TYPE, TYPE.MESSAGE, or TYPE.other for a message type without a schema
-	Pointer string `json:"pointer"` // with * for array indexes and names that no schema knows
+	Pointer string `json:"pointer"` // with * for array indexes and for names that no schema knows
 	Keyword string `json:"keyword"`
 }
 
-// RulesOf returns the rules that a notification breaks, each once.
+// RulesOf returns the rules that a notification violates, each once.
 func RulesOf(schemas *notification.Schemas, n *notification.Notification, faults []notification.Fault) []Rule {
 	kind := notification.KindOther
 	if schemas.KnownType(n.Type) {
@@ -43,11 +43,11 @@ func RulesOf(schemas *notification.Schemas, n *notification.Notification, faults
 	return rules
 }
 
-// Drifts is what the drift guard of one block knows, across reloads. The zero value is ready.
+// Drifts is what the drift guard of one block knows, across reloads. The zero value is ready to use.
 type Drifts struct {
-	mu    sync.Mutex
-	seen  lastInstances // of admitted notifications
-	desks map[[sha256.Size]byte]*Drift
+	mu   sync.Mutex
+	seen lastInstances // of admitted notifications
+	sets map[[sha256.Size]byte]*Drift
 }
 
 // A Drift is what the guard of one block has learned about one set of schemas. It is forgotten when no
@@ -59,39 +59,39 @@ type Drift struct {
 	seed    maphash.Seed // of the hashes in came
 
 	recalling sync.Mutex
-	recalled  bool // the types in the quarantine are counted
+	recalled  bool // the types in the quarantine have been counted
 
 	rules tallies[Rule]
-	types tallies[string] // that no schema knows
+	types tallies[string] // unknown to every schema
 	came  cameBodies
 }
 
-// Hold returns what is known of a set of schemas, until Release.
+// Hold returns what is known about a set of schemas, until Release.
 func (b *Drifts) Hold(schemas [sha256.Size]byte) *Drift {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	d := b.desks[schemas]
+	d := b.sets[schemas]
 	if d == nil {
-		if b.desks == nil {
-			b.desks = make(map[[sha256.Size]byte]*Drift)
+		if b.sets == nil {
+			b.sets = make(map[[sha256.Size]byte]*Drift)
 		}
 		d = &Drift{of: b, schemas: schemas, seed: maphash.MakeSeed()}
-		b.desks[schemas] = d
+		b.sets[schemas] = d
 	}
 	d.holders++
 	return d
 }
 
-// Release gives up what Hold returned.
+// Release releases what Hold returned.
 func (d *Drift) Release() {
 	d.of.mu.Lock()
 	defer d.of.mu.Unlock()
 	if d.holders--; d.holders == 0 {
-		delete(d.of.desks, d.schemas)
+		delete(d.of.sets, d.schemas)
 	}
 }
 
-// RecallOnce calls recall, which counts what the quarantine keeps, until it reports once that it could.
+// RecallOnce calls recall, which counts what is in the quarantine, until it has once reported success.
 func (d *Drift) RecallOnce(recall func() bool) {
 	d.recalling.Lock()
 	defer d.recalling.Unlock()
@@ -100,14 +100,14 @@ func (d *Drift) RecallOnce(recall func() bool) {
 	}
 }
 
-// Saw notes that an instance exists.
+// Saw records that an instance exists.
 func (d *Drift) Saw(instance string, now time.Time) {
 	d.of.mu.Lock()
 	defer d.of.mu.Unlock()
 	d.of.seen.add(instance, now)
 }
 
-// IsResent notes a body and reports whether it came before: a notification that no handler takes is sent
+// IsResent records a body and reports whether it came before: a notification that no handler takes is sent
 // again and again.
 func (d *Drift) IsResent(body []byte) bool {
 	sum := maphash.Bytes(d.seed, body)
@@ -116,13 +116,13 @@ func (d *Drift) IsResent(body []byte) bool {
 	return d.came.before(sum)
 }
 
-// cameBodies remembers the last bodies that were counted, by their hashes.
+// cameBodies remembers the hashes of the last bodies that were counted.
 type cameBodies struct{ newer, older map[uint64]bool }
 
-// maxCame is how many bodies it remembers at least. Each instance sends one at a time.
+// maxCame is how many bodies are remembered at least. Each instance sends one at a time.
 const maxCame = 4096
 
-// before notes a hash and reports whether it was known.
+// before records a hash and reports whether it was known.
 func (c *cameBodies) before(sum uint64) bool {
 	if c.newer[sum] {
 		return true
@@ -135,8 +135,8 @@ func (c *cameBodies) before(sum uint64) bool {
 	return known
 }
 
-// AddRules counts the rules that a notification breaks and returns those that turn with it. The
-// instances in named exist, whether they send or not.
+// AddRules counts the rules that a notification violates and returns those that are no longer enforced from
+// now on. The instances in named exist, whether they send or not.
 func (d *Drift) AddRules(rules []Rule, instance string, now time.Time, named []string) (turned []Rule) {
 	d.of.mu.Lock()
 	defer d.of.mu.Unlock()
@@ -148,10 +148,10 @@ func (d *Drift) AddRules(rules []Rule, instance string, now time.Time, named []s
 	return turned
 }
 
-// Holds reports whether any rule that a notification breaks is still enforced. With more, it may break
-// further rules than these.
+// Holds reports whether any rule that a notification violates is still enforced. more means that it may
+// violate further rules.
 func (d *Drift) Holds(schemas *notification.Schemas, n *notification.Notification, faults []notification.Fault, more bool) bool {
-	if more { // the one that holds may be among the rest
+	if more { // one of the others may still be enforced
 		return true
 	}
 	rules := RulesOf(schemas, n, faults)
@@ -160,7 +160,7 @@ func (d *Drift) Holds(schemas *notification.Schemas, n *notification.Notificatio
 	return slices.ContainsFunc(rules, func(rule Rule) bool { return !d.rules.turned(rule) })
 }
 
-// AddType counts a type that no schema knows and reports whether it is learned with that.
+// AddType counts a type that no schema knows and reports whether it is now learned.
 func (d *Drift) AddType(typ, instance string, now time.Time, named []string) bool {
 	if !isLearnable(typ) {
 		return false
@@ -170,7 +170,7 @@ func (d *Drift) AddType(typ, instance string, now time.Time, named []string) boo
 	return d.types.add(typ, instance, now, d.everyone(now, named))
 }
 
-// CountType counts a type that came at an earlier time.
+// CountType counts an earlier notification of a type.
 func (d *Drift) CountType(typ, instance string, at time.Time) {
 	if !isLearnable(typ) {
 		return
@@ -180,7 +180,7 @@ func (d *Drift) CountType(typ, instance string, at time.Time) {
 	d.types.count(typ, instance, at)
 }
 
-// isLearnable reports whether the vendor could have given a type this name. It bounds what is remembered.
+// isLearnable reports whether the vendor could have given a type this name. It limits what is remembered.
 func isLearnable(typ string) bool { return len(typ) <= 64 && utf8.ValidString(typ) }
 
 // Learned reports whether a type is passed on although no schema knows it.
@@ -190,8 +190,8 @@ func (d *Drift) Learned(typ string) bool {
 	return d.types.turned(typ)
 }
 
-// everyone returns a function for the instances that exist. It returns nil if they are DriftInstances or
-// more.
+// everyone returns a function that returns the existing instances, nil if there are at least
+// DriftInstances.
 func (d *Drift) everyone(now time.Time, named []string) func() []string {
 	return func() []string {
 		all := append(d.of.seen.since(now.Add(-seenWindow)), named...)
@@ -210,14 +210,14 @@ type RuleState struct {
 	Since time.Time `json:"since"`
 }
 
-// A TypeState is what /green_api/status shows of a type that was learned.
+// A TypeState is what /green_api/status shows of a learned type.
 type TypeState struct {
 	Name  string    `json:"name"` // of the block
 	Type  string    `json:"type"`
 	Since time.Time `json:"since"`
 }
 
-// Turned returns the rules that are no longer enforced and the types that are passed on. The name is the
+// Turned returns the rules that are no longer enforced and the types that are passed on. name is the
 // block's.
 func (d *Drift) Turned(name string) (rules []RuleState, types []TypeState) {
 	d.of.mu.Lock()

@@ -6,12 +6,12 @@ import (
 	"time"
 )
 
-// Handlers remembers which handlers give trouble, so that the operator is told of each, and not too
-// often: while other handlers take its notifications, a failing one could go unnoticed for weeks. The
-// zero value is ready.
+// Handlers remembers failing handlers, so that the operator is told of each one, but not too often. While
+// other handlers take its notifications, a failing one could go unnoticed for weeks. The zero value is
+// ready to use.
 type Handlers struct {
 	mu   sync.Mutex
-	last map[string]time.Time // when the operator was last told of each that fails
+	last map[string]time.Time // when the operator was last told of each failing handler
 }
 
 const (
@@ -19,14 +19,14 @@ const (
 	maxFailing       = 1000
 )
 
-// Failed reports whether to tell the operator of a handler that failed just now.
+// Failed reports whether to tell the operator that a handler has just failed.
 func (f *Handlers) Failed(handler string, now time.Time) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if last, known := f.last[handler]; known && now.Sub(last) < tellFailingEvery {
 		return false
 	}
-	if len(f.last) >= maxFailing { // addresses that come and go
+	if len(f.last) >= maxFailing { // addresses come and go
 		maps.DeleteFunc(f.last, func(_ string, last time.Time) bool { return now.Sub(last) >= tellFailingEvery })
 	}
 	if len(f.last) >= maxFailing {
@@ -39,7 +39,7 @@ func (f *Handlers) Failed(handler string, now time.Time) bool {
 	return true
 }
 
-// Took reports whether a handler that took something had failed before.
+// Took reports whether a handler that has just taken something had failed before.
 func (f *Handlers) Took(handler string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()

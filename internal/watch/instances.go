@@ -11,8 +11,8 @@ import (
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 )
 
-// Instances counts the notifications of each instance by outcome. It remembers the last maxSeen
-// instances that sent something. The zero value is ready.
+// Instances counts the notifications of each instance by outcome. It remembers the last maxSeen instances
+// that sent something. The zero value is ready to use.
 type Instances struct {
 	mu     sync.Mutex
 	of     map[string]*list.Element
@@ -21,7 +21,7 @@ type Instances struct {
 
 const maxSeen = 10_000
 
-// An Instance is one instance that has sent something with a right token.
+// An Instance is an instance that has sent something with a right token.
 type Instance struct {
 	Instance string                  `json:"instance"`
 	Last     time.Time               `json:"last"`
@@ -42,15 +42,16 @@ func (s *Instances) Add(instance string, end outcome.Outcome, now time.Time) {
 		}
 		at = s.oldest.PushBack(&Instance{Instance: instance, Outcomes: make(map[outcome.Outcome]int)})
 		s.of[instance] = at
-	} else {
-		s.oldest.MoveToBack(at)
 	}
 	one := at.Value.(*Instance)
-	one.Last = now
+	if now.After(one.Last) { // not if it has been in the queue
+		one.Last = now
+		s.oldest.MoveToBack(at)
+	}
 	one.Outcomes[end]++
 }
 
-// List returns all instances, the last to send first.
+// List returns all instances, the most recent sender first.
 func (s *Instances) List() []Instance {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -81,25 +82,26 @@ func (s *Instances) Recent(since time.Time, do func(instance string) (more bool)
 	}
 }
 
-// Silences finds the configured instances that have sent nothing for long, across reloads. It knows all
-// configured instances, however many there are, and no others. The zero value is ready.
+// Silences finds the configured instances that have sent nothing for long, across reloads. It tracks all
+// configured instances, however many there are, and no others. The zero value is ready to use.
 type Silences struct {
 	mu sync.Mutex
 	of map[string]*watchedInstance
 }
 
 type watchedInstance struct {
-	last time.Time       // when the instance last sent something, or since when it is watched
-	told []time.Duration // the lengths of this silence that were returned already
+	last time.Time       // when it last sent something, or since when it is watched
+	told []time.Duration // lengths of this silence already returned
 }
 
-// A Silence says that an instance has sent nothing for a length of time that somebody asks for.
+// A Silence says that an instance has sent nothing for a length of time that an alert asks for.
 type Silence struct {
 	Instance string
 	Length   time.Duration
 }
 
-// Saw notes that something came from an instance, and reports whether that ends a silence that Watch returned.
+// Saw records that an instance has sent something, and reports whether that ends a silence that Watch
+// returned.
 func (s *Silences) Saw(instance string, at time.Time) (ended bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -110,8 +112,8 @@ func (s *Silences) Saw(instance string, at time.Time) (ended bool) {
 	return ended
 }
 
-// Watch returns the silences of these lengths among the configured instances, each once. Instances that
-// are not configured any more are forgotten.
+// Watch returns the silences of these lengths among the configured instances, each once. It forgets
+// instances that are no longer configured.
 func (s *Silences) Watch(configured []string, lengths []time.Duration, now time.Time) (silent []Silence) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

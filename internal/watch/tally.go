@@ -6,40 +6,40 @@ import (
 	"time"
 )
 
-// The vendor may change a format for everybody overnight. If this many notifications of this many
+// The vendor may change a format for everybody overnight. If this many notifications from this many
 // instances have a fault in common, the vendor has changed something, and no single sender is to blame.
 const (
-	// DriftInstances is how many instances must have sent it, or all of them if there are fewer.
+	// DriftInstances is how many instances must have sent it; if fewer exist, all of them.
 	DriftInstances = 3
 
 	driftBreaks = 20 // within driftWindow
 	driftWindow = time.Hour
 
-	rareBreaks = 10 // within RareWindow, for what has come for longer than driftWindow
+	rareBreaks = 10 // within RareWindow, for what has been coming for longer than driftWindow
 
-	// RareWindow is how long something that comes seldom is counted.
+	// RareWindow is how long something rare is counted.
 	RareWindow = 7 * 24 * time.Hour
 
-	// seenWindow is how long an instance that has sent something is taken to exist.
+	// seenWindow is how long an instance counts as existing after it has sent something.
 	seenWindow = 24 * time.Hour
 )
 
 const (
-	// maxTallies bounds what is counted at a time.
+	// maxTallies limits how much is counted at a time.
 	maxTallies = 2000
 
-	// maxOwnTallies is how many tallies one instance may fill alone: no sender can make up so much that
-	// there is no room to count what comes from all.
+	// maxOwnTallies is how many tallies one instance may fill alone, so that no sender can make up so much
+	// that there is no room to count what comes from all.
 	maxOwnTallies = 100
 
-	// tallySweep is the least time between two searches for tallies of no further use.
+	// tallySweep is the minimum time between two sweeps for tallies that are no longer needed.
 	tallySweep = time.Minute
 )
 
-// tallies counts, by key, what comes again and again. Times must be handed in roughly in order.
+// tallies counts, by key, what comes again and again. Times must be passed roughly in order.
 type tallies[K comparable] struct {
 	of    map[K]*tally
-	own   map[string]int // by instance, how many tallies it fills alone
+	own   map[string]int // by instance, the number of tallies it fills alone
 	swept time.Time
 }
 
@@ -48,12 +48,13 @@ type tally struct {
 	first  time.Time   // of a run without a pause of RareWindow
 	times  []time.Time // the last driftBreaks
 	from   lastInstances
-	owner  string    // the only instance that it came from; "" if there are others, or it has turned
+	owner  string    // the only instance it came from; "" if there are others, or once it has turned
 	turned time.Time // zero until it has come often enough
 }
 
-// add counts one and reports whether its key turns with it: it has now come often enough, from
-// DriftInstances instances, or from all that everyone returns, which is nil if they are as many or more.
+// add counts one occurrence and reports whether its key turns with it: it has now come often enough from
+// DriftInstances instances, or from all that everyone returns. everyone returns nil if at least
+// DriftInstances exist.
 func (s *tallies[K]) add(key K, instance string, now time.Time, everyone func() []string) bool {
 	t := s.count(key, instance, now)
 	if t == nil || !t.suffices(now, everyone) {
@@ -64,7 +65,7 @@ func (s *tallies[K]) add(key K, instance string, now time.Time, everyone func() 
 	return true
 }
 
-// count counts one. It returns its tally, or nil if that has turned or if there is no room for it.
+// count counts one occurrence. It returns the tally, nil if that has turned or there is no room for it.
 func (s *tallies[K]) count(key K, instance string, at time.Time) *tally {
 	t := s.of[key]
 	if t == nil {
@@ -82,7 +83,7 @@ func (s *tallies[K]) count(key K, instance string, at time.Time) *tally {
 	return t
 }
 
-// begin makes a tally, or returns nil if there is no room for it.
+// begin starts a tally, or returns nil if there is no room for it.
 func (s *tallies[K]) begin(key K, instance string, now time.Time) *tally {
 	if s.of == nil {
 		s.of, s.own = make(map[K]*tally), make(map[string]int)
@@ -100,7 +101,7 @@ func (s *tallies[K]) begin(key K, instance string, now time.Time) *tally {
 	return t
 }
 
-// sweep removes tallies of which nothing counts any more, because nothing has come for so long.
+// sweep removes tallies that no longer count because nothing has come for so long.
 func (s *tallies[K]) sweep(now time.Time) {
 	s.swept = now
 	maps.DeleteFunc(s.of, func(_ K, t *tally) bool {
@@ -112,7 +113,7 @@ func (s *tallies[K]) sweep(now time.Time) {
 	})
 }
 
-// disown notes that a tally no longer belongs to one instance alone.
+// disown records that a tally no longer belongs to one instance alone.
 func (s *tallies[K]) disown(t *tally) {
 	if t.owner == "" {
 		return
@@ -151,25 +152,25 @@ func (t *tally) add(instance string, at time.Time) {
 	t.from.add(instance, at)
 }
 
-// suffices reports whether it has come often enough, within an hour or over the days.
+// suffices reports whether it has come often enough, within an hour or over several days.
 func (t *tally) suffices(now time.Time, everyone func() []string) bool {
 	return t.came(driftBreaks, now.Add(-driftWindow)) && t.from.cover(now.Add(-driftWindow), everyone) ||
 		t.first.Before(now.Add(-driftWindow)) &&
 			t.came(rareBreaks, now.Add(-RareWindow)) && t.from.cover(now.Add(-RareWindow), everyone)
 }
 
-// came reports whether it has come so often since then.
+// came reports whether it has come this often since then.
 func (t *tally) came(times int, then time.Time) bool {
 	return len(t.times) >= times && !t.times[len(t.times)-times].Before(then)
 }
 
-// lastInstances are the last DriftInstances instances that sent something, and when.
+// lastInstances holds the last DriftInstances instances that sent something, and when.
 type lastInstances [DriftInstances]struct {
 	id string
 	at time.Time
 }
 
-// add enters an instance in the place of the one that has been silent for longest.
+// add replaces the instance that has been silent longest.
 func (l *lastInstances) add(instance string, now time.Time) {
 	oldest := 0
 	for i := range l {
@@ -184,7 +185,7 @@ func (l *lastInstances) add(instance string, now time.Time) {
 	l[oldest].id, l[oldest].at = instance, now
 }
 
-// since returns the instances that have sent something since then. If they are fewer than DriftInstances,
+// since returns the instances that have sent something since then. If it returns fewer than DriftInstances,
 // there are no others.
 func (l *lastInstances) since(then time.Time) (ids []string) {
 	for _, one := range l {
