@@ -1,4 +1,4 @@
-// Package address holds sets of client addresses, and those that GREEN-API publishes.
+// Package address holds sets of client addresses, and the addresses that GREEN-API publishes.
 package address
 
 import (
@@ -10,12 +10,12 @@ import (
 	"sync"
 )
 
-// VendorDate is when the list of Vendor was last compared with the vendor's page.
+// VendorDate is when Vendor was last compared with the vendor's page.
 const VendorDate = "2026-07-15"
 
-// Vendor returns the addresses that GREEN-API publishes for WhatsApp (GREEN-API docs: "Webhook
-// Endpoint technology", section "Our public IP addresses", read on VendorDate). They belong to clouds that
-// others use too, so an address alone proves nothing. The addresses for MAX and Telegram are not known.
+// Vendor returns the addresses that GREEN-API publishes for WhatsApp (GREEN-API docs: "Webhook Endpoint
+// technology", section "Our public IP addresses", read on VendorDate). They belong to clouds that others
+// use, too, so an address alone proves nothing. The addresses for MAX and Telegram are not known.
 var Vendor = sync.OnceValue(func() []netip.Prefix {
 	var list []netip.Prefix
 	for _, address := range []string{
@@ -28,11 +28,11 @@ var Vendor = sync.OnceValue(func() []netip.Prefix {
 	return list
 })
 
-// A Set is a set of addresses: prefixes of which none covers another, sorted, so that a look-up
-// takes one binary search.
+// A Set is a set of addresses: sorted prefixes, none of which covers another, so that a lookup takes one
+// binary search.
 type Set []netip.Prefix
 
-// NewSet makes a set of prefixes, which may overlap.
+// NewSet returns the set of prefixes, which may overlap.
 func NewSet(list []netip.Prefix) Set {
 	sorted := slices.Clone(list)
 	for i, p := range sorted {
@@ -42,7 +42,7 @@ func NewSet(list []netip.Prefix) Set {
 		if c := a.Addr().Compare(b.Addr()); c != 0 {
 			return c
 		}
-		return a.Bits() - b.Bits() // the wider one first, it covers the other
+		return a.Bits() - b.Bits() // the wider one first, because it covers the other
 	})
 	set := make(Set, 0, len(sorted))
 	for _, p := range sorted {
@@ -59,12 +59,11 @@ func (set Set) Contains(addr netip.Addr) bool {
 	return after > 0 && set[after-1].Contains(addr)
 }
 
-// Fold makes one address of its spellings: ::ffff:203.0.113.7 is 203.0.113.7, and the zone of
-// a link-local address says nothing about who sends.
+// Fold reduces the spellings of an address to one: ::ffff:203.0.113.7 becomes 203.0.113.7, and the zone of
+// a link-local address is removed, because it says nothing about the sender.
 func Fold(addr netip.Addr) netip.Addr { return addr.Unmap().WithZone("") }
 
-// FoldPrefix does to a prefix what Fold does to addresses. netip never finds a mapped address
-// in an IPv4 prefix, nor the other way about.
+// FoldPrefix is Fold for prefixes. netip never finds a mapped address in an IPv4 prefix, nor vice versa.
 func FoldPrefix(prefix netip.Prefix) netip.Prefix {
 	if prefix.Addr().Is4In6() && prefix.Bits() >= 96 {
 		return netip.PrefixFrom(prefix.Addr().Unmap(), prefix.Bits()-96)
@@ -72,18 +71,17 @@ func FoldPrefix(prefix netip.Prefix) netip.Prefix {
 	return prefix
 }
 
-// globalUnicast is where the IPv6 addresses of the Internet are (RFC 4291, 2.4; all that IANA has
-// given out).
+// globalUnicast contains the IPv6 addresses of the Internet (RFC 4291, 2.4; all that IANA has allocated).
 var globalUnicast = netip.MustParsePrefix("2000::/3")
 
-// MostOfInternet reports whether a list has half of the addresses of IPv4 or of IPv6, in however
-// many pieces. Such a list keeps nobody out who can choose where to send from.
+// MostOfInternet reports whether a list covers half of all IPv4 or IPv6 addresses, in however many pieces.
+// Such a list shuts out nobody who can choose where to send from.
 func MostOfInternet(list []netip.Prefix) bool {
 	folded := make([]netip.Prefix, len(list))
 	for i, prefix := range list {
 		folded[i] = FoldPrefix(prefix)
 	}
-	var v4, v6 float64 // the shares of all
+	var v4, v6 float64 // shares of all addresses
 	for _, prefix := range NewSet(folded) {
 		switch {
 		case prefix.Addr().Is4():
@@ -95,8 +93,8 @@ func MostOfInternet(list []netip.Prefix) bool {
 	return v4 >= 0.5 || v6 >= 0.5
 }
 
-// Missing counts the prefixes that another set lacks. One is there if its first and its last address are:
-// it may have been divided, or be a part of a wider one.
+// Missing returns how many prefixes another set lacks. A prefix is present if its first and last address
+// are: it may have been split, or be part of a wider one.
 func (set Set) Missing(other Set) (n int) {
 	for _, p := range set {
 		if !other.Contains(p.Addr()) || !other.Contains(Last(p)) {
@@ -106,7 +104,7 @@ func (set Set) Missing(other Set) (n int) {
 	return n
 }
 
-// Last is the last address of a masked prefix.
+// Last returns the last address of a masked prefix.
 func Last(p netip.Prefix) netip.Addr {
 	bytes := p.Addr().AsSlice()
 	for bit := p.Bits(); bit < len(bytes)*8; bit++ {
@@ -119,7 +117,7 @@ func Last(p netip.Prefix) netip.Addr {
 // ErrWant says what Parse accepts.
 var ErrWant = errors.New("want an address such as 203.0.113.7, a CIDR such as 203.0.113.0/24 or 2001:db8::/32, private_ranges or green_api")
 
-// Parse reads an address, as a prefix of its whole length, or a CIDR.
+// Parse parses a CIDR, or an address as a prefix of its full length.
 func Parse(text string) (netip.Prefix, error) {
 	prefix, err := netip.ParsePrefix(text)
 	if err != nil {

@@ -20,7 +20,7 @@ func addressesCommand() *cobra.Command {
 			}
 		},
 		formatJSON: func(w io.Writer, list []string) {
-			_ = json.NewEncoder(w).Encode(map[string]any{"date": address.VendorDate, "addresses": list}) // if nobody reads it, nobody needs it
+			_ = json.NewEncoder(w).Encode(map[string]any{"date": address.VendorDate, "addresses": list}) // fails only if nobody reads the output
 		},
 		"nft": func(w io.Writer, list []string) {
 			fmt.Fprintf(w, "# GREEN-API's addresses for WhatsApp, as published on %s; use: tcp dport 443 ip saddr @green_api accept\n", address.VendorDate)
@@ -50,8 +50,8 @@ func addressesCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "addresses",
 		Short: "Prints the addresses that GREEN-API publishes",
-		Long: `Prints the addresses that GREEN-API publishes for WhatsApp, with the date of the list, which is what
-'allow green_api' allows; also as rules for a firewall. Those for MAX and Telegram are not known.`,
+		Long: `Prints the addresses that GREEN-API publishes for WhatsApp, which are the ones that 'allow green_api'
+allows, with the date of the list, or as firewall rules. Those for MAX and Telegram are not known.`,
 		Example: `  caddy green-api addresses
   caddy green-api addresses --format ufw | sh`,
 		Args: cobra.NoArgs,

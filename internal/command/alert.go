@@ -28,8 +28,8 @@ func alertCommand() *cobra.Command {
 	return cmd
 }
 
-// alertPatience is how long a test of the alerts may take. The edge gives each endpoint 10 seconds, and
-// asks all at a time.
+// alertPatience limits how long an alert test may take. The edge gives each endpoint 10 seconds, and sends
+// to all of them at once.
 const alertPatience = 20 * time.Second
 
 func alertTest() *cobra.Command {
@@ -37,16 +37,16 @@ func alertTest() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "test",
 		Short: "Sends a test alert through each alert of a running edge",
-		Long: `Has a running server send a test alert through each alert of its config, at once and whatever else
-it has told lately, and prints what became of each. The alert has the reason test, the level warn and
-a text that says what it is.
+		Long: `Makes a running server send a test alert through each alert in its config, at once and regardless of
+alerts sent before, and prints the result of each. The test alert has the reason test, the level warn
+and a text that says that it is a test.
 
-The admin API is found as 'caddy reload' finds it: by --address, or the admin option of --config, or
-on localhost:2019. With --format json it prints an object a line: alert, a number from 1 in the order
-of the config; endpoint, its host; and error, which is empty if the endpoint took it with a 2xx.
+The command finds the admin API as 'caddy reload' does: by --address, by the admin option of --config,
+or at localhost:2019. With --format json it prints one object a line: alert, a number from 1 in the
+order of the config; endpoint, its host; and error, which is empty if the endpoint answered 2xx.
 
-Exit status: 0 if all were taken, 1 if some were not or the config has no alert, 2 if the command was
-not understood or the server could not be asked.`,
+Exit status: 0 if all endpoints took the alert, 1 if some did not or the config has no alert, 2 if the
+command was not understood or the server could not be reached.`,
 		Example: `  caddy green-api alert test
   caddy green-api alert test --address unix//run/caddy/admin.sock`,
 		Args: cobra.NoArgs,
@@ -65,7 +65,7 @@ not understood or the server could not be asked.`,
 	return a.with(cmd)
 }
 
-// askAlertTest has the server behind an admin API send the test alerts.
+// askAlertTest makes the server behind an admin API send the test alerts.
 func askAlertTest(address string) (tests []api.AlertTest, err error) {
 	response, err := askAdmin(address, http.MethodPost, "alert/test", nil)
 	if err != nil {
@@ -84,7 +84,7 @@ func askAlertTest(address string) (tests []api.AlertTest, err error) {
 	}
 }
 
-// printAlertTests prints what became of the test alerts, and returns the end of the command.
+// printAlertTests prints the results of the test alerts, and returns the command's error.
 func printAlertTests(cmd *cobra.Command, format string, tests []api.AlertTest) error {
 	out := cmd.OutOrStdout()
 	failed := false

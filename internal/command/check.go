@@ -32,11 +32,11 @@ func checkCommand() *cobra.Command {
 	var format, schemas string
 	cmd := &cobra.Command{
 		Use:   "check [--format text|json] [--schemas <dir>] <file|dir|->...",
-		Short: "Says what would become of a notification's body",
-		Long: `Says what would become of each body: pass, drop or quarantine, and why, with the place of
-each fault. A directory stands for its *.json files, - for the standard input. It also reads what
-'quarantine export' writes, and answers of the HTTP API ({"receiptId":…,"body":{…}}), of which it
-judges the body and says so, with --format json on the standard error.
+		Short: "Checks what would become of a notification's body",
+		Long: `Prints for each body whether the edge would pass, drop or quarantine it, and why, with the place of
+each fault. A directory stands for its *.json files, - for standard input. The command also reads the
+output of 'quarantine export', and answers of the HTTP API ({"receiptId":…,"body":{…}}). For such an
+answer it checks the body and says so; with --format json, on standard error.
 
 With --format json it prints one object a line, with file, type, message, instance, outcome,
 reason, and errors, a list of objects with pointer, keyword and message.
@@ -86,7 +86,7 @@ not understood or a file could not be read.`,
 	return cmd
 }
 
-// checker judges bodies by the rules of a gate validate without options, and prints what it finds.
+// checker judges bodies by the rules of a validate gate without options, and prints the results.
 type checker struct {
 	rules  judge.Rules
 	in     io.Reader
@@ -144,7 +144,7 @@ func (c *checker) check(arg string) error {
 	return err
 }
 
-// skip says why something is not judged. The check goes on with the rest.
+// skip reports why something is not judged. The check continues with the rest.
 func (c *checker) skip(err error) {
 	fmt.Fprintf(c.stderr, "caddy green-api check: %s\n", outcome.PrintableLines(err.Error()))
 	c.unreadable = true
@@ -158,7 +158,7 @@ func (c *checker) checkFile(path string) error {
 	return c.printAll(path, body)
 }
 
-// printAll judges a body, or each body that `quarantine export` has written to the file.
+// printAll judges a body, or each body in the output of `quarantine export`.
 func (c *checker) printAll(file string, text []byte) error {
 	entries, lacking := splitExport(text)
 	if len(entries) == 0 {
@@ -192,8 +192,8 @@ func (c *checker) printOne(file string, text []byte) error {
 	return errors.Join(err, printErr)
 }
 
-// splitExport reads the output of `quarantine export`, or of the admin API, which also says what could
-// not be read. It returns no entries if the text is anything else.
+// splitExport reads the output of `quarantine export`, or of the admin API, which also reports what
+// could not be read. It returns no entries for any other text.
 func splitExport(text []byte) (entries []api.Entry, lacking []string) {
 	for line := range bytes.Lines(text) {
 		var entry struct {

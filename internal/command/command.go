@@ -2,7 +2,7 @@
 package command
 
 import (
-	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -14,25 +14,27 @@ import (
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 )
 
-// Config is what the commands need of the plugin.
+// Config is what the commands need from the plugin.
 type Config struct {
 	// Resolve replaces the placeholders of a secret, such as {env.NAME}.
 	Resolve func(string) (string, error)
 
-	// Examine provisions a config, in JSON, without starting it, and returns what the doctor has to know of it.
+	// Examine provisions a JSON config without starting it, and returns what the doctor needs to know about it.
 	Examine func(config []byte) (doctor.Config, error)
 
 	// Machine looks at the machine that an edge runs on with a config file. Default: this one.
 	Machine func(file string) doctor.Machine
 
-	// Pace is the pause between two calls of the same method of GREEN-API's HTTP API for one instance.
-	// Default: the vendor's limit, a second.
-	Pace time.Duration
+	// Pause waits before another call of GREEN-API's HTTP API, and reports whether ctx is still alive.
+	// Default: for as long as it is told to.
+	Pause func(ctx context.Context, d time.Duration) bool
 }
 
-// New returns the command `caddy green-api`, which has all others below it.
+// New returns the command `caddy green-api` with all its subcommands.
 func New(c Config) caddycmd.Command {
-	c.Pace = cmp.Or(c.Pace, time.Second)
+	if c.Pause == nil {
+		c.Pause = pauseFor
+	}
 	if c.Machine == nil {
 		c.Machine = doctor.Look
 	}
@@ -40,14 +42,14 @@ func New(c Config) caddycmd.Command {
 		Name:  "green-api",
 		Usage: "<command>",
 		Short: "Tools for GREEN-API webhooks",
-		Long: `Tools for GREEN-API webhooks: a demo, a sender and a handler to try things out, what would become of a
-notification, what is kept of those that are broken, whether a running edge is ready, and what
-notifications are judged by. Each command has a --help of its own.`,
+		Long: `Tools for GREEN-API webhooks: a demo, a sender and a handler for trying things out, checks of single
+notifications and of a running edge, the quarantine of broken notifications, the queue of those on their
+way, and the schemas that notifications are checked against. Each command has a --help of its own.`,
 		CobraFunc: func(cmd *cobra.Command) {
 			cmd.Args = usageArgs(cobra.NoArgs)
 			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
-			cmd.SetFlagErrorFunc(usageError) // the commands below inherit it
-			for _, sub := range []*cobra.Command{checkCommand(), sendCommand(), listenCommand(), quarantineCommand(), settingsCommand(c), schemasCommand(), addressesCommand(), doctorCommand(c), healthCommand(), demoCommand(), alertCommand()} {
+			cmd.SetFlagErrorFunc(usageError) // subcommands inherit it
+			for _, sub := range []*cobra.Command{checkCommand(), sendCommand(), listenCommand(), quarantineCommand(), queueCommand(), settingsCommand(c), schemasCommand(), addressesCommand(), doctorCommand(c), healthCommand(), demoCommand(), alertCommand()} {
 				sub.Args = usageArgs(sub.Args)
 				sub.SilenceErrors = true // the commands print their errors themselves
 				cmd.AddCommand(sub)
@@ -56,7 +58,7 @@ notifications are judged by. Each command has a --help of its own.`,
 	}
 }
 
-// Exit codes of the commands, beside 0.
+// Exit codes of the commands, other than 0.
 const (
 	exitFindings = 1
 	exitUsage    = 2
@@ -65,7 +67,7 @@ const (
 // errFindings ends a command with exit code 1. The command has printed what it found.
 var errFindings = errors.New("findings")
 
-// usageError says why a command cannot go on, and ends it with exit code 2.
+// usageError returns the error that ends a command with exit code 2 and says why.
 func usageError(cmd *cobra.Command, err error) error {
 	fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s\nsee '%s --help'\n", cmd.CommandPath(), outcome.PrintableLines(err.Error()), cmd.CommandPath())
 	return exit(cmd, exitUsage)

@@ -2,6 +2,7 @@ package command_test
 
 import (
 	"strings"
+	"sync"
 	"testing"
 
 	_ "github.com/greenapi-community/caddy-green-api" // the plugin, with the commands
@@ -26,7 +27,7 @@ func TestCommandProcesses(t *testing.T) {
 	config, admin := edgetest.WithAdmin(t, edgetest.Site(edgetest.Loopback))
 	e := edgetest.Start(t, config)
 	e.Post(edgetest.Broken("ONE"))
-	for _, test := range []struct {
+	tests := []struct {
 		args  string
 		stdin string
 		code  int
@@ -52,13 +53,26 @@ func TestCommandProcesses(t *testing.T) {
 		{"alert test --address " + admin, "", 1},
 		{"chekc", "", 2},
 		{"settings set --help", "", 0},
-	} {
-		args := append([]string{"green-api"}, strings.Fields(test.args)...)
-		stdout, stderr, code := edgetest.RunCaddy(t, dir, test.stdin, args...)
+	}
+	type ended struct {
+		stdout, stderr string
+		code           int
+	}
+	processes := make([]ended, len(tests))
+	var running sync.WaitGroup
+	for i, test := range tests {
+		running.Go(func() {
+			p := &processes[i]
+			p.stdout, p.stderr, p.code = edgetest.RunCaddy(t, dir, test.stdin, append([]string{"green-api"}, strings.Fields(test.args)...)...)
+		})
+	}
+	running.Wait()
+	for i, test := range tests {
+		stdout, stderr, code := processes[i].stdout, processes[i].stderr, processes[i].code
 		if test.code != code {
 			t.Errorf("%s: exit code %d, want %d; stdout %q, stderr %q", test.args, code, test.code, stdout, stderr)
 		}
-		gotOut, gotErr, gotCode := runCommand(t, dir, test.stdin, args...)
+		gotOut, gotErr, gotCode := runCommand(t, dir, test.stdin, append([]string{"green-api"}, strings.Fields(test.args)...)...)
 		stdout, _, _ = strings.Cut(stdout, "\nFull documentation is available at:") // Caddy's, after its help
 		if gotOut != stdout || gotErr != stderr || gotCode != code {
 			t.Errorf("%s: in this process stdout %q, stderr %q, exit code %d; in one of its own %q, %q, %d",
@@ -82,7 +96,7 @@ func TestCommandHelp(t *testing.T) {
 		}},
 		{"send", []string{"send", "--help"}, []string{
 			"Examples:\n  caddy green-api send http", "--token ", "--type ", "--body ", "--instances ", "--rate ", "--count ", "--pause ", "--timeout ",
-			"--in-flight ", "--attempts ", "--format ", "Exit status: 0 ",
+			"--in-flight ", "--attempts ", "--format ", "Exit status: 0 ", "--chats ", "--wait ", "handled_seconds",
 		}},
 		{"doctor", []string{"doctor", "--help"}, []string{
 			"Examples:\n  caddy green-api doctor --config /etc/caddy/Caddyfile\n", "--adapter ", "--config ", "--format ", "Exit status: 0 ",
@@ -106,9 +120,21 @@ func TestCommandHelp(t *testing.T) {
 		{"quarantine export", []string{"quarantine", "export", "--help"}, []string{"Exit status: 0 "}},
 		{"quarantine replay", []string{"quarantine", "replay", "--help"}, []string{"Exit status: 0 ", "Of ids beside a filter"}},
 		{"quarantine delete", []string{"quarantine", "delete", "--help"}, []string{"Exit status: 0 ", "Of ids beside a filter"}},
+		{"queue", []string{"queue", "--help"}, []string{"list  ", "show  ", "pause  ", "resume  ", "retry  ", "skip  ", "drain  ", "move  "}},
+		{"queue list", []string{"queue", "list", "--help"}, []string{
+			"Examples:\n  caddy green-api queue list\n", "--name ", "--instance ", "--limit ", "--format ", "--address ", "--config ", "Exit status: 0 ",
+			"ready, delivering, waiting (for the next round), paused, and no_handler",
+		}},
+		{"queue show", []string{"queue", "show", "--help"}, []string{"caddy green-api queue show 3f2a9c01b7de\n", "--limit ", "Exit status: 0 ", "1 if no lane has the id"}},
+		{"queue pause", []string{"queue", "pause", "--help"}, []string{"caddy green-api queue pause\n", "--all ", "--name ", "--instance ", "Exit status: 0 "}},
+		{"queue resume", []string{"queue", "resume", "--help"}, []string{"caddy green-api queue resume\n", "--all ", "--name ", "--instance ", "Exit status: 0 ", "1 if a broader pause remains"}},
+		{"queue retry", []string{"queue", "retry", "--help"}, []string{"caddy green-api queue retry 3f2a9c01b7de\n", "--all ", "--name ", "--instance ", "Exit status: 0 "}},
+		{"queue skip", []string{"queue", "skip", "--help"}, []string{"caddy green-api queue skip 3f2a9c01b7de --seq 4711\n", "Exit status: 0 "}},
+		{"queue drain", []string{"queue", "drain", "--help"}, []string{"caddy green-api queue drain\n", "--off ", "--no-wait ", "--wait-timeout ", "Exit status: 0 "}},
+		{"queue move", []string{"queue", "move", "--help"}, []string{"caddy green-api queue move --from old-site --to sales\n", "--from ", "--to ", "Exit status: 0 "}},
 		{"health", []string{"health", "--help"}, []string{
 			"Examples:\n  caddy green-api health\n", "--address ", "--config ", "--format ", "/green_api/health", "Exit status: 0 ",
-			"not_configured,\nstarting, quarantine_closed, ending and unreachable",
+			"not_configured,\nstarting, quarantine_closed, queue_draining, ending and unreachable",
 		}},
 		{"alert", []string{"alert", "--help"}, []string{"test  "}},
 		{"alert test", []string{"alert", "test", "--help"}, []string{

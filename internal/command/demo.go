@@ -35,12 +35,12 @@ func demoCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Runs an edge with two handlers, and sends it one notification of each kind",
-		Long: `Runs an edge on this machine with two handlers behind it, sends it the built-in examples as GREEN-API
-would, one of every type and message type, and says what happened and what to try next. Then the
-handlers print what comes, until Ctrl-C.
+		Long: `Runs an edge on this machine with two handlers behind it, and sends it the built-in examples, one of
+every type and message type, as GREEN-API would. It prints what happened and what to try next. Then
+the handlers print what they receive, until Ctrl-C.
 
-It listens on loopback only, on ports that are free, and touches no Caddy that runs: its admin API is
-a socket among its own data, which is in a temporary directory and is removed at the end.
+The demo listens only on loopback, on free ports, and does not touch any running Caddy: its admin API is
+a socket in a temporary directory, which holds all its data and is removed at the end.
 
 Exit status: 0 if every example was delivered, 1 if not or if the edge could not be started, 2 if the
 command was not understood.`,
@@ -65,17 +65,17 @@ command was not understood.`,
 			return nil
 		},
 	}
-	cmd.Flags().BoolVar(&once, "once", false, "end when the examples are sent")
-	cmd.Flags().StringVar(&d.admin, "admin", "", "address for the demo's own admin API; default is a socket among its data")
+	cmd.Flags().BoolVar(&once, "once", false, "exit when the examples have been sent")
+	cmd.Flags().StringVar(&d.admin, "admin", "", "address for the demo's own admin API; default is a socket in its directory")
 	return cmd
 }
 
 // demo is an edge with handlers, for as long as the command runs.
 type demo struct {
 	out   io.Writer
-	name  string // of the command that the others are below
+	name  string // of the parent command
 	admin string
-	dir   string // of its data
+	dir   string // for its data
 	url   string
 
 	handlers [demoHandlers]*demoHandler
@@ -122,7 +122,7 @@ func (d *demo) startEdge() error {
 	if err != nil {
 		return err
 	}
-	_, before, _ := caddy.BufferedLog() // or Caddy would say on the terminal that it logs elsewhere
+	_, before, _ := caddy.BufferedLog() // otherwise Caddy prints on the terminal that it logs elsewhere
 	if err := caddy.Load(config, true); err != nil {
 		caddy.UnbufferDefaultLogger(before)
 		return err
@@ -137,7 +137,7 @@ func (d *demo) startEdge() error {
 
 const demoLog = "log.jsonl"
 
-// config is the config of the edge, with all its data below one directory.
+// config returns the edge's config, with all its data below one directory.
 func (d *demo) config() ([]byte, error) {
 	type object = map[string]any
 	type list = []any
@@ -153,7 +153,7 @@ func (d *demo) config() ([]byte, error) {
 		}}},
 		"apps": object{
 			"green_api": object{"quarantine": object{"path": filepath.Join(d.dir, "quarantine")}},
-			"tls":       object{"disable_storage_clean": true}, // which would leave an id of this machine in its home
+			"tls":       object{"disable_storage_clean": true}, // storage cleaning would leave an ID of this machine in the home directory
 			"http": object{
 				"grace_period": "5s",
 				"servers": object{"demo": object{
@@ -171,11 +171,11 @@ func (d *demo) config() ([]byte, error) {
 	})
 }
 
-// longestSocket is how long the path of a socket may be on every system.
+// longestSocket is the longest socket path that every system allows.
 const longestSocket = 100
 
-// demoAdmin is an address for an admin API of the demo's own: a socket in its directory, where no other
-// user of the machine has a way in, or a free port if the path would be too long.
+// demoAdmin returns an address for the demo's own admin API: a socket in its directory, which no other user
+// of the machine can enter, or a free port if the path would be too long.
 func demoAdmin(dir string) (string, error) {
 	if path := filepath.Join(dir, "admin.sock"); len(path) <= longestSocket {
 		return "unix/" + path, nil
@@ -187,7 +187,7 @@ func demoAdmin(dir string) (string, error) {
 	return socket.Addr().String(), socket.Close()
 }
 
-// send sends the examples, and says what became of them. It reports whether all were delivered.
+// send sends the examples, and prints what became of them. It reports whether all were delivered.
 func (d *demo) send(ctx context.Context) (all bool, err error) {
 	plan := sendPlan{instances: 1}
 	queues, err := plan.queues()
@@ -201,7 +201,7 @@ func (d *demo) send(ctx context.Context) (all bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	how := counting.end(report.Acknowledged, plan.instanceIDs())
+	how := counting.end(ctx, report, plan.instanceIDs())
 	if err := printReport(d.out, report, how, total, formatText); err != nil {
 		return false, err
 	}
@@ -211,7 +211,7 @@ func (d *demo) send(ctx context.Context) (all bool, err error) {
 	return how.known && how.delivered == total, nil
 }
 
-// A demoHandler is a handler that counts what it takes, and prints it when that is asked for.
+// A demoHandler counts the notifications that it takes, and prints them once it is told to.
 type demoHandler struct {
 	*listener
 	address string
@@ -221,7 +221,7 @@ type demoHandler struct {
 	to      io.Writer
 }
 
-// startHandlers starts the handlers, until ctx is over.
+// startHandlers starts the handlers. They run until ctx ends.
 func (d *demo) startHandlers(ctx context.Context) error {
 	for i := range d.handlers {
 		socket, err := net.Listen("tcp", "127.0.0.1:0")
@@ -231,7 +231,7 @@ func (d *demo) startHandlers(ctx context.Context) error {
 		h := &demoHandler{address: socket.Addr().String(), prefix: fmt.Sprintf("handler %d  ", i+1), to: d.out}
 		h.listener = &listener{status: http.StatusOK, out: h}
 		d.handlers[i] = h
-		d.serving.Go(func() { _ = serveUntil(ctx, socket, h) }) // only a socket that breaks ends it early, and send says so
+		d.serving.Go(func() { _ = serveUntil(ctx, socket, h) }) // only a broken socket ends it early, and then send reports that
 	}
 	return nil
 }
@@ -242,7 +242,7 @@ func (h *demoHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.listener.ServeHTTP(w, r)
 }
 
-// Write prints what the listener says of a notification.
+// Write prints what the listener writes about a notification.
 func (h *demoHandler) Write(text []byte) (int, error) {
 	if !h.prints.Load() {
 		return len(text), nil
@@ -251,7 +251,7 @@ func (h *demoHandler) Write(text []byte) (int, error) {
 	return len(text), err
 }
 
-// oneAtATime is a writer for several goroutines.
+// oneAtATime is a writer that several goroutines may use.
 type oneAtATime struct {
 	mu sync.Mutex
 	to io.Writer
@@ -263,7 +263,7 @@ func (w *oneAtATime) Write(text []byte) (int, error) {
 	return w.to.Write(text)
 }
 
-// demoNext says what to try next. Its arguments are the command, the URL, the admin API's address, the
+// demoNext suggests what to try next. Its arguments are the command, the URL, the admin API's address, the
 // token and the log.
 const demoNext = `
 What to try now, in another terminal:
@@ -288,6 +288,10 @@ GREEN-API's console in the variable GREEN_API_TOKEN, and then 'caddy run'.
             }
             reverse_proxy handler-1:8080 handler-2:8080
         }
+        respond 404
+    }
+    # Every other name. Caddy alone would answer 200, and GREEN-API would take it for delivered.
+    http://, https:// {
         respond 404
     }
 

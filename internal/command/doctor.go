@@ -25,23 +25,23 @@ func doctorCommand(c Config) *cobra.Command {
 	}
 	cmd := &cobra.Command{
 		Use:   "doctor",
-		Short: "Finds what in a config or on its machine loses or exposes notifications",
-		Long: `Finds what in a config, or on the machine that it is meant for, loses notifications or exposes them, and
-says how to mend each. The config is loaded as 'caddy validate' does: nothing is started, so it can be
-run beside the edge. Run it as the user that runs the edge, with its variables; as root it also sees
-whose process has a port. Without --config it takes the file Caddyfile of this directory, as 'caddy
-run' does.
+		Short: "Finds mistakes that lose or expose notifications",
+		Long: `Finds mistakes in a config, or on the machine that it is meant for, that lose or expose notifications,
+and says how to fix each. It loads the config as 'caddy validate' does and starts nothing, so it can run
+next to the edge. Run it as the user that runs the edge, with the same environment variables; as root
+it also sees which process uses a port. Without --config it reads the Caddyfile in this directory, as
+'caddy run' does.
 
-Of the machine it sees on Linux: the unit of systemd that runs the edge with that file, containers, what
-the quarantine's directory is mounted on, the free space there (on macOS, too), the clock, and
-who listens on the edge's ports.
+On Linux it examines the machine, too: the systemd unit that runs the edge with that file, containers,
+the mount and the free space of the directories of quarantine and queue, the clock, and the processes that
+listen on the edge's ports. On macOS it only examines the free space.
 
 With --format json it prints one object a line, with finding, level (error, warn or info), where and
-fix. Of a config that does not load, fix is the cause. The findings are
+fix. If the config does not load, fix is the cause. The findings are
 ` + wrapWords(kinds, 100) + `.
-docs/troubleshooting.md says what each means.
+docs/troubleshooting.md explains each.
 
-Exit status: 0 if nothing was found but infos, 1 if something was, 2 if the command was not understood.`,
+Exit status: 0 if it found nothing above info, 1 if it did, 2 if the command was not understood.`,
 		Example: `  caddy green-api doctor --config /etc/caddy/Caddyfile
   caddy green-api doctor --format json`,
 		Args: cobra.NoArgs,
@@ -70,7 +70,7 @@ Exit status: 0 if nothing was found but infos, 1 if something was, 2 if the comm
 		},
 	}
 	cmd.Flags().StringVar(&file, "config", "", "config file of the edge; without it, Caddyfile in this directory")
-	cmd.Flags().StringVar(&adapter, "adapter", "", "of that file, if neither its name says it nor it is JSON")
+	cmd.Flags().StringVar(&adapter, "adapter", "", "config adapter for that file, unless its name shows it or it is JSON")
 	cmd.Flags().StringVar(&format, "format", formatText, "output format, text or json")
 	return cmd
 }
@@ -94,7 +94,7 @@ func diagnose(c Config, file, adapter string) []doctor.Finding {
 	return doctor.Diagnose(p)
 }
 
-// readConfig returns a config as JSON. Which files are Caddyfiles is decided as `caddy run` does.
+// readConfig returns a config as JSON. It recognizes Caddyfiles as `caddy run` does.
 func readConfig(file, adapter string) ([]byte, error) {
 	text, err := os.ReadFile(file) //nolint:gosec // the user names it
 	if err != nil {
@@ -139,7 +139,7 @@ func printFindingsJSON(w io.Writer, found []doctor.Finding) {
 	encoder := json.NewEncoder(outcome.JSONWriter{To: w})
 	encoder.SetEscapeHTML(false)
 	for _, f := range found {
-		_ = encoder.Encode(struct { // if nobody reads it, nobody needs it
+		_ = encoder.Encode(struct { // fails only if nobody reads the output
 			Finding doctor.Kind  `json:"finding"`
 			Level   doctor.Level `json:"level"`
 			Where   string       `json:"where"`
@@ -148,7 +148,7 @@ func printFindingsJSON(w io.Writer, found []doctor.Finding) {
 	}
 }
 
-// wrapWords writes words as a list in lines of a width.
+// wrapWords returns the words as a list, wrapped to a width.
 func wrapWords(words []string, width int) string {
 	var text strings.Builder
 	at := 0

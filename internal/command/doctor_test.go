@@ -99,14 +99,22 @@ func TestDoctor(t *testing.T) {
 		"a grace period that fits": {
 			[]string{"# global", "grace_period 30s", "reverse_proxy", "deliver {\ntimeout 30s\n}\nreverse_proxy"}, "",
 		},
-		"a socket without the wrapper": {[]string{"\tgreen_api", "\tbind fd/3\n\tgreen_api"}, "no_listener_wrapper warn fd/3 'green_api' and 'tls'"},
-		"no block":                     {[]string{"green_api /green-api/webhook* {", "route {", "auth {", "header {", "token", "x"}, "no_green_api warn Caddyfile --config"},
-		"a slip":                       {[]string{"auth {", "aut {"}, "does_not_load error Caddyfile:8 unrecognized green_api option 'aut'"},
-		"no auth":                      {[]string{"auth {\n\t\t\ttoken " + longToken + "\n\t\t}", ""}, "does_not_load error Caddyfile:10 auth is required"},
-		"nginx in the block":           {[]string{"reverse_proxy", "proxy_pass"}, "does_not_load error Caddyfile:11 proxy_pass is a word of nginx's; want 'reverse_proxy"},
-		"nginx in the site":            {[]string{"respond 404", "location / {\n}"}, "does_not_load error Caddyfile:13 location is a word of nginx's; want a matcher"},
-		"a variable unset":             {[]string{longToken, "{env.GREEN_API_TEST_UNSET}"}, "does_not_load error Caddyfile auth: token 1: placeholder {env.GREEN_API_TEST_UNSET} is not set or empty"},
-		"an unknown module":            {[]string{"# global", "storage nothing"}, "does_not_load error Caddyfile:4 getting module named 'caddy.storage.nothing'"},
+		"a grace period too short for a queue": {[]string{"# global", "grace_period 175s", "reverse_proxy", "queue {\n}\nreverse_proxy"},
+			"short_grace_period error grace_period 2m55s grace_period 305s"},
+		"a grace period that fits a queue": {
+			[]string{"# global", "grace_period 175s", "reverse_proxy", "deliver {\nattempt_timeout 1m\n}\nqueue {\n}\nreverse_proxy"}, "",
+		},
+		"a queue among temporary files": {[]string{"# global", "green_api {\nqueue bbolt /tmp/queue\n}", "reverse_proxy", "queue {\n}\nreverse_proxy"},
+			"queue_volatile error /tmp/queue queue bbolt /var/lib/green-api"},
+		"a directory for a queue that no block has": {[]string{"# global", "green_api {\nqueue bbolt /tmp/queue\n}"}, ""},
+		"a socket without the wrapper":              {[]string{"\tgreen_api", "\tbind fd/3\n\tgreen_api"}, "no_listener_wrapper warn fd/3 'green_api' and 'tls'"},
+		"no block":                                  {[]string{"green_api /green-api/webhook* {", "route {", "auth {", "header {", "token", "x"}, "no_green_api warn Caddyfile --config"},
+		"a slip":                                    {[]string{"auth {", "aut {"}, "does_not_load error Caddyfile:8 unrecognized green_api option 'aut'"},
+		"no auth":                                   {[]string{"auth {\n\t\t\ttoken " + longToken + "\n\t\t}", ""}, "does_not_load error Caddyfile:10 auth is required"},
+		"nginx in the block":                        {[]string{"reverse_proxy", "proxy_pass"}, "does_not_load error Caddyfile:11 proxy_pass is a word of nginx's; want 'reverse_proxy"},
+		"nginx in the site":                         {[]string{"respond 404", "location / {\n}"}, "does_not_load error Caddyfile:13 location is a word of nginx's; want a matcher"},
+		"a variable unset":                          {[]string{longToken, "{env.GREEN_API_TEST_UNSET}"}, "does_not_load error Caddyfile auth: token 1: placeholder {env.GREEN_API_TEST_UNSET} is not set or empty"},
+		"an unknown module":                         {[]string{"# global", "storage nothing"}, "does_not_load error Caddyfile:4 getting module named 'caddy.storage.nothing'"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()

@@ -15,26 +15,27 @@ import (
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 )
 
-// unreachable is why an edge is not ready whose admin API does not answer.
+// unreachable is the reason of an edge whose admin API does not answer.
 const unreachable api.Unready = "unreachable"
 
 func healthCommand() *cobra.Command {
 	a := new(adminFlags)
 	cmd := &cobra.Command{
 		Use:   "health",
-		Short: "Says whether a running edge is ready",
+		Short: "Checks whether a running edge is ready",
 		Long: `Asks a running server whether it is ready for notifications: its config has started, the
-quarantine is open, and it is not about to end. It also prints the fingerprint of the config in
-effect, and since when that is: after a reload, the time says whether it took, and the fingerprint
-whether anything about green_api has changed. The fingerprint is the SHA-256 of the global option
-green_api and of all green_api blocks as they were loaded; files that they name are not in it.
+quarantine is open, and it is not about to exit. It also prints the fingerprint of the config in
+effect, and since when it has been in effect. After a reload, the time shows whether the reload took
+effect, and the fingerprint whether anything about green_api has changed. The fingerprint is the
+SHA-256 of the global option green_api and of all green_api blocks as they were loaded; it does not
+include the files that they name.
 
-The admin API is found as 'caddy reload' finds it: by --address, or the admin option of --config, or
-on localhost:2019. It shows the same at /green_api/health, with status 200 or 503.
+The command finds the admin API as 'caddy reload' does: by --address, by the admin option of --config,
+or at localhost:2019. The admin API serves the same at /green_api/health, with status 200 or 503.
 
-It prints a line, or with --format json an object: ready; reasons, a list of not_configured,
-starting, quarantine_closed, ending and unreachable, which is empty if the edge is ready; config, the
-fingerprint; and loaded, a time.
+It prints one line, or with --format json an object: ready; reasons, a list of not_configured,
+starting, quarantine_closed, queue_draining, ending and unreachable, which is empty if the edge is
+ready; config, the fingerprint; and loaded, a time.
 
 Exit status: 0 if it is ready, 1 if it is not or does not answer within 5 seconds, 2 if the command
 was not understood.`,
@@ -84,7 +85,7 @@ func askHealth(address string) (health api.Health, err error) {
 	return health, nil
 }
 
-// printHealth prints the health. problem is why it could not be asked for.
+// printHealth prints the health. problem is the error of asking for it.
 func printHealth(cmd *cobra.Command, format string, h api.Health, problem error) error {
 	if format == formatJSON {
 		if problem != nil {

@@ -2,11 +2,18 @@ package command
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -15,6 +22,21 @@ import (
 	"github.com/greenapi-community/caddy-green-api/notification"
 	"github.com/greenapi-community/caddy-green-api/sender"
 )
+
+// TestPauseFor: a pause takes as long as it is told to, or until its context ends.
+func TestPauseFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		if !pauseFor(t.Context(), 5*time.Second) || time.Since(began) != 5*time.Second {
+			t.Errorf("paused for %s", time.Since(began))
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if pauseFor(ctx, time.Minute) || time.Since(began) != 6*time.Second {
+			t.Errorf("ended after %s", time.Since(began))
+		}
+	})
+}
 
 // TestSendAsks: without --admin, only an edge on this machine is asked.
 func TestSendAsks(t *testing.T) {
@@ -26,11 +48,49 @@ func TestSendAsks(t *testing.T) {
 			t.Errorf("%s: %v, want %v", target, got, want)
 		}
 	}
-	if got := watchEnds("https://hooks.example.com/", "").end(1, nil); got.known || !errors.Is(got.why, errNobodyAsked) {
+	if got := watchEnds("https://hooks.example.com/", "").end(t.Context(), &sender.Report{Acknowledged: 1}, nil); got.known || !errors.Is(got.why, errNobodyAsked) {
 		t.Errorf("%+v", got)
 	}
 	if got := watchEnds("http://127.0.0.1:1/", "").address; got != caddy.DefaultAdminListen {
 		t.Errorf("asks %q", got)
+	}
+}
+
+// TestSendStopsWaiting: an interrupt ends the wait for the edge's queue.
+func TestSendStopsWaiting(t *testing.T) {
+	var asked atomic.Int64
+	admin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if asked.Add(1) == 1 {
+			fmt.Fprint(w, `{"outcomes": {}}`)
+			return
+		}
+		fmt.Fprint(w, `{"outcomes": {}, "waiting": 0, "queue": {"entries": 3, "put_total": 3}}`)
+	}))
+	defer admin.Close()
+	w := watchEnds("http://127.0.0.1:1/", admin.Listener.Addr().String())
+	ctx, interrupt := context.WithCancel(t.Context())
+	w.wait, w.onWait = time.Hour, func(int) {
+		if asked.Load() == 4 {
+			interrupt()
+		}
+	}
+	if got := w.end(ctx, &sender.Report{Acknowledged: 3}, nil); got.known || got.handled != 0 || got.left != 3 || asked.Load() != 4 {
+		t.Errorf("asked %d times, %+v", asked.Load(), got)
+	}
+}
+
+// TestChatID: the chats that send invents are of the kind of the example's.
+func TestChatID(t *testing.T) {
+	for _, test := range []struct{ example, first, third, last string }{
+		{"79007654321@c.us", "70000000001@c.us", "70000000003@c.us", "70001000000@c.us"},
+		{"120363000000000001@g.us", "120363000000000001@g.us", "120363000000000021@g.us", "120363000009999991@g.us"},
+		{"10000002", "10000002", "10000022", "19999992"},
+		{"-1001000000001", "-1001000000001", "-1001000000021", "-1001009999991"},
+		{"odd", "odd", "odd", "odd"},
+	} {
+		if first, third, last := chatID(test.example, 0), chatID(test.example, 2), chatID(test.example, maxChats-1); first != test.first || third != test.third || last != test.last {
+			t.Errorf("%s: %s, %s, %s", test.example, first, third, last)
+		}
 	}
 }
 

@@ -33,12 +33,12 @@ func listenCommand() *cobra.Command {
 	}}
 	cmd := &cobra.Command{
 		Use:   "listen",
-		Short: "Is a handler that prints each notification",
-		Long: `Is a handler for trying things out: it prints each notification and answers it. With --forward
-it hands each on to a URL and answers what comes back from there.
+		Short: "Runs a handler that prints each notification",
+		Long: `Runs a handler for trying things out: it prints each notification and answers it. With --forward
+it forwards each one to a URL and answers with the status from there.
 
-It checks nothing: not the address of the sender, nor its token. Whatever it takes with a 2xx is gone
-from GREEN-API's queue.`,
+It checks nothing, neither the sender's address nor the token. Whatever it answers with 2xx is gone from
+GREEN-API's queue.`,
 		Example: `  caddy green-api listen --address 127.0.0.1:9001
   caddy green-api listen --address 127.0.0.1:9002 --status 503 --delay 2s
   caddy green-api listen --forward http://127.0.0.1:3000/webhook`,
@@ -68,10 +68,10 @@ from GREEN-API's queue.`,
 			return serveUntil(ctx, socket, l)
 		},
 	}
-	cmd.Flags().StringVar(&address, "address", ":8080", "to listen on")
-	cmd.Flags().IntVar(&l.status, "status", 200, "to answer with")
-	cmd.Flags().DurationVar(&l.delay, "delay", 0, "before the answer")
-	cmd.Flags().StringVar(&forward, "forward", "", "URL to hand each notification on to, whose status is the answer")
+	cmd.Flags().StringVar(&address, "address", ":8080", "address to listen on")
+	cmd.Flags().IntVar(&l.status, "status", 200, "status to answer with")
+	cmd.Flags().DurationVar(&l.delay, "delay", 0, "how long to wait before answering")
+	cmd.Flags().StringVar(&forward, "forward", "", "URL to forward each notification to; its status becomes the answer")
 	return cmd
 }
 
@@ -86,7 +86,7 @@ type listener struct {
 	out io.Writer
 }
 
-// serveUntil serves requests until ctx is over.
+// serveUntil serves requests until ctx ends.
 func serveUntil(ctx context.Context, socket net.Listener, handler http.Handler) error {
 	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
 	finished := make(chan struct{})
@@ -94,7 +94,7 @@ func serveUntil(ctx context.Context, socket net.Listener, handler http.Handler) 
 		defer close(finished)
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
-		_ = server.Shutdown(ctx) // requests that take longer end with the process
+		_ = server.Shutdown(ctx) // longer requests end with the process
 	})
 	if err := server.Serve(socket); !errors.Is(err, http.ErrServerClosed) {
 		return err
@@ -125,7 +125,7 @@ func (l *listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(status)
 }
 
-// handOn posts a notification to the URL of --forward.
+// handOn posts a notification to the --forward URL.
 func (l *listener) handOn(r *http.Request, body []byte) (status int, err error) {
 	request, err := http.NewRequestWithContext(r.Context(), r.Method, l.forward, bytes.NewReader(body))
 	if err != nil {

@@ -4,13 +4,13 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
+	"net"
 	"net/http"
 	"os/exec"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 )
@@ -75,6 +75,7 @@ func TestListen(t *testing.T) {
 // TestListenForward: what the other end did not take whole is not answered with a 2xx, and what is
 // in hand is finished at the end.
 func TestListenForward(t *testing.T) {
+	slow := make(chan struct{})
 	target := edgetest.NewUpstream(t, 0, func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/moved":
@@ -83,7 +84,7 @@ func TestListenForward(t *testing.T) {
 			w.Header().Set("Content-Length", "100")
 			fmt.Fprint(w, "half")
 		case "/slow":
-			time.Sleep(500 * time.Millisecond)
+			<-slow
 		}
 	})
 	for path, want := range map[string]int{"/moved": 302, "/truncated": 502} {
@@ -113,6 +114,14 @@ func TestListenForward(t *testing.T) {
 	}()
 	edgetest.Eventually(t, "handed on", func() bool { return len(target.Requests()) > before })
 	cmd.Process.Signal(syscall.SIGTERM)
+	edgetest.Eventually(t, "no more connections are taken", func() bool {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+		if err == nil {
+			conn.Close()
+		}
+		return err != nil
+	})
+	close(slow)
 	if status := <-answer; status != 200 {
 		t.Errorf("in hand at the end: status %d", status)
 	}

@@ -15,7 +15,7 @@ import (
 	"github.com/greenapi-community/caddy-green-api/sender"
 )
 
-// progress shows how far send has come: in one line on a terminal, else only what goes wrong.
+// progress shows how far send has got, in one line on a terminal. Elsewhere it prints only problems.
 type progress struct {
 	out      io.Writer
 	terminal bool
@@ -25,6 +25,7 @@ type progress struct {
 
 	mu                         sync.Mutex
 	sent, acknowledged, resent int
+	queued                     int // of the acknowledged, still in the edge's queue
 	trouble                    string
 	troubles                   int
 
@@ -32,7 +33,7 @@ type progress struct {
 	done chan struct{}
 }
 
-// mostTroubles is how many failed attempts get a line of their own.
+// mostTroubles is how many failed attempts get their own line.
 const mostTroubles = 20
 
 func newProgress(out io.Writer, total int, pause time.Duration) *progress {
@@ -103,6 +104,13 @@ func (p *progress) attempt(a sender.Attempt) {
 	}
 }
 
+// queue notes how many notifications the edge still has in its queue.
+func (p *progress) queue(left int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.queued = left
+}
+
 func (p *progress) show() {
 	if !p.terminal {
 		return
@@ -110,6 +118,9 @@ func (p *progress) show() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	line := fmt.Sprintf("%d of %d sent, %d acknowledged, %d re-sent", p.sent, p.total, p.acknowledged, p.resent)
+	if p.queued > 0 {
+		line += fmt.Sprintf(", %d in the queue", p.queued)
+	}
 	if p.trouble != "" {
 		line += "; last failure: " + p.trouble
 	}

@@ -1,16 +1,12 @@
 package command
 
 import (
-	"bufio"
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -18,28 +14,27 @@ import (
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 )
 
-// quarantineFlags is what the quarantine commands have in common.
+// quarantineFlags are the flags that the quarantine commands share.
 type quarantineFlags struct {
 	adminFlags
 	filter       map[string]*[]string
 	since, until string
-
-	troubled bool // a line of an answer was about something that went wrong
 }
 
 func quarantineCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "quarantine",
-		Short: "Looks at what is kept, and delivers or deletes it",
-		Long: `Looks at what a running server keeps in its quarantine, and delivers or deletes it, through
-Caddy's admin API. It finds that as 'caddy reload' does: by --address, or the admin option of --config,
-or on localhost:2019.
+		Short: "Shows what is kept, and delivers or deletes it",
+		Long: `Shows what a running server keeps in its quarantine, and delivers or deletes it, through Caddy's admin
+API. It finds that as 'caddy reload' does: by --address, by the admin option of --config, or at
+localhost:2019.
 
-Without a filter, list and export are about all entries, in the order of their receipt; replay and
-delete want --all for that. Of a filter that is given several times, any value will do; different
-filters must all be met, and so must ids beside a filter. A filter without a value is refused: an unset variable must not mean all.
+Without a filter, list and export cover all entries, in order of receipt; replay and delete require
+--all for that. If a filter is given several times, any of its values matches. An entry must match all
+the filters and, if ids are given, be one of them. A filter without a value is refused, so that an
+unset variable does not mean everything.
 
-An entry that cannot be read is said on the standard error; the others follow, and the exit status is 2.`,
+An entry that cannot be read is reported on standard error. The others follow, and the exit status is 2.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	subs := []*cobra.Command{quarantineList(), quarantineShow(), quarantineReplay(), quarantineDelete(), quarantineExport()}
@@ -61,17 +56,17 @@ func (q *quarantineFlags) with(cmd *cobra.Command, filters bool) *cobra.Command 
 	flags := cmd.Flags()
 	q.filter = make(map[string]*[]string)
 	for _, f := range []struct{ name, help string }{
-		{"reason", "why it is kept, as schema or malformed"},
+		{"reason", "why it is kept, such as schema or malformed"},
 		{"type", "typeWebhook"},
 		{"message", "typeMessage"},
 		{"instance", "idInstance"},
 		{"chat", "chat id"},
-		{"name", "of the green_api block"},
+		{"name", "name of the green_api block"},
 	} {
 		q.filter[f.name] = flags.StringSlice(f.name, nil, f.help)
 	}
-	flags.StringVar(&q.since, "since", "", "received since, as 24h or 2026-11-21T15:04:05Z")
-	flags.StringVar(&q.until, "until", "", "received before, likewise")
+	flags.StringVar(&q.since, "since", "", "received since, such as 24h or 2026-11-21T15:04:05Z")
+	flags.StringVar(&q.until, "until", "", "received before, in the same form")
 	return cmd
 }
 
@@ -96,7 +91,7 @@ func (q *quarantineFlags) query(cmd *cobra.Command) (url.Values, error) {
 	return query, nil
 }
 
-// idsAtOnce is how many IDs one request names. The server takes more.
+// idsAtOnce is the number of IDs in one request. The server accepts more.
 const idsAtOnce = 10_000
 
 var errEmptyID = errors.New("an id is empty; want one as list prints it")
@@ -118,71 +113,6 @@ func inParts(cmd *cobra.Command, query url.Values, ids []string, do func(url.Val
 	return nil
 }
 
-// ask sends a request to the admin API and hands each line of the answer to do.
-func (q *quarantineFlags) ask(cmd *cobra.Command, method, path string, query url.Values, do func(line []byte) error) error {
-	address, err := q.find()
-	if err != nil {
-		return usageError(cmd, err)
-	}
-	response, err := askAdmin(address, method, path, strings.NewReader(query.Encode()))
-	if err != nil {
-		return noAnswer(cmd, address, err)
-	}
-	defer response.Body.Close()
-	reader := bufio.NewReader(response.Body)
-	for {
-		line, err := reader.ReadBytes('\n')
-		if len(line) > 0 && err == nil {
-			if q.isTrouble(cmd, line) {
-				continue
-			}
-			if err := do(outcome.PrintableJSON(line)); err != nil {
-				return usageError(cmd, err)
-			}
-			continue
-		}
-		if err == io.EOF && len(line) == 0 {
-			return nil
-		}
-		return usageError(cmd, errors.New("the answer of the admin API broke off"))
-	}
-}
-
-// noAnswer ends a command whose request failed.
-func noAnswer(cmd *cobra.Command, address string, err error) error {
-	said, ok := errors.AsType[*adminError](err)
-	switch {
-	case !ok || said.text == api.ErrNoEdge.Error():
-		return usageError(cmd, fmt.Errorf("admin API on %s: %w; if it is elsewhere, say so with --config FILE, that of the Caddy that runs, or --address", address, err))
-	case said.status == http.StatusBadRequest:
-		return usageError(cmd, said)
-	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s\n", cmd.CommandPath(), outcome.Printable(said.text))
-	if said.status == http.StatusNotFound {
-		return errFindings
-	}
-	return exit(cmd, exitUsage)
-}
-
-// isTrouble reports whether a line is about something that went wrong. If so, it prints the line.
-func (q *quarantineFlags) isTrouble(cmd *cobra.Command, line []byte) bool {
-	var trouble api.LineError
-	if !bytes.HasPrefix(line, []byte(`{"error":`)) || json.Unmarshal(line, &trouble) != nil {
-		return false
-	}
-	q.troubled = true
-	fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s\n", cmd.CommandPath(), outcome.Printable(trouble.Error))
-	return true
-}
-
-// finish ends a command, with the exit code for trouble if a line was about something that went wrong.
-func (q *quarantineFlags) finish(cmd *cobra.Command, err error) error {
-	if q.troubled && (err == nil || errors.Is(err, errFindings)) {
-		return exit(cmd, exitUsage)
-	}
-	return err
-}
-
 // entries asks for entries, and hands each to do.
 func (q *quarantineFlags) entries(cmd *cobra.Command, path string, query url.Values, do func(line []byte, e api.Entry) error) error {
 	return q.finish(cmd, q.ask(cmd, http.MethodGet, path, query, func(line []byte) error {
@@ -199,12 +129,13 @@ func quarantineDelete() *cobra.Command {
 	var all bool
 	cmd := &cobra.Command{
 		Use:   "delete [<id>...]",
-		Short: "Deletes what is kept, for good",
-		Long: `Deletes entries, and wipes what the file has left of them: no byte of their bodies stays in it. The
-file keeps its size. Wants ids, a filter, or --all. Of ids beside a filter, only those are deleted that
-the filter means.
+		Short: "Deletes entries for good",
+		Long: `Deletes entries, and wipes their remains from the file: no byte of their bodies stays in it. The file
+keeps its size. Requires ids, a filter, or --all. Of ids beside a filter, only those that match the
+filter are deleted.
 
-Exit status: 0 if it is done, 1 if no entry has one of the ids, 2 if the server could not be asked.`,
+Exit status: 0 if all were deleted, 1 if one of the ids does not exist, 2 if the server could not be
+reached.`,
 		Example: `  caddy green-api quarantine delete 20261121T034150123-0000002a
   caddy green-api quarantine delete --chat 79001234568@c.us
   caddy green-api quarantine delete --until 720h`,
@@ -247,7 +178,7 @@ func (d *deletion) take(line []byte) error {
 	return nil
 }
 
-// print prints the sum, and the IDs that no entry has.
+// print prints the sum, and the IDs that do not exist.
 func (d *deletion) print(cmd *cobra.Command, format string) error {
 	var err error
 	if format == formatJSON {

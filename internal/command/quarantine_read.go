@@ -23,12 +23,12 @@ func quarantineList() *cobra.Command {
 	var after string
 	cmd := &cobra.Command{
 		Use:   "list",
-		Short: "Lists what is kept, without bodies",
-		Long: `Lists what is kept, without bodies: time of receipt, id, reason, type, instance, size and the first
-fault. With --format json it prints an entry a line.
+		Short: "Lists entries, without bodies",
+		Long: `Lists entries without their bodies: time of receipt, id, reason, type, instance, size and the first
+fault. With --format json it prints one entry a line.
 
-Exit status: 0 if all that fits was listed, 2 if the command was not understood, the server could not be
-asked, or an entry could not be read.`,
+Exit status: 0 if all matching entries were listed, 2 if the command was not understood, the server
+could not be reached, or an entry could not be read.`,
 		Args: wantFilters,
 		Example: `  caddy green-api quarantine list --since 24h
   caddy green-api quarantine list --reason schema --instance 1101000001 --format json`,
@@ -64,8 +64,8 @@ asked, or an entry could not be read.`,
 			return err
 		},
 	}
-	cmd.Flags().IntVar(&limit, "limit", 0, "most entries to list; 0 is all")
-	cmd.Flags().StringVar(&after, "after", "", "list what comes after this id")
+	cmd.Flags().IntVar(&limit, "limit", 0, "maximum number of entries to list; 0 is no limit")
+	cmd.Flags().StringVar(&after, "after", "", "list the entries after this id")
 	return q.with(cmd, true)
 }
 
@@ -111,10 +111,10 @@ func quarantineShow() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show <id>",
 		Short: "Shows an entry with its body",
-		Long: `Shows an entry with its body, and all that is kept with it.
+		Long: `Shows an entry with its body, and everything that is kept with it.
 
-Exit status: 0 if it is shown, 1 if no entry has the id, 2 if the command was not understood, the server
-could not be asked, or the entry cannot be read.`,
+Exit status: 0 if the entry was shown, 1 if no entry has the id, 2 if the command was not understood, the
+server could not be reached, or the entry could not be read.`,
 		Example: `  caddy green-api quarantine show 20261121T034150123-0000002a
   caddy green-api quarantine show 20261121T034150123-0000002a --format json`,
 		Args: wantID,
@@ -151,7 +151,7 @@ func wantID(_ *cobra.Command, args []string) error {
 	return nil
 }
 
-// wantFilters refuses arguments: the user probably means IDs, which these commands do not take.
+// wantFilters refuses arguments: they are probably IDs, which these commands do not take.
 func wantFilters(_ *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		return errors.New("want filters such as --reason or --instance, and no id; 'caddy green-api quarantine show ID' shows one entry")
@@ -163,12 +163,12 @@ func quarantineExport() *cobra.Command {
 	q := new(quarantineFlags)
 	cmd := &cobra.Command{
 		Use:   "export",
-		Short: "Writes what is kept to the standard output, with bodies",
-		Long: `Writes what is kept to the standard output, an object of JSON a line, with the body as the string
-body, or body_base64 if it is not UTF-8. 'caddy green-api check' reads it again.
+		Short: "Writes entries to standard output, with bodies",
+		Long: `Writes entries to standard output, one JSON object a line, with the body as the string body, or as
+body_base64 if it is not UTF-8. 'caddy green-api check' can read the output.
 
-Exit status: 0 if all that fits was written, 2 if the command was not understood, the server could not be
-asked, or an entry could not be read.`,
+Exit status: 0 if all matching entries were written, 2 if the command was not understood, the server
+could not be reached, or an entry could not be read.`,
 		Args: wantFilters,
 		Example: `  caddy green-api quarantine export --since 24h >kept.jsonl
   caddy green-api check --schemas /etc/green-api/schemas kept.jsonl`,

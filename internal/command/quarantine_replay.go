@@ -23,17 +23,18 @@ func quarantineReplay() *cobra.Command {
 	var to string
 	cmd := &cobra.Command{
 		Use:   "replay [<id>...]",
-		Short: "Delivers what is kept to the handlers",
-		Long: `Delivers what is kept to the handlers of its green_api block, those of an instance in order, and
-takes out what a handler took. Handlers see the header X-Green-Api-Replay with the entry's id, and a
-token of the config. With --recheck, what would still be kept if it came now stays where it is. With
---to it goes to the handlers of another block, for example because its own is no longer there.
+		Short: "Delivers entries to the handlers",
+		Long: `Delivers entries to the handlers of their green_api block, in order for each instance, and removes from
+the quarantine those that a handler took. Handlers see the header X-Green-Api-Replay with the entry's
+id, and a token from the config. With --recheck, an entry that would be kept again if it came now stays
+in the quarantine. With --to, entries go to the handlers of another block, for example if their own no
+longer exists.
 
-Wants ids, a filter, or --all. Of ids beside a filter, only those are replayed that the filter means. What
-is kept as malformed, encoding or too_large is replayed only when its id or its reason is named: not every
-handler reads such a body, or reads the same in it.
+Requires ids, a filter, or --all. Of ids beside a filter, only those that match the filter are replayed.
+Entries kept as malformed, encoding or too_large are replayed only if their id or reason is named,
+because handlers may be unable to read such a body, or read it differently.
 
-Exit status: 0 if all were delivered, 1 if some were not, 2 if the server could not be asked or an
+Exit status: 0 if all were delivered, 1 if some were not, 2 if the server could not be reached or an
 entry could not be read.`,
 		Example: `  caddy green-api quarantine replay --reason schema --since 24h --recheck
   caddy green-api quarantine replay --name old-site --to sales
@@ -62,7 +63,7 @@ entry could not be read.`,
 		},
 	}
 	cmd.Flags().BoolVar(&recheck, "recheck", false, "validate first, and keep what still fails")
-	cmd.Flags().BoolVar(&all, "all", false, "replay everything, but for what is to be named")
+	cmd.Flags().BoolVar(&all, "all", false, "replay everything, except what has to be named")
 	cmd.Flags().StringVar(&to, api.OptionTo, "", "name of the green_api block to deliver through, instead of its own")
 	return q.with(cmd, true)
 }
@@ -125,7 +126,7 @@ func (t *replayTally) String() string {
 	return fmt.Sprintf("%d delivered, %d failed, %d still at fault", t.delivered, t.failed, t.kept)
 }
 
-// print prints a line about one entry. Once a replay on a terminal takes long, delivered entries are
+// print prints a line about one entry. If a replay on a terminal takes long, delivered entries are
 // only counted.
 func (t *replayTally) print(r api.Result) error {
 	if r.Outcome == api.OutcomeSkipped { // close prints how many

@@ -310,7 +310,7 @@ func TestFilterRefuses(t *testing.T) {
 		{[]string{"replay", "--all", "--to", "gone"}, 2, `no green_api block named "gone"; want one of default`},
 		{[]string{"list", "--name", ""}, 2, "--name: empty"},
 		{[]string{"export", "--message", ""}, 2, "--message: empty"},
-		{[]string{"list", "--reason", "shcema"}, 2, `unknown reason "shcema"; want one of too_large, encoding, malformed, unknown_type, unknown_message, schema, undeliverable, retention`},
+		{[]string{"list", "--reason", "shcema"}, 2, `unknown reason "shcema"; want one of too_large, encoding, malformed, unknown_type, unknown_message, schema, undeliverable, retention, expired, skipped`},
 		{[]string{"list", "--limit", "-1"}, 2, "invalid --limit -1; want 1 or more, or 0 for all"},
 		{[]string{"list", "--after", ""}, 2, "--after: empty"},
 		{[]string{"list", none}, 2, "want filters such as --reason or --instance, and no id"},

@@ -15,12 +15,12 @@ import (
 func schemasCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "schemas [<dir>]",
-		Short: "Writes the built-in schemas out",
-		Long: `Writes the built-in JSON Schemas into a directory, which is created if it is missing; no file
-that is there already is written over. Without a directory it prints their names.
+		Short: "Writes the built-in schemas to files",
+		Long: `Writes the built-in JSON Schemas to a directory. It creates the directory if it is missing, and
+overwrites no existing file. Without a directory it prints the schemas' names.
 
-A changed or added file comes into force with 'validate { schemas <dir> }'. Take out of the
-directory what you did not change: a built-in schema gets better with each version, a copy does not.`,
+A changed or added file takes effect with 'validate { schemas <dir> }'. Remove the files that you did not
+change: a built-in schema gets better with each version, a copy does not.`,
 		Example: `  caddy green-api schemas
   caddy green-api schemas /etc/green-api/schemas`,
 		Args: cobra.MaximumNArgs(1),

@@ -22,7 +22,7 @@ import (
 	"github.com/greenapi-community/caddy-green-api/sender"
 )
 
-// firstInstance is the ID of the first instance that send plays.
+// firstInstance is the ID of the first instance that send simulates.
 const firstInstance = 1101000001
 
 func sendCommand() *cobra.Command {
@@ -30,25 +30,33 @@ func sendCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "send <url>",
 		Short: "Sends notifications as GREEN-API does",
-		Long: `Sends notifications as GREEN-API does: one queue for each instance, one notification of it in
-flight, the very same one again after a pause of 60 seconds unless it is answered exactly 200, and
-everything behind it waits.
+		Long: `Sends notifications as GREEN-API does: one queue for each instance, with one notification in flight.
+Unless that is answered exactly 200, it is sent again after a pause of 60 seconds, and everything behind
+it waits.
 
 Without --body it sends the built-in examples, which have invented values: one of every type and
-message type, each with an id of its own. With --body it sends files as they are.
+message type, each with its own id. With --body it sends files unchanged. With --chats those of an
+instance go to several invented chats in turn, as many for each kind of chat: of two, of a group, and of
+each messenger. An example that names no chat stays without one.
 
-A 200 is also the answer to what goes into the quarantine. How many of the acknowledged ones were
-delivered and how many quarantined is what the edge's admin API has counted meanwhile: that at
---admin, or, if the URL is on this machine, that on localhost:2019. With --format json these are
-delivered and quarantined, null if it is not known.
+A notification that goes into the quarantine is answered 200, too. The summary therefore shows how many
+acknowledged notifications were delivered and how many quarantined, as counted meanwhile by the edge's
+admin API: the one at --admin or, if the URL is on this machine, the one at localhost:2019. With --format
+json these numbers are delivered and quarantined, null if unknown.
 
-Exit status: 0 if all are acknowledged, 1 if some are not, 2 if the command was not understood. With
-Ctrl-C it stops and says how far it came.`,
+If the edge has a queue, a notification is answered 200 before a handler has it. Send then waits until
+the queue is empty, and the summary shows how long that took since the first attempt. With --format json
+this is handled_seconds, null if unknown. Without a queue it is the time of the last 200.
+
+Exit status: 0 if all were acknowledged, 1 if some were not, 2 if the command was not understood. On
+Ctrl-C it stops and prints how far it got.`,
 		Example: `  caddy green-api send http://127.0.0.1:8080/green-api/webhook --token demo-token
   caddy green-api send https://hooks.example.com/green-api/webhook --token "$GREEN_API_TOKEN" \
       --type incomingMessageReceived.textMessage --instances 20 --count 100 --rate 50
   caddy green-api send http://127.0.0.1:8080/green-api/webhook --token demo-token \
-      --body notification.json --attempts 1`,
+      --body notification.json --attempts 1
+  caddy green-api send http://127.0.0.1:8080/green-api/webhook --token demo-token \
+      --type incomingMessageReceived.textMessage --count 1000 --chats 100`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return errors.New("want one URL")
@@ -60,31 +68,34 @@ Ctrl-C it stops and says how far it came.`,
 	return s.with(cmd)
 }
 
-// sendFlags is what the command line says.
+// sendFlags are the command's flags.
 type sendFlags struct {
 	options sender.Options
 	plan    sendPlan
 	format  string
 	admin   string
+	wait    time.Duration
 }
 
 // with adds the flags to the command.
 func (s *sendFlags) with(cmd *cobra.Command) *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringVar(&s.options.Token, "token", "", "webhookUrlToken, as in the console")
-	flags.StringSliceVar(&s.plan.types, "type", nil, "send examples of this TYPE or TYPE.MESSAGE only; may be repeated")
-	flags.StringSliceVar(&s.plan.files, "body", nil, "send this file as it is, or the *.json files of a directory; may be repeated")
-	flags.IntVar(&s.plan.instances, "instances", 1, "instances that send, with a queue each")
-	flags.IntVar(&s.plan.count, "count", 0, "notifications of each instance; default is each example or file once")
-	flags.Float64Var(&s.options.Rate, "rate", 0, "most notifications a second that an instance begins with; GREEN-API's are about 50; 0 is no limit")
-	flags.DurationVar(&s.options.Pause, "pause", sender.DefaultPause, "before a notification is sent again")
-	flags.DurationVar(&s.options.Timeout, "timeout", sender.DefaultTimeout, "for an answer")
-	flags.IntVar(&s.options.InFlight, "in-flight", 1, "notifications of one instance on their way at once; the vendor does not say how many")
-	flags.IntVar(&s.options.Attempts, "attempts", 0, "after which a notification is given up; 0 is after 24 hours")
-	flags.BoolVar(&s.options.NewConnections, "new-connections", false, "open a connection for each attempt")
-	flags.BoolVar(&s.options.Insecure, "insecure", false, "take any TLS certificate")
-	flags.StringVar(&s.admin, "admin", "", "address of the edge's admin API, as localhost:2019 or unix//run/caddy/admin.sock")
-	flags.StringVar(&s.format, "format", formatText, "of the summary, text or json")
+	flags.StringSliceVar(&s.plan.types, "type", nil, "send only examples of this TYPE or TYPE.MESSAGE; may be repeated")
+	flags.StringSliceVar(&s.plan.files, "body", nil, "send this file unchanged, or the *.json files in a directory; may be repeated")
+	flags.IntVar(&s.plan.instances, "instances", 1, "number of instances that send, each with its own queue")
+	flags.IntVar(&s.plan.chats, "chats", 1, "number of chats over which the examples of an instance are spread")
+	flags.IntVar(&s.plan.count, "count", 0, "notifications per instance; default is each example or file once")
+	flags.Float64Var(&s.options.Rate, "rate", 0, "maximum notifications a second that an instance starts to send; GREEN-API sends about 50; 0 is no limit")
+	flags.DurationVar(&s.options.Pause, "pause", sender.DefaultPause, "how long to wait before sending a notification again")
+	flags.DurationVar(&s.options.Timeout, "timeout", sender.DefaultTimeout, "how long to wait for an answer")
+	flags.IntVar(&s.options.InFlight, "in-flight", 1, "notifications of one instance in flight at once; the vendor does not document how many")
+	flags.IntVar(&s.options.Attempts, "attempts", 0, "attempts after which a notification is given up; 0 means after 24 hours")
+	flags.BoolVar(&s.options.NewConnections, "new-connections", false, "open a new connection for each attempt")
+	flags.BoolVar(&s.options.Insecure, "insecure", false, "accept any TLS certificate")
+	flags.StringVar(&s.admin, "admin", "", "address of the edge's admin API, such as localhost:2019 or unix//run/caddy/admin.sock")
+	flags.DurationVar(&s.wait, "wait", defaultWait, "after the last 200, how long to wait until the edge's queue is empty; 0s does not wait")
+	flags.StringVar(&s.format, "format", formatText, "format of the summary, text or json")
 	return cmd
 }
 
@@ -104,12 +115,14 @@ func (s *sendFlags) run(cmd *cobra.Command, url string) error {
 	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	report, err := sender.Run(ctx, s.options, queues...)
-	watch.close()
 	if err != nil {
+		watch.close()
 		return usageError(cmd, err)
 	}
-	how := ending.end(report.Acknowledged, s.plan.instanceIDs())
-	if s.admin != "" && !how.known && s.format == formatJSON { // the summary has only null, so say why
+	ending.wait, ending.onWait = s.wait, watch.queue
+	how := ending.end(ctx, report, s.plan.instanceIDs())
+	watch.close()
+	if (s.admin != "" || how.left > 0) && !how.known && s.format == formatJSON { // the summary has only null, so say why
 		_ = how.print(cmd.ErrOrStderr())
 	}
 	if err := printReport(cmd.OutOrStdout(), report, how, s.plan.total(), s.format); err != nil {
@@ -121,10 +134,16 @@ func (s *sendFlags) run(cmd *cobra.Command, url string) error {
 	return nil
 }
 
-// check checks the flags, and returns the queues that they ask for.
+// check checks the flags, and returns the queues to send.
 func (s *sendFlags) check() ([]sender.Queue, error) {
 	if s.format != formatText && s.format != formatJSON {
 		return nil, fmt.Errorf("invalid --format %q; want text or json", s.format)
+	}
+	if s.plan.chats < 1 {
+		return nil, fmt.Errorf("invalid --chats %d; want 1 or more", s.plan.chats)
+	}
+	if s.plan.chats > maxChats {
+		return nil, fmt.Errorf("invalid --chats %d; want at most %d", s.plan.chats, maxChats)
 	}
 	queues, err := s.plan.queues()
 	if err != nil {
@@ -135,6 +154,9 @@ func (s *sendFlags) check() ([]sender.Queue, error) {
 			return nil, fmt.Errorf("invalid %s %s; want a duration above 0s", flag, value)
 		}
 	}
+	if s.wait < 0 {
+		return nil, fmt.Errorf("invalid --wait %s; want 0s or more", s.wait)
+	}
 	if s.options.InFlight < 1 {
 		return nil, fmt.Errorf("invalid --in-flight %d; want 1 or more", s.options.InFlight)
 	}
@@ -144,16 +166,18 @@ func (s *sendFlags) check() ([]sender.Queue, error) {
 	return queues, nil
 }
 
-// maxSenders is how many may send at once; each takes some memory.
+// maxSenders limits how many instances send at once; each takes some memory.
 const maxSenders = 1_000_000
 
-// sendPlan is what is to be sent.
+// sendPlan is what to send.
 type sendPlan struct {
 	types, files     []string
 	instances, count int
+	chats            int // 0 or 1: as in the examples
 
 	bodies []sender.Notification
 	asIs   bool
+	chatOf []string // of each body, "" if it names none; nil if all stay in their chat
 }
 
 // total returns how many notifications are planned.
@@ -173,6 +197,7 @@ func (p *sendPlan) queues() ([]sender.Queue, error) {
 	if err := p.load(); err != nil {
 		return nil, err
 	}
+	p.findChats()
 	if p.count == 0 {
 		p.count = len(p.bodies)
 	}
@@ -184,14 +209,17 @@ func (p *sendPlan) queues() ([]sender.Queue, error) {
 	return queues, nil
 }
 
-// instanceID returns the ID of the nth instance that send plays.
+// instanceID returns the ID of the nth simulated instance.
 func instanceID(n int) string { return strconv.Itoa(firstInstance + n) }
 
-// load reads the files, or takes the examples of the wanted types.
+// load reads the files, or selects the examples of the wanted types.
 func (p *sendPlan) load() error {
 	if len(p.files) > 0 {
 		if len(p.types) > 0 {
 			return errors.New("--type goes with the built-in examples; want it without --body")
+		}
+		if p.chats > 1 {
+			return errors.New("--chats goes with the built-in examples; want it without --body")
 		}
 		p.asIs = true
 		return p.loadFiles()
@@ -245,8 +273,12 @@ func (p *sendPlan) loadFiles() error {
 // notifications returns the notifications of one instance, in turn.
 func (p *sendPlan) notifications(instance string) iter.Seq[sender.Notification] {
 	return func(yield func(sender.Notification) bool) {
+		turn := chatTurn{chats: p.chats, next: make(map[string]int)}
 		for i := range p.count {
 			n := p.bodies[i%len(p.bodies)]
+			if p.chatOf != nil {
+				n.Body = turn.body(n.Body, p.chatOf[i%len(p.bodies)])
+			}
 			if !p.asIs {
 				id := fmt.Sprintf("SEND%s%08X%06X", instance, time.Now().UnixMilli()&0xFFFFFFFF, i)
 				n.Body = notification.Personalize(n.Body, instance, id, time.Now())
@@ -266,7 +298,7 @@ type sendSummary struct {
 	Lost           int            `json:"lost"`
 	Unfinished     int            `json:"unfinished"`
 	Resent         int            `json:"resent"`
-	Delivered      *int           `json:"delivered"` // of the acknowledged; null if not known
+	Delivered      *int           `json:"delivered"` // of the acknowledged; null if unknown
 	Quarantined    *int           `json:"quarantined"`
 	Answers        map[string]int `json:"answers"`
 	StalledSeconds float64        `json:"stalled_seconds"`
@@ -274,6 +306,7 @@ type sendSummary struct {
 	P50            float64        `json:"p50_seconds"`
 	P99            float64        `json:"p99_seconds"`
 	Seconds        float64        `json:"seconds"`
+	HandledSeconds *float64       `json:"handled_seconds"` // null if unknown
 }
 
 func printReport(out io.Writer, r *sender.Report, how ends, total int, format string) error {
@@ -285,6 +318,10 @@ func printReport(out io.Writer, r *sender.Report, how ends, total int, format st
 		}
 		if how.known {
 			summary.Delivered, summary.Quarantined = &how.delivered, &how.quarantined
+		}
+		if how.handled > 0 {
+			seconds := how.handled.Seconds()
+			summary.HandledSeconds = &seconds
 		}
 		return json.NewEncoder(out).Encode(summary)
 	}
@@ -308,10 +345,13 @@ func printReport(out io.Writer, r *sender.Report, how ends, total int, format st
 		_, err = fmt.Fprintf(out, "from first attempt to 200: p50 %s, p99 %s, at most %s\n",
 			round(r.Quantile(0.5)), round(r.Quantile(0.99)), round(r.Quantile(1)))
 	}
+	if err == nil && how.handled > 0 {
+		_, err = fmt.Fprintf(out, "from first attempt until all acknowledged ones were handled: %s\n", round(how.handled))
+	}
 	return err
 }
 
-// round keeps about three digits.
+// round rounds to about three digits.
 func round(d time.Duration) time.Duration {
 	switch {
 	case d > 10*time.Second:

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"time"
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
@@ -16,6 +18,7 @@ import (
 	"github.com/greenapi-community/caddy-green-api/internal/api"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/notification"
+	"github.com/greenapi-community/caddy-green-api/sender"
 )
 
 // edgeCounts is the part of /green_api/status that send reads.
@@ -25,15 +28,25 @@ type edgeCounts struct {
 		Instance string                    `json:"instance"`
 		Outcomes map[outcome.Outcome]int64 `json:"outcomes"`
 	} `json:"instances"`
+	Waiting int              `json:"waiting"`
+	Queue   *api.QueueStatus `json:"queue"`
+
+	at time.Time // when they were read
 }
 
-// ends is what became of the acknowledged notifications. Only the admin API of the edge can say it: the
+// defaultWait is how long send waits for the edge's queue.
+const defaultWait = 10 * time.Minute
+
+// ends is what became of the acknowledged notifications. Only the edge's admin API knows: the
 // sender sees a 200 whether a notification is delivered or quarantined.
 type ends struct {
 	known                           bool
 	delivered, quarantined, dropped int
-	why                             error  // why it is not known
-	admin                           string // address of the admin API, if the command line has it
+	why                             error  // why that is unknown
+	admin                           string // address of the admin API, if given on the command line
+
+	handled time.Duration // from the first attempt until none waited for a handler; 0 if unknown
+	left    int           // how many the edge had not handled when that was waited for no longer
 }
 
 // endWatch reads the counts of the admin API before and after sending.
@@ -41,7 +54,10 @@ type endWatch struct {
 	said    string // address on the command line; may be ""
 	address string
 	before  edgeCounts
-	err     error // why the counts before are not known
+	err     error // why the counts before sending are unknown
+
+	wait   time.Duration  // how long to wait for the edge's queue
+	onWait func(left int) // called while waiting; nil: not called
 }
 
 var (
@@ -90,28 +106,92 @@ func askCounts(address string) (counts edgeCounts, err error) {
 	if err := json.NewDecoder(io.LimitReader(response.Body, 64<<20)).Decode(&counts); err != nil || counts.Outcomes == nil {
 		return counts, errors.New("its /green_api/status counts no outcomes")
 	}
+	counts.at = time.Now()
 	return counts, nil
 }
 
-// end returns what became of the acknowledged notifications. instances are the instances that they
-// name, or none if some name no instance.
-func (w *endWatch) end(acknowledged int, instances map[string]bool) ends {
+// end waits until the edge has handled all, and returns what became of the acknowledged notifications.
+// instances are the instances that they name; none if any of them names no instance.
+func (w *endWatch) end(ctx context.Context, report *sender.Report, instances map[string]bool) ends {
 	if w.err != nil {
 		return ends{why: w.err}
 	}
-	after, err := w.counts()
+	after, err := w.settled(ctx, report.Acknowledged)
 	if err != nil {
 		return ends{why: err}
 	}
-	// The sums include notifications that others sent meanwhile. The counts of instances lack bodies of
-	// which the edge knew no instance.
+	if w.taken(after) < report.Acknowledged {
+		return ends{why: errOthersCame}
+	}
+	if left := after.left(); left > 0 {
+		return ends{why: fmt.Errorf("the edge's queue still has %s; --wait says how long to wait for them", countOf(left, "notification")), left: left}
+	}
+	result := ends{why: errOthersCame}
+	// The sums include notifications that others sent meanwhile. The counts of instances lack bodies
+	// whose instance the edge did not know.
 	for _, e := range []ends{endsBetween(w.before.of(instances), after.of(instances)), endsBetween(w.before.Outcomes, after.Outcomes)} {
-		if e.delivered+e.quarantined+e.dropped == acknowledged {
+		if e.sum() == report.Acknowledged {
 			e.known, e.admin = true, w.said
-			return e
+			result = e
+			break
 		}
 	}
-	return ends{why: errOthersCame}
+	if report.Acknowledged > 0 {
+		result.handled = report.LastAcknowledged
+		if after.Queue != nil {
+			result.handled = after.at.Sub(report.Began)
+		}
+	}
+	return result
+}
+
+// settled asks until the edge has handled everything, and returns the last counts. It ends early after
+// w.wait, with ctx, and if this edge cannot have taken the notifications: its queue is not worth waiting for.
+func (w *endWatch) settled(ctx context.Context, acknowledged int) (last edgeCounts, err error) {
+	ctx, cancel := context.WithTimeout(ctx, w.wait)
+	defer cancel()
+	for began := time.Now(); ; {
+		asked := time.Now()
+		counts, err := w.counts()
+		if err == nil {
+			last = counts
+			if last.left() == 0 || w.taken(last) < acknowledged {
+				return last, nil
+			}
+			if w.onWait != nil {
+				w.onWait(last.left())
+			}
+		}
+		// The time should be right within 5 %, but asking must not be a load itself.
+		now := time.Now()
+		interval := min(max(now.Sub(began)/20, 10*now.Sub(asked), 20*time.Millisecond), time.Second)
+		if last.Queue == nil || !pauseFor(ctx, interval) { // an edge with a queue may answer next time
+			return last, err
+		}
+	}
+}
+
+// left returns how many notifications the edge has still to handle. Without a queue it is none, whatever
+// waits: no handler is asked any more about what was answered 200.
+func (c edgeCounts) left() int {
+	if c.Queue == nil {
+		return 0
+	}
+	return max(c.Queue.Entries, c.Waiting)
+}
+
+// taken returns at most how many notifications the edge has taken since the counts before sending. It
+// counts one that was in the queue twice once that is handled.
+func (w *endWatch) taken(after edgeCounts) int {
+	return endsBetween(w.before.Outcomes, after.Outcomes).sum() + int(after.queued()-w.before.queued())
+}
+
+// queued returns how many notifications have been put into the queue.
+func (c edgeCounts) queued() int64 {
+	if c.Queue == nil {
+		return 0
+	}
+	return c.Queue.PutTotal
 }
 
 // of returns the sum of the outcomes of some instances.
@@ -132,7 +212,10 @@ func endsBetween(before, after map[outcome.Outcome]int64) ends {
 	return ends{delivered: since(outcome.Delivered), quarantined: since(outcome.Quarantined), dropped: since(outcome.Dropped)}
 }
 
-// print prints it as one line.
+// sum returns how many notifications have ended.
+func (e ends) sum() int { return e.delivered + e.quarantined + e.dropped }
+
+// print prints the ends as one line.
 func (e ends) print(out io.Writer) error {
 	if !e.known {
 		_, err := fmt.Fprintf(out, "how many of those were delivered and how many quarantined is not known: %s\n", outcome.Printable(e.why.Error()))
@@ -153,7 +236,7 @@ func (e ends) print(out io.Writer) error {
 	return err
 }
 
-// instanceIDs returns the instances that the planned notifications name, or nil if a notification
+// instanceIDs returns the instances that the planned notifications name, or nil if any of them
 // names none.
 func (p *sendPlan) instanceIDs() map[string]bool {
 	ids := make(map[string]bool)

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -71,6 +72,63 @@ func TestSendExamples(t *testing.T) {
 	s := summaryOf(t, stdout)
 	if len(instances) != 3 || s.Notifications != len(up.Requests()) || s.Acknowledged != s.Notifications || s.Sent != s.Notifications || s.Answers["200"] != s.Sent {
 		t.Errorf("%+v, %d requests, instances %v", s, len(up.Requests()), instances)
+	}
+}
+
+// TestSendChats: the notifications of an instance go to several chats in turn, and are as valid as ever.
+func TestSendChats(t *testing.T) {
+	schemas, err := notification.LoadSchemas("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	example := make(map[string]*notification.Notification) // by type and message type, which send has one of each
+	for _, e := range notification.Examples() {
+		n, err := notification.Parse(e.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if kind := n.Type + "." + n.Message; example[kind] == nil {
+			example[kind] = n
+		}
+	}
+	for _, chats := range []int{1, 3} {
+		up := edgetest.NewUpstream(t, 200, nil)
+		_, stderr, code := runCommand(t, t.TempDir(), "", "green-api", "send", up.URL, "--instances", "2", "--chats", fmt.Sprint(chats), "--count", fmt.Sprint(2*len(example)))
+		if code != 0 || stderr != "" {
+			t.Fatalf("exit code %d, stderr %q", code, stderr)
+		}
+		seen := make(map[string][]string) // the chats, by the instance and the example's chat
+		for _, request := range up.Requests() {
+			n, err := notification.Parse([]byte(request.Body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if faults := schemas.Validate(n); len(faults) > 0 {
+				t.Errorf("%s %s: %v", n.Type, n.Message, faults)
+			}
+			was := example[n.Type+"."+n.Message].Chat
+			if was == "" || chats == 1 {
+				if n.Chat != was {
+					t.Errorf("%s %s: chat %q, want %q", n.Type, n.Message, n.Chat, was)
+				}
+				continue
+			}
+			if strings.Contains(request.Body, `"79007654321@c.us"`) {
+				t.Errorf("something of the old chat is left: %s", request.Body)
+			}
+			key := n.Instance + " " + was
+			if turn := seen[key]; len(turn) < chats {
+				if slices.Contains(turn, n.Chat) {
+					t.Errorf("%s: %s comes after %s", key, n.Chat, turn)
+				}
+			} else if want := turn[len(turn)-chats]; n.Chat != want {
+				t.Errorf("%s: %s comes after %s, want %s", key, n.Chat, turn, want)
+			}
+			seen[key] = append(seen[key], n.Chat)
+		}
+		if want := map[int]int{1: 0, 3: 10}[chats]; len(seen) != want {
+			t.Errorf("%d kinds of chats, want %d: %v", len(seen), want, seen)
+		}
 	}
 }
 
@@ -219,6 +277,103 @@ func TestSendEnds(t *testing.T) {
 	}
 }
 
+// queueEdge stands in for an edge with a queue, and for its admin API.
+type queueEdge struct {
+	edge, admin *edgetest.Upstream
+
+	mu    sync.Mutex
+	taken int           // answered 200
+	began time.Time     // when the first was
+	works time.Duration // how long until the handlers have all
+	fails int           // the number of the question that is not answered
+	asked int
+}
+
+func newQueueEdge(t *testing.T) *queueEdge {
+	q := new(queueEdge)
+	q.edge = edgetest.NewUpstream(t, 200, func(http.ResponseWriter, *http.Request) {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		if q.taken++; q.began.IsZero() {
+			q.began = time.Now()
+		}
+	})
+	q.admin = edgetest.NewUpstream(t, 200, func(w http.ResponseWriter, _ *http.Request) {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		if q.asked++; q.asked == q.fails {
+			w.WriteHeader(http.StatusInternalServerError)
+			return
+		}
+		entries := 0
+		if time.Since(q.began) < q.works {
+			entries = q.taken
+		}
+		fmt.Fprintf(w, `{"outcomes": {"delivered": %d}, "waiting": 0, "queue": {"entries": %d, "put_total": %d}}`, q.taken-entries, entries, q.taken)
+	})
+	return q
+}
+
+// TestSendHandled: send says how long it was until no handler had anything to do any more.
+func TestSendHandled(t *testing.T) {
+	dir := t.TempDir()
+	send := func(url, admin string, args ...string) (command.SendSummary, string) {
+		t.Helper()
+		args = append([]string{"green-api", "send", url, "--type", "incomingCall", "--count", "5", "--format", "json", "--token", edgetest.Token, "--admin", admin}, args...)
+		stdout, stderr, code := runCommand(t, dir, "", args...)
+		if code != 0 {
+			t.Errorf("exit code %d, stderr %q", code, stderr)
+		}
+		return summaryOf(t, stdout), stderr
+	}
+
+	// An edge without a queue: the time of the last 200.
+	up := edgetest.NewUpstream(t, 200, nil)
+	config, admin := edgetest.WithAdmin(t, edgetest.Site(edgetest.Loopback+"reverse_proxy "+up.Address))
+	e := edgetest.Start(t, config)
+	if s, stderr := send(e.URL, admin); s.HandledSeconds == nil || *s.HandledSeconds <= 0 || *s.HandledSeconds > s.Seconds || stderr != "" {
+		t.Errorf("without a queue: %+v, stderr %q", s, stderr)
+	}
+	stdout, _, _ := runCommand(t, dir, "", "green-api", "send", e.URL, "--token", edgetest.Token, "--type", "incomingCall", "--admin", admin)
+	if !strings.Contains(stdout, "\nfrom first attempt until all acknowledged ones were handled: ") {
+		t.Errorf("without a queue: %s", stdout)
+	}
+
+	// With a queue: when it is empty. A question may go unanswered meanwhile.
+	q := newQueueEdge(t)
+	q.works, q.fails = 400*time.Millisecond, 4
+	s, stderr := send(q.edge.URL, q.admin.Address)
+	if s.HandledSeconds == nil || *s.HandledSeconds < 0.4 || *s.HandledSeconds < s.Seconds || s.Delivered == nil || *s.Delivered != 5 || stderr != "" {
+		t.Errorf("with a queue: %+v, stderr %q", s, stderr)
+	}
+
+	// What takes too long is not waited for.
+	q = newQueueEdge(t)
+	q.works = time.Hour
+	for _, wait := range []string{"50ms", "0s"} {
+		began := time.Now()
+		s, stderr = send(q.edge.URL, q.admin.Address, "--wait", wait)
+		if s.HandledSeconds != nil || s.Delivered != nil || !strings.Contains(stderr, "the edge's queue still has ") || time.Since(began) > time.Minute {
+			t.Errorf("a long queue, --wait %s: %+v, stderr %q", wait, s, stderr)
+		}
+	}
+	stdout, _, _ = runCommand(t, dir, "", "green-api", "send", q.edge.URL, "--type", "incomingCall", "--admin", q.admin.Address, "--wait", "1ms")
+	if !strings.Contains(stdout, "the edge's queue still has 12 notifications") || strings.Contains(stdout, "were handled") {
+		t.Errorf("a long queue: %s", stdout)
+	}
+
+	// The queue of another edge has nothing to do with it.
+	began := time.Now()
+	if s, _ = send(up.URL, q.admin.Address, "--wait", "5s"); s.HandledSeconds != nil || time.Since(began) >= 5*time.Second {
+		t.Errorf("another edge: %+v", s)
+	}
+
+	// Nobody to ask, which is not worth a word of its own.
+	if s, stderr = send(e.URL, "127.0.0.1:"+edgetest.FreePort(t)); s.HandledSeconds != nil || strings.Contains(stderr, "handled") {
+		t.Errorf("without an admin API: %+v, stderr %q", s, stderr)
+	}
+}
+
 func TestSendRefuses(t *testing.T) {
 	dir := t.TempDir()
 	for _, test := range []struct {
@@ -234,6 +389,10 @@ func TestSendRefuses(t *testing.T) {
 		{"http://127.0.0.1:1 --body x", "--body: stat x: no such file"},
 		{"http://127.0.0.1:1 --body .", "--body: .: no *.json file in it"},
 		{"http://127.0.0.1:1 --instances 0", "invalid --instances 0; want 1 or more"},
+		{"http://127.0.0.1:1 --chats 0", "invalid --chats 0; want 1 or more"},
+		{"http://127.0.0.1:1 --chats 1000001", "invalid --chats 1000001; want at most 1000000"},
+		{"http://127.0.0.1:1 --chats 2 --body good.json", "--chats goes with the built-in examples; want it without --body"},
+		{"http://127.0.0.1:1 --wait -1s", "invalid --wait -1s; want 0s or more"},
 		{"http://127.0.0.1:1 --count -1", "invalid --count -1"},
 		{"http://127.0.0.1:1 --in-flight 0", "invalid --in-flight 0; want 1 or more"},
 		{"http://127.0.0.1:1 --instances 9223372036854775807", "invalid --instances 9223372036854775807; want at most 1000000"},

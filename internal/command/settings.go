@@ -17,14 +17,14 @@ import (
 func settingsCommand(c Config) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "settings",
-		Short: "Reads, sets and verifies where instances send notifications, and which",
+		Short: "Reads, sets and verifies where instances send notifications, and which ones",
 		Long: `Reads and sets an instance's webhookUrl, webhookUrlToken and webhook switches, by GREEN-API's
-getSettings and setSettings, and says whether they fit a running edge.
+getSettings and setSettings, and verifies that they fit a running edge.
 
-An instance is named by its id (idInstance), and its API token (apiTokenInstance) is taken from the
-variable ` + apiTokenVariable + `. For several, --instances names a file that has an id and an API token
-on each line, and the API's URL if it is another; what follows a # is a comment. In place of a token
-may stand {env.NAME} or {file./path}. No API token is ever printed.`,
+Name an instance by its id (idInstance). Its API token (apiTokenInstance) is read from the variable
+` + apiTokenVariable + `. For several instances, --instances names a file with an id and an API
+token on each line, and the API's URL if it is not the default; # begins a comment. A token may also be
+{env.NAME} or {file./path}. API tokens are never printed.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -42,9 +42,9 @@ func settingsGet(c Config) *cobra.Command {
 		Use:   "get [<instance>...]",
 		Short: "Prints the settings that are about notifications",
 		Long: `Prints webhookUrl, webhookUrlToken and the webhook switches: every setting of the instance whose name
-ends in Webhook and that is yes or no. REDACTED stands for the token, and in the URL for user and
-password, the values of the query and a fragment; --show-secrets prints them. With --format json it
-prints an object a line: instance, settings, and error, which is empty if there is none.
+ends in Webhook and whose value is yes or no. REDACTED replaces the token and, in the URL, user and
+password, query values and the fragment; --show-secrets prints them. With --format json it prints one
+object a line: instance, settings, and error, which is empty if there is none.
 
 Exit status: 0 if all could be read, 1 if some could not, 2 if the command was not understood.`,
 		Example: `  ` + apiTokenVariable + `=… caddy green-api settings get 1101000001
@@ -70,11 +70,11 @@ Exit status: 0 if all could be read, 1 if some could not, 2 if the command was n
 			return nil
 		},
 	}
-	cmd.Flags().BoolVar(&showSecrets, "show-secrets", false, "print webhookUrl and webhookUrlToken as they are")
+	cmd.Flags().BoolVar(&showSecrets, "show-secrets", false, "print webhookUrl and webhookUrlToken unredacted")
 	return s.with(cmd)
 }
 
-// currentSettings returns the settings of an instance that are in force.
+// currentSettings returns the settings of an instance that are in effect.
 func (s *settingsFlags) currentSettings(ctx context.Context, client *vendorapi.Client) (settings vendorapi.Settings, err error) {
 	err = s.insist(ctx, func() error {
 		settings, err = client.GetSettings(ctx)
@@ -83,7 +83,7 @@ func (s *settingsFlags) currentSettings(ctx context.Context, client *vendorapi.C
 	return settings, err
 }
 
-// printSettings prints the settings of an instance that are about notifications.
+// printSettings prints an instance's settings for notifications.
 func (s *settingsFlags) printSettings(cmd *cobra.Command, instance string, settings vendorapi.Settings, secrets bool, problem error) error {
 	shown := make(map[string]string)
 	names := aboutNotifications(settings)
@@ -128,8 +128,8 @@ func sayFailed(cmd *cobra.Command, instance string, problem error) error {
 	return err
 }
 
-// aboutNotifications returns the names of the settings that are about notifications: the URL, its
-// token and the switches.
+// aboutNotifications returns the names of the settings for notifications: the URL, its token and the
+// switches.
 func aboutNotifications(settings vendorapi.Settings) (names []string) {
 	for _, name := range []string{vendorapi.WebhookURL, vendorapi.WebhookURLToken} {
 		if _, there := settings[name]; there {

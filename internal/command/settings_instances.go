@@ -22,7 +22,7 @@ import (
 // line.
 const apiTokenVariable = "GREEN_API_API_TOKEN" //nolint:gosec // a name
 
-// settingsFlags is what the settings commands have in common.
+// settingsFlags are the flags that the settings commands share.
 type settingsFlags struct {
 	Config
 	apiToken, apiURL string
@@ -35,13 +35,13 @@ func (s *settingsFlags) with(cmd *cobra.Command) *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringVar(&s.apiToken, "api-token", "", "apiTokenInstance, or {file./path}; default is the variable "+apiTokenVariable)
 	flags.StringVar(&s.apiURL, "api-url", vendorapi.DefaultURL, "apiUrl, as in the console")
-	flags.StringVar(&s.file, "instances", "", "file of instances, a line each: ID API_TOKEN [API_URL]")
+	flags.StringVar(&s.file, "instances", "", "file with one instance a line: ID API_TOKEN [API_URL]")
 	flags.StringVar(&s.format, "format", formatText, "text or json")
 	return cmd
 }
 
-// clients returns a client for each instance that the command is about: the one that the command line
-// names, or those of the file, or of these the ones that the command line names.
+// clients returns a client for each instance that the command is about: the one on the command line, all
+// those in the file, or those in the file that the command line names.
 func (s *settingsFlags) clients(cmd *cobra.Command, ids []string) ([]*vendorapi.Client, error) {
 	if s.format != formatText && s.format != formatJSON {
 		return nil, fmt.Errorf("invalid --format %q; want text or json", s.format)
@@ -92,7 +92,7 @@ func (s *settingsFlags) client(id, token, apiURL string) (*vendorapi.Client, err
 	if err != nil {
 		return nil, fmt.Errorf("API token: %w", err)
 	}
-	token = strings.TrimSpace(token) // a file ends with a line's end
+	token = strings.TrimSpace(token) // a file ends with a newline
 	if strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return nil, errors.New("API token: it has spaces, or what is not ASCII, in it")
 	}
@@ -134,7 +134,7 @@ func (s *settingsFlags) listed(only []string) (clients []*vendorapi.Client, err 
 	return clients, nil
 }
 
-// parseLine returns the instance of a line, or nil if only others are asked for.
+// parseLine returns the instance of a line, nil if only others are wanted.
 func (s *settingsFlags) parseLine(fields, only []string) (*vendorapi.Client, error) {
 	if len(fields) < 2 || len(fields) > 3 || !notification.IsInstanceID(fields[0]) {
 		return nil, errors.New("want an id, its API token and, if it is another, its API's URL")
@@ -147,13 +147,13 @@ func (s *settingsFlags) parseLine(fields, only []string) (*vendorapi.Client, err
 		}
 	}
 	if len(only) > 0 && !slices.Contains(only, fields[0]) {
-		return nil, nil // only others are asked for
+		return nil, nil // only others are wanted
 	}
 	return s.client(fields[0], fields[1], apiURL)
 }
 
-// checkURL refuses a URL that is not http or https. Its error does not quote the URL, which may have a
-// password in it.
+// checkURL refuses a URL that is not http or https. Its error does not quote the URL, which may contain
+// a password.
 func checkURL(what, text string) error {
 	parsed, err := url.Parse(text)
 	if err != nil || parsed.Host == "" || parsed.Scheme != "https" && parsed.Scheme != "http" {
@@ -163,15 +163,17 @@ func checkURL(what, text string) error {
 }
 
 const (
-	// settingsTries is how often a call is made that the API answers with 429 or 5xx.
+	// pace is the pause between two calls of the same method for one instance, which is the vendor's limit.
+	pace = time.Second
+	// settingsTries is how often a call is tried if the API answers 429 or 5xx.
 	settingsTries = 5
-	// longestRetryAfter is the longest pause before another try, whatever the API asks for.
+	// longestRetryAfter limits the pause before another try, whatever the API asks for.
 	longestRetryAfter = time.Minute
 )
 
-// insist makes a call again, later, if the API says 429 or 5xx.
+// insist retries a call after a pause if the API answers 429 or 5xx.
 func (s *settingsFlags) insist(ctx context.Context, call func() error) error {
-	pause := s.Pace
+	pause := pace
 	for try := 1; ; try++ {
 		err := call()
 		var e *vendorapi.Error
@@ -179,7 +181,7 @@ func (s *settingsFlags) insist(ctx context.Context, call func() error) error {
 			e.Status != http.StatusTooManyRequests && e.Status < http.StatusInternalServerError {
 			return err
 		}
-		if !pauseFor(ctx, max(pause, min(e.RetryAfter, longestRetryAfter))) {
+		if !s.Pause(ctx, max(pause, min(e.RetryAfter, longestRetryAfter))) {
 			return err
 		}
 		pause *= 2

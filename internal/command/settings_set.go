@@ -27,21 +27,20 @@ func settingsSet(c Config) *cobra.Command {
 		Use:   "set [<instance>...]",
 		Short: "Sets the settings that are about notifications",
 		Long: `Sets webhookUrl (--url), webhookUrlToken (--token) and webhook switches (--switch, by the vendor's
-names, or --all), and prints what differs from before. Everything else stays as it is. If nothing
-differs, nothing is set: to set an instance's settings restarts it. With --url "" notifications are
-kept for the HTTP API.
+names, or --all), and prints the differences. All other settings stay the same. If nothing differs,
+nothing is set, because setting an instance's settings restarts it. With --url "" notifications stay in
+the queue for the HTTP API.
 
-It can take five minutes until settings are in force. With --wait the command waits until the API
-shows them.
+Settings can take five minutes to take effect. With --wait the command waits until the API shows them.
 
 The switches are the instance's own, such as incomingWebhook, outgoingWebhook and stateWebhook: every
-setting that 'settings get' prints whose name ends in Webhook. A --switch that no instance has is refused, with the list of those that there are, and
-nothing is set; one that some have fails for the others.
+setting printed by 'settings get' whose name ends in Webhook. If no instance has a given --switch, the
+command sets nothing and lists the existing ones. If only some instances have it, it fails for the others.
 
-With --format json it prints an object a line: instance; outcome, one of unchanged, dry_run, saved,
+With --format json it prints one object a line: instance; outcome, one of unchanged, dry_run, saved,
 in_force and failed; changes, each with name, before and after; and error.
 
-Exit status: 0 if all are set, 1 if some are not, 2 if the command was not understood.`,
+Exit status: 0 if all were set, 1 if some were not, 2 if the command was not understood.`,
 		Example: `  caddy green-api settings set 1101000001 --url https://hooks.example.com/green-api/webhook \
       --token {env.GREEN_API_TOKEN} --all yes --switch deviceWebhook=no --wait
   caddy green-api settings set --instances instances.txt --url "" --dry-run`,
@@ -62,14 +61,14 @@ Exit status: 0 if all are set, 1 if some are not, 2 if the command was not under
 	flags.StringVar(&s.url, "url", "", `webhookUrl; "" for none`)
 	flags.StringVar(&s.token, "token", "", `webhookUrlToken as in the console, {env.NAME} or {file./path}; "" for none`)
 	flags.StringSliceVar(&s.switches, "switch", nil, "NAME=yes or NAME=no; may be repeated")
-	flags.StringVar(&s.all, "all", "", "yes or no, for all webhook switches that the instance has, but those of --switch")
-	flags.BoolVar(&s.dryRun, "dry-run", false, "print what differs, and set nothing")
-	flags.BoolVar(&s.wait, "wait", false, "until the settings are in force")
-	flags.DurationVar(&s.waitTimeout, "wait-timeout", 10*time.Minute, "how long to wait at most")
+	flags.StringVar(&s.all, "all", "", "yes or no, for all the instance's webhook switches except those given by --switch")
+	flags.BoolVar(&s.dryRun, "dry-run", false, "print what would change, and set nothing")
+	flags.BoolVar(&s.wait, "wait", false, "wait until the settings have taken effect")
+	flags.DurationVar(&s.waitTimeout, "wait-timeout", 10*time.Minute, "maximum time to wait")
 	return s.flags.with(cmd)
 }
 
-// settingChange is what is to be set.
+// settingChange is what to set.
 type settingChange struct {
 	flags        *settingsFlags
 	url, token   string
@@ -81,7 +80,7 @@ type settingChange struct {
 	named vendorapi.Settings // without the switches of all
 }
 
-// complete checks what is to be set.
+// complete checks what to set.
 func (s *settingChange) complete(cmd *cobra.Command) error {
 	s.named = make(vendorapi.Settings)
 	if cmd.Flags().Changed("url") {
@@ -128,7 +127,7 @@ func (s *settingChange) parseSwitches() error {
 	return nil
 }
 
-// webhookToken returns the webhookUrlToken of the command line. Its errors never quote any of it.
+// webhookToken returns the webhookUrlToken from the command line. Its errors never quote any part of it.
 func (s *settingChange) webhookToken() (string, error) {
 	if s.token == "" {
 		return "", nil
@@ -147,7 +146,7 @@ func (s *settingChange) webhookToken() (string, error) {
 	return secret, nil
 }
 
-// wanted returns the settings that an instance is to have.
+// wanted returns the settings that an instance should have.
 func (s *settingChange) wanted(current vendorapi.Settings) vendorapi.Settings {
 	wanted := make(vendorapi.Settings)
 	if s.all != "" {
@@ -176,9 +175,9 @@ type settingsDone struct {
 	Error    string          `json:"error"`
 
 	client  *vendorapi.Client
-	current vendorapi.Settings // before
+	current vendorapi.Settings // before the change
 	wanted  vendorapi.Settings
-	problem error // of the last look
+	problem error // of the last check
 	printed bool  // Changes, as text
 }
 
@@ -223,7 +222,7 @@ func (s *settingChange) run(ctx context.Context, cmd *cobra.Command, clients []*
 	return nil
 }
 
-// read asks for the settings of all instances. An instance for which that fails has failed.
+// read gets the settings of all instances. An instance whose settings cannot be read fails.
 func (s *settingChange) read(ctx context.Context, clients []*vendorapi.Client) (all []*settingsDone) {
 	for _, client := range clients {
 		done := &settingsDone{Instance: client.Instance, Changes: []changedOption{}, client: client}
@@ -259,7 +258,7 @@ func (s *settingChange) unknownSwitch(settings vendorapi.Settings) error {
 	return nil
 }
 
-// change sets the settings of an instance that differ from the wanted ones.
+// change sets an instance's settings that differ from the wanted ones.
 func (s *settingChange) change(ctx context.Context, done *settingsDone) {
 	if done.Outcome == settingsFailed {
 		return
@@ -287,7 +286,7 @@ func (s *settingChange) change(ctx context.Context, done *settingsDone) {
 	}
 }
 
-// fail notes why it failed. The API may quote what it does not take, so secrets are removed.
+// fail records why it failed. The API may quote what it refuses, so secrets are removed.
 func (d *settingsDone) fail(err error) *settingsDone {
 	d.Outcome, d.Error = settingsFailed, vendorapi.RedactURLIn(err.Error(), d.wanted.Text(vendorapi.WebhookURL))
 	if _, secret, ok := token.Split(d.wanted.Text(vendorapi.WebhookURLToken)); ok {
@@ -296,12 +295,12 @@ func (d *settingsDone) fail(err error) *settingsDone {
 	return d
 }
 
-// await asks for the settings of each instance, at most once a second, until they are as wanted.
+// await gets the settings of each instance, at most once a second, until they are as wanted.
 func (s *settingChange) await(ctx context.Context, waiting []*settingsDone, tell func(*settingsDone) error) error {
-	for len(waiting) > 0 && pauseFor(ctx, s.flags.Pace) {
+	for len(waiting) > 0 && s.flags.Pause(ctx, pace) {
 		var left []*settingsDone
 		for _, done := range waiting {
-			done.look(ctx)
+			s.look(ctx, done)
 			if done.Outcome == settingsSaved {
 				left = append(left, done)
 				continue
@@ -320,7 +319,7 @@ func (s *settingChange) await(ctx context.Context, waiting []*settingsDone, tell
 	return nil
 }
 
-// missed returns the error of settings that are not in force, with the last problem in asking, if any.
+// missed returns the error for settings that have not taken effect, with the last problem of asking, if any.
 func (s *settingChange) missed(ctx context.Context, problem error) error {
 	err := fmt.Errorf("saved, but not in force after %s", s.waitTimeout)
 	if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
@@ -332,9 +331,9 @@ func (s *settingChange) missed(ctx context.Context, problem error) error {
 	return err
 }
 
-// look asks whether the saved settings are in force. An error may go away, unless the API refuses the
+// look checks whether the saved settings are in effect. An error may go away, unless the API refuses the
 // call as such.
-func (d *settingsDone) look(ctx context.Context) {
+func (s *settingChange) look(ctx context.Context, d *settingsDone) {
 	current, err := d.client.GetSettings(ctx)
 	if ctx.Err() != nil {
 		return
@@ -349,7 +348,7 @@ func (d *settingsDone) look(ctx context.Context) {
 	case errors.Is(err, vendorapi.ErrUnauthorized), errors.Is(err, vendorapi.ErrForbidden), errors.Is(err, vendorapi.ErrInvalid):
 		d.fail(err)
 	case errors.As(err, &e) && e.RetryAfter > 0:
-		pauseFor(ctx, min(e.RetryAfter, longestRetryAfter))
+		s.flags.Pause(ctx, min(e.RetryAfter, longestRetryAfter))
 	}
 }
 

@@ -1,10 +1,12 @@
 package command_test
 
 import (
+	"context"
 	"encoding/json"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -31,20 +33,35 @@ type settingsBench struct {
 	t        *testing.T
 	url      string
 	commands caddycmd.Command
+	paused   []time.Duration // how long the commands in this process were to pause
 }
 
-// newSettingsBench has two instances. Settings are in force after 100 ms, and commands in this process
-// ask for them each 200 ms.
+// newSettingsBench has two instances. Settings take effect after 5 ms, and a second of a command's pauses
+// takes 40 ms.
 func newSettingsBench(t *testing.T) *settingsBench {
 	t.Helper()
-	vendor := standin.New(standin.Options{Scale: 3000, NoLimits: true})
+	vendor := standin.New(standin.Options{Scale: 60000, NoLimits: true})
 	server := httptest.NewServer(vendor)
 	t.Cleanup(func() { vendor.Close(); server.Close() })
 	vendor.Add("1101000001", apiToken)
 	vendor.Add("1101000002", otherAPI)
 	t.Setenv(command.APITokenVariable, apiToken)
 	resolve := func(text string) (string, error) { return caddy.NewReplacer().ReplaceOrErr(text, true, true) }
-	return &settingsBench{vendor, t, server.URL, command.New(command.Config{Resolve: resolve, Pace: 200 * time.Millisecond})}
+	b := &settingsBench{Server: vendor, t: t, url: server.URL}
+	b.commands = command.New(command.Config{Resolve: resolve, Pause: func(ctx context.Context, d time.Duration) bool {
+		b.paused = append(b.paused, d)
+		return edgetest.Pauses(ctx, d/25)
+	}})
+	return b
+}
+
+// wantPauses fails the test unless the commands were to pause so often, for so long, since the last time.
+func (b *settingsBench) wantPauses(want ...time.Duration) {
+	b.t.Helper()
+	if !slices.Equal(b.paused, want) {
+		b.t.Errorf("paused for %s, want %s", b.paused, want)
+	}
+	b.paused = nil
 }
 
 // run runs a command, and fails the test if it prints a token.
@@ -264,6 +281,7 @@ func TestSettingsWait(t *testing.T) {
 	saved := "saved; the instance restarts, and it can take five minutes until the settings are in force"
 	wantLines(t, stdout, "1101000001  stateWebhook: no -> yes", "1101000001  "+saved, "1101000002  stateWebhook: no -> yes", "1101000002  "+saved,
 		"1101000001  in force", "1101000002  in force")
+	b.wantPauses(time.Second)
 
 	// Whatever the API says meanwhile, but that the token is wrong.
 	get := b.Calls("getSettings")
@@ -279,6 +297,7 @@ func TestSettingsWait(t *testing.T) {
 	if n := b.Calls("getSettings") - get; n != 4 {
 		t.Errorf("%d calls of getSettings", n)
 	}
+	b.wantPauses(time.Second, time.Second, time.Second)
 
 	// Settings that never come into force.
 	b.Fault(func(method, _ string) *standin.Fault {
@@ -287,11 +306,11 @@ func TestSettingsWait(t *testing.T) {
 		}
 		return nil
 	})
-	stdout, stderr := b.run(1, "set", "1101000001", "--switch", "stateWebhook=yes", "--wait", "--wait-timeout", "500ms")
+	stdout, stderr := b.run(1, "set", "1101000001", "--switch", "stateWebhook=yes", "--wait", "--wait-timeout", "100ms")
 	wantLines(t, stdout, "1101000001  stateWebhook: no -> yes", "1101000001  "+saved)
-	wantLines(t, stderr, "caddy green-api settings set: instance 1101000001: saved, but not in force after 500ms")
-	stdout, _ = b.run(1, "set", "1101000001", "--switch", "stateWebhook=yes", "--wait", "--wait-timeout", "500ms", "--format", "json")
-	wantLines(t, stdout, `{"instance":"1101000001","outcome":"failed","changes":[{"name":"stateWebhook","before":"no","after":"yes"}],"error":"saved, but not in force after 500ms"}`)
+	wantLines(t, stderr, "caddy green-api settings set: instance 1101000001: saved, but not in force after 100ms")
+	stdout, _ = b.run(1, "set", "1101000001", "--switch", "stateWebhook=yes", "--wait", "--wait-timeout", "100ms", "--format", "json")
+	wantLines(t, stdout, `{"instance":"1101000001","outcome":"failed","changes":[{"name":"stateWebhook","before":"no","after":"yes"}],"error":"saved, but not in force after 100ms"}`)
 }
 
 // TestSettingsFailures: what fails for one instance does not keep the others from being set.
@@ -324,13 +343,14 @@ func TestSettingsFailures(t *testing.T) {
 	get := b.Calls("getSettings")
 	b.Fault(func(string, string) *standin.Fault {
 		if b.Calls("getSettings") == get+1 {
-			return &standin.Fault{Status: 429, RetryAfter: "1"}
+			return &standin.Fault{Status: 429, RetryAfter: "3"}
 		}
 		return nil
 	})
 	if stdout, _ = b.run(0, "get", "1101000001"); !strings.HasPrefix(stdout, "1101000001\n") || b.Calls("getSettings") != get+2 {
 		t.Errorf("%d calls: %s", b.Calls("getSettings")-get, stdout)
 	}
+	b.wantPauses(3 * time.Second)
 	b.Fault(func(string, string) *standin.Fault { return &standin.Fault{Status: 466} })
 	_, stderr = b.run(1, "get", "1101000001")
 	if b.Calls("getSettings") != get+3 || !strings.Contains(stderr, "quota") {

@@ -25,19 +25,19 @@ func settingsVerify(c Config) *cobra.Command {
 	a := new(adminFlags)
 	cmd := &cobra.Command{
 		Use:   "verify [<instance>...]",
-		Short: "Says whether the settings fit a running edge",
+		Short: "Verifies that the settings fit a running edge",
 		Long: `Reads webhookUrl and webhookUrlToken of each instance, and asks a running server whether they fit its
-config: would a notification to that URL come to a green_api block, and would the block's auth let in
-this instance with this token? Nothing is sent to the URL, so that name, port, certificate and firewalls
-on the way are not looked at. No token is printed, nor what may be secret in a URL.
+config: would a notification to that URL reach a green_api block, and would the block's auth let in
+this instance with this token? Nothing is sent to the URL, so DNS, port, certificate and firewalls are
+not checked. Tokens, and what may be secret in a URL, are not printed.
 
-The admin API is found as 'caddy reload' finds it: by --address, or the admin option of --config, or
-on localhost:2019. With --format json it prints an object a line: instance; block, the name of the one
-that its notifications come to; findings, of no_url, bad_url, http_url, no_block, received, no_token,
+The command finds the admin API as 'caddy reload' does: by --address, by the admin option of --config,
+or at localhost:2019. With --format json it prints one object a line: instance; block, the name of the
+block that its notifications reach; findings, of no_url, bad_url, http_url, no_block, received, no_token,
 bad_token and instance_not_allowed; and error, which is empty if the settings could be read.
 
 Exit status: 0 if all fit, 1 if some do not or could not be read, 2 if the command was not understood
-or the server could not be asked.`,
+or the server could not be reached.`,
 		Example: `  ` + apiTokenVariable + `=… caddy green-api settings verify 1101000001
   caddy green-api settings verify --instances instances.txt --address unix//run/caddy/admin.sock`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -97,7 +97,7 @@ type settingsVerified struct {
 	url string
 }
 
-// unfitSays is what a finding means, and what to do.
+// unfitSays explains each finding and what to do.
 var unfitSays = map[api.Unfit]string{ //nolint:gosec // sentences, no credentials
 	api.NoURL:                            "webhookUrl is empty, so its notifications are not sent; set it, or have the edge 'receive' the instance",
 	api.BadURL:                           "webhookUrl is no URL; want one that begins with https:// and a host",
@@ -109,7 +109,7 @@ var unfitSays = map[api.Unfit]string{ //nolint:gosec // sentences, no credential
 	api.Unfit(reason.InstanceNotAllowed): "webhookUrlToken is right for other instances, and the block's auth does not let in this one with it",
 }
 
-// print prints whether the settings of an instance fit.
+// print prints whether an instance's settings fit.
 func (v *settingsVerified) print(cmd *cobra.Command, format string) error {
 	out := cmd.OutOrStdout()
 	switch {

@@ -21,7 +21,7 @@ func well(dir string) Patient {
 		Written: &written,
 		Config: &Config{
 			Blocks:     []Block{{Name: "default", Shortest: 32, Vendor: true, Timeout: 170 * time.Second}},
-			Quarantine: Quarantine{Path: "/data/green-api", Said: "/data/green-api", File: filepath.Join(dir, "quarantine.db"), MaxSize: 1 << 30},
+			Quarantine: Store{Path: "/data/green-api", Said: "/data/green-api", File: filepath.Join(dir, "quarantine.db"), MaxSize: 1 << 30},
 			Addresses:  time.Date(2026, 7, 15, 0, 0, 0, 0, time.UTC),
 		},
 		Machine: Machine{
@@ -59,7 +59,7 @@ func TestDiagnose(t *testing.T) {
 		"not provisioned": {func(p *Patient) {
 			p.Config, p.Refused = nil, errors.New("loading http app module: provision http: server srv0: setting up route handlers: route 0: loading handler modules: "+
 				"position 0: loading module 'green_api': provision http.handlers.green_api: auth: token 1: placeholder {env.NOPE} is not set or empty")
-		}, "does_not_load error Caddyfile auth: token 1: placeholder {env.NOPE} is not set or empty"},
+		}, "does_not_load error Caddyfile auth: token 1: placeholder {env.NOPE} is not set or empty; give this command the environment and the files that the edge has"},
 		"not strict, not loaded": {func(p *Patient) {
 			p.read(`{"admin": {"disabled": true}, "apps": {"http": {"servers": {"a": {"trusted_proxies": {"source": "static"}, ` + aServer + `}}}}}`)
 			p.Config, p.Refused = nil, errors.New("loading http app module: provision http: ip_filter: the server trusts proxies but not trusted_proxies_strict, so that")
@@ -109,6 +109,33 @@ func TestDiagnose(t *testing.T) {
 		"a unit, a config that does not load": {func(p *Patient) {
 			p.Machine.Units[0].Stop, p.Config, p.Refused = 90*time.Second, nil, errors.New("no")
 		}, "does_not_load error Caddyfile no|short_stop_time error /etc/systemd/system/edge.service TimeoutStopSec=180"},
+		"a unit too short for a queue": {func(p *Patient) { p.Config.Blocks[0].Queued, p.Config.Blocks[0].Timeout = true, 5*time.Minute },
+			"short_stop_time error /etc/systemd/system/edge.service TimeoutStopSec=310"},
+		"a grace too short for a queue": {func(p *Patient) {
+			p.read(`{"admin": {"disabled": true}, "apps": {"http": {"grace_period": "175s"}}}`)
+			p.Config.Blocks[0].Queued, p.Config.Blocks[0].Timeout, p.Machine.Units = true, 5*time.Minute, nil
+		}, "short_grace_period error grace_period 2m55s 'grace_period 305s'"},
+		"a queue": {func(p *Patient) {
+			p.Config.Blocks[0].Queued, p.Config.Queue = true, p.Config.Quarantine
+		}, ""},
+		"a queue in memory": {func(p *Patient) {
+			p.Config.Queue = Store{Path: "/run/queue", Said: "/run/queue"}
+		}, "queue_volatile error /run/queue queue bbolt /var/lib/green-api"},
+		"a queue in the same memory": {func(p *Patient) {
+			p.Config.Queue = p.Config.Quarantine
+			p.Machine.Mounts = append(p.Machine.Mounts, Mount{"/data", "tmpfs"})
+		}, "quarantine_volatile error /data/green-api quarantine /var/lib/green-api"},
+		"a queue on no volume": {func(p *Patient) {
+			p.Machine.Container, p.Machine.Mounts = "docker", []Mount{{"/", "overlay"}, {"/data", "xfs"}}
+			p.Config.Queue = Store{Path: "/queue", Said: "/queue"}
+		}, "queue_without_volume error /queue docker run --volume green-api:/queue|stop_time_not_seen info docker 180"},
+		"one disk, low for both": {func(p *Patient) {
+			p.Config.Queue = Store{Path: "/data/queue", Said: "/data/queue", MaxSize: 1}
+			p.Machine.Free = func(string) (uint64, bool) { return 1 << 30, true }
+		}, "disk_low warn /data/green-api lower a max_size"},
+		"two disks, one low": {func(p *Patient) {
+			p.Config.Queue = Store{Path: "/queue", Said: "/queue", MaxSize: 11 << 30}
+		}, "disk_low warn /queue lower its max_size"},
 		"a container": {func(p *Patient) { p.Machine.Container = "docker" }, "stop_time_not_seen info docker stop_grace_period: 180s"},
 		"a pod":       {func(p *Patient) { p.Machine.Container = Kubernetes }, "stop_time_not_seen info kubernetes terminationGracePeriodSeconds: 190"},
 		"a container without a volume": {func(p *Patient) {
@@ -211,6 +238,13 @@ func TestRefusal(t *testing.T) {
 			"Caddyfile:4", "name is already specified; want it once",
 		},
 		{"Caddyfile:5: unrecognized directive: proxy\nDid you mean to define a second site?", "Caddyfile:5", "unrecognized directive: proxy Did you mean to define a second site?"},
+		{"Caddyfile:2: unrecognized global option: set_real_ip_from", "Caddyfile:2", "set_real_ip_from is a word of nginx's; " + InsteadOf("set_real_ip_from")},
+		{"parsing caddyfile tokens for 'servers': unrecognized servers option 'real_ip_header', at Caddyfile:4", "Caddyfile:4", "real_ip_header is a word of nginx's; " + InsteadOf("real_ip_header")},
+		{"parsing caddyfile tokens for 'reverse_proxy': unrecognized subdirective weight=3, at Caddyfile:4", "Caddyfile:4", "weight= is a word of nginx's; " + InsteadOf("weight=")},
+		{
+			"getting module named 'http.ip_sources.10.0.0.0/8': module not registered: http.ip_sources.10.0.0.0/8, at Caddyfile:4", "Caddyfile:4",
+			"getting module named 'http.ip_sources.10.0.0.0/8': module not registered: http.ip_sources.10.0.0.0/8; want 'static' before the addresses, as in 'trusted_proxies static 10.0.0.0/8'",
+		},
 		{"Caddyfile:5: unrecognized directive: proxy_pass", "Caddyfile:5", "proxy_pass is a word of nginx's; " + InsteadOf("proxy_pass")},
 		{
 			"loading http app module: provision http: server srv0: setting up route handlers: route 0: loading handler modules: position 0: loading module 'subroute': " +
@@ -229,7 +263,7 @@ func TestRefusal(t *testing.T) {
 // TestInsteadOf: what is said in place of nginx's words ends in no dot, as other errors, and is no list of options.
 func TestInsteadOf(t *testing.T) {
 	for word, ours := range ofNginx {
-		if !regexp.MustCompile(`^[a-z_]+$`).MatchString(word) || !regexp.MustCompile(`^(want|leave it out:) .*[^.]$`).MatchString(ours) {
+		if !regexp.MustCompile(`^[a-z_]+=?$`).MatchString(word) || !regexp.MustCompile(`^(want|leave it out:) .*[^.]$`).MatchString(ours) {
 			t.Errorf("%s: %s", word, ours)
 		}
 	}

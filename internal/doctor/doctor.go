@@ -1,8 +1,10 @@
-// Package doctor finds what in a config or on its machine loses notifications or exposes them, and says how to mend it.
+// Package doctor finds what in a config or on its machine loses or exposes notifications, and says how to
+// fix it.
 package doctor
 
 import (
 	"cmp"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -10,20 +12,20 @@ import (
 	"go.uber.org/zap"
 )
 
-// A Finding is one thing in a config or on its machine that is hardly meant.
+// A Finding is one thing in a config or on its machine that is probably a mistake.
 type Finding struct {
 	Kind    Kind
 	Level   Level
 	Where   string // the block, address, file or unit
 	Message string
 	Fix     string
-	Fields  []zap.Field // of the record, for those that are logged at load; mostly with the fix
+	Fields  []zap.Field // for the log record of findings that are logged at load; mostly with the fix
 }
 
 // A Kind names a finding. Kinds are a closed list: scripts depend on them.
 type Kind string
 
-// All kinds. docs/troubleshooting.md says what each means.
+// All kinds. docs/troubleshooting.md explains each.
 const (
 	DoesNotLoad       Kind = "does_not_load"
 	NoGreenAPI        Kind = "no_green_api"
@@ -41,6 +43,8 @@ const (
 	StopNotSeen       Kind = "stop_time_not_seen"
 	VolatileDisk      Kind = "quarantine_volatile"
 	NoVolume          Kind = "quarantine_without_volume"
+	QueueVolatile     Kind = "queue_volatile"
+	QueueNoVolume     Kind = "queue_without_volume"
 	DiskLow           Kind = "disk_low"
 	Clock             Kind = "clock"
 	PortShared        Kind = "port_shared"
@@ -50,48 +54,53 @@ const (
 // Kinds is the closed list.
 var Kinds = []Kind{
 	DoesNotLoad, NoGreenAPI, Empty200, OnePath, OpenToAll, FileForOthers, ShortToken, OldAddresses, ProxiesNotStrict, AdminOpen,
-	NoListenerWrapper, ShortGrace, ShortStop, StopNotSeen, VolatileDisk, NoVolume, DiskLow, Clock, PortShared, PortTaken,
+	NoListenerWrapper, ShortGrace, ShortStop, StopNotSeen, VolatileDisk, NoVolume, QueueVolatile,
+	QueueNoVolume, DiskLow, Clock, PortShared, PortTaken,
 }
 
-// A Level says how bad a finding is.
+// A Level is the severity of a finding.
 type Level string
 
-// Error loses notifications, or lets strangers in. Warn does if something else happens, too. Info is good to know.
+// Error loses notifications, or lets strangers in. Warn does so if something else happens, too. Info is
+// good to know.
 const (
 	Error Level = "error"
 	Warn  Level = "warn"
 	Info  Level = "info"
 )
 
-// A Config is what has to be known of a config that loads. Its servers are provisioned.
+// A Config is what the doctor needs to know about a config that loads. Its servers are provisioned.
 type Config struct {
 	Blocks     []Block
 	Files      []File
-	Quarantine Quarantine
-	Addresses  time.Time // the date of the built-in list of GREEN-API's addresses
+	Quarantine Store
+	Queue      Store      // the zero value if there is none on this machine
+	Addresses  time.Time  // the date of the built-in list of GREEN-API's addresses
+	Sender     netip.Addr // one of them
 }
 
 // A Block is one green_api block.
 type Block struct {
 	Name     string
-	Handler  caddyhttp.MiddlewareHandler // the block, as the routes have it
-	Server   *caddyhttp.Server           // nil if that cannot be seen
+	Handler  caddyhttp.MiddlewareHandler // the block's handler in the routes
+	Server   *caddyhttp.Server           // nil if unknown
 	Open     bool                        // neither address nor token keeps anybody out
-	Shortest int                         // characters in its shortest token; 0 if it has none
+	Shortest int                         // length of its shortest token; 0 if it has none
 	Vendor   bool                        // it lets in the built-in list of GREEN-API's addresses
-	Timeout  time.Duration               // from the receipt of a notification to its answer
+	Timeout  time.Duration               // how long after the beginning of a stop a handler may still be at work
+	Queued   bool                        // it has a queue
 }
 
-// A Quarantine is where notifications are kept.
-type Quarantine struct {
-	Path, Said string // its directory, and as the config says it
+// A Store is where notifications are that have been answered 200: the quarantine, or the queue.
+type Store struct {
+	Path, Said string // its directory, and as in the config
 	File       string // the path of its file
 	MaxSize    int64
 }
 
-// Examine returns what there is to say of a config when it has started.
+// Examine returns the findings about a config that has started.
 func Examine(c Config) (found []Finding) {
-	found = unanswered(c.Blocks)
+	found = unanswered(c.Blocks, c.Sender)
 	for _, b := range c.Blocks {
 		found = append(found, onePath(b)...)
 	}
@@ -104,7 +113,7 @@ func Examine(c Config) (found []Finding) {
 	return found
 }
 
-// A Patient is a config that need not run, and the machine that it is meant for.
+// A Patient is a config, which need not run, and the machine that it is meant for.
 type Patient struct {
 	File    string   // of the config
 	Refused error    // why it does not load
@@ -113,7 +122,7 @@ type Patient struct {
 	Machine Machine
 }
 
-// Diagnose returns what there is to say of a patient, the worst first.
+// Diagnose returns the findings about a patient, the worst first.
 func Diagnose(p Patient) (found []Finding) {
 	var refused Kind
 	if p.Refused != nil {
@@ -138,7 +147,7 @@ func Diagnose(p Patient) (found []Finding) {
 	return found
 }
 
-// examine returns what is not said at each load.
+// examine returns the findings that are not logged at each load.
 func (c Config) examine(file string, m Machine) (found []Finding) {
 	if len(c.Blocks) == 0 {
 		return []Finding{{
@@ -150,6 +159,9 @@ func (c Config) examine(file string, m Machine) (found []Finding) {
 		found = append(found, shortToken(b)...)
 	}
 	found = append(found, oldAddresses(c, m.Now)...)
-	found = append(found, lost(c.Quarantine, m)...)
-	return append(found, low(c.Quarantine, m)...)
+	found = append(found, lost(c.Quarantine, ofQuarantine, m)...)
+	if c.Queue.Path != c.Quarantine.Path {
+		found = append(found, lost(c.Queue, ofQueue, m)...)
+	}
+	return append(found, c.low(m)...)
 }

@@ -4,6 +4,7 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 
@@ -28,7 +29,7 @@ func anyone(b Block) []Finding {
 	}}
 }
 
-// isPublic reports whether another machine can reach the block's server, or whether that is not known.
+// isPublic reports whether another machine can reach the block's server, or whether that is unknown.
 func (b Block) isPublic() bool {
 	return b.Server == nil || slices.ContainsFunc(b.Server.Listen, func(listen string) bool {
 		one, err := caddy.ParseNetworkAddress(listen)
@@ -40,16 +41,16 @@ func (b Block) isPublic() bool {
 	})
 }
 
-// A File is a file or directory with secrets or messages in it.
+// A File is a file or directory that contains secrets or messages.
 type File struct {
 	Path string
-	Said string      // the path as the config says it
-	Deny fs.FileMode // the bits of its mode that must not be set
+	Said string      // the path as in the config
+	Deny fs.FileMode // the mode bits that must not be set
 }
 
-// usedByOthers finds a file that more than its owner can use.
+// usedByOthers finds a file that anyone but its owner can use.
 func usedByOthers(f File) []Finding {
-	if runtime.GOOS == "windows" { // which has no such bits
+	if runtime.GOOS == "windows" { // it has no such bits
 		return nil
 	}
 	info, err := os.Stat(f.Path)
@@ -57,6 +58,9 @@ func usedByOthers(f File) []Finding {
 		return nil
 	}
 	fix := "chmod go= " + f.Said
+	if info.Mode()&fs.ModeSticky != 0 { // others need it, as they do /tmp
+		fix = "put it into a directory of its own, such as " + filepath.Join(f.Said, "green-api")
+	}
 	return []Finding{{
 		Kind: FileForOthers, Level: Warn, Where: f.Said, Fix: fix,
 		Message: "file can be used by others, and has secrets or messages in it",

@@ -9,27 +9,28 @@ import (
 	"time"
 )
 
-// A Machine is what has to be known of the machine that an edge runs on. What cannot be seen is left out.
+// A Machine is what the doctor needs to know about the machine that an edge runs on. What it cannot see is
+// left out.
 type Machine struct {
 	Now       time.Time
-	Unsynced  bool   // the kernel says that nothing keeps its clock right
-	Container string // by what it runs in one; "" if in none
+	Unsynced  bool   // the kernel says that nothing synchronizes its clock
+	Container string // the kind of container that it is; "" for none
 	Mounts    []Mount
-	Units     []Unit // that run the config
+	Units     []Unit // the ones that run the config
 	Sockets   []Socket
 	Free      func(path string) (bytes uint64, ok bool)
 }
 
-// Kubernetes is what runs a container in a pod.
+// Kubernetes is the kind of a container in a pod.
 const Kubernetes = "kubernetes"
 
 // A Mount is a file system and where it is mounted.
 type Mount struct{ Point, Type string }
 
-// Look returns what there is to see of this machine. file is the config that the edge runs with.
+// Look examines this machine. file is the config that the edge runs with.
 func Look(file string) Machine { return lookAt("/", file, os.Getenv) }
 
-// lookAt looks at the machine whose files are in a directory.
+// lookAt examines the machine whose root is a directory.
 func lookAt(root, file string, getenv func(string) string) Machine {
 	m := Machine{
 		Now: time.Now(), Unsynced: unsynced(), Container: container(root, getenv), Units: units(root, file),
@@ -54,7 +55,7 @@ func container(root string, getenv func(string) string) string {
 	return ""
 }
 
-// parseMounts reads /proc/self/mountinfo.
+// parseMounts parses /proc/self/mountinfo.
 func parseMounts(text string) (mounts []Mount) {
 	for line := range strings.Lines(text) {
 		before, after, _ := strings.Cut(line, " - ")
@@ -66,7 +67,7 @@ func parseMounts(text string) (mounts []Mount) {
 	return mounts
 }
 
-// unescape reads a path as the kernel writes it: blanks and backslashes are \ooo.
+// unescape decodes a path as the kernel writes it: blanks and backslashes are \ooo.
 func unescape(text string) string {
 	var plain strings.Builder
 	for i := 0; i < len(text); i++ {
@@ -82,7 +83,8 @@ func unescape(text string) string {
 	return plain.String()
 }
 
-// mountOf returns the file system that a path is on: the last one that was mounted on the longest way to it.
+// mountOf returns the file system that a path is on: among the longest matching mount points, the last
+// mounted.
 func (m Machine) mountOf(path string) (on Mount) {
 	for _, mount := range m.Mounts {
 		if below(path, mount.Point) && len(mount.Point) >= len(on.Point) {
@@ -92,7 +94,7 @@ func (m Machine) mountOf(path string) (on Mount) {
 	return on
 }
 
-// clock finds a machine whose clock is wrong, or may go wrong.
+// clock finds a machine whose clock is or may become wrong.
 func (m Machine) clock(known time.Time) []Finding {
 	f := Finding{Kind: Clock, Where: "this machine", Fix: "'timedatectl set-ntp true', or let chrony keep it"}
 	switch {

@@ -2,13 +2,13 @@ package doctor
 
 import "syscall"
 
-// Of adjtimex(2).
+// From adjtimex(2).
 const (
 	statusUnsynced = 0x0040
 	stateError     = 5
 )
 
-// unsynced reports whether the kernel says that nothing keeps its clock right.
+// unsynced reports whether the kernel says that nothing synchronizes its clock.
 func unsynced() bool {
 	var t syscall.Timex
 	state, err := syscall.Adjtimex(&t)

@@ -2,5 +2,5 @@
 
 package doctor
 
-// unsynced is not known here.
+// unsynced cannot find that out on this system.
 func unsynced() bool { return false }

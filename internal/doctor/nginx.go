@@ -1,24 +1,33 @@
 package doctor
 
-// ofNginx are words of an nginx config, each with what to do in a Caddyfile in its place.
+// ofNginx maps words of an nginx config to what to do in a Caddyfile instead.
 var ofNginx = map[string]string{
 	"access_log":             "want 'log' in the site; each notification has a record without it",
+	"add_header":             "want 'header' in the site; an answer of 'green_api' has no need of any",
 	"allow":                  "want 'allow 203.0.113.7' in 'ip_filter', which refuses all that is not listed",
 	"auth_basic":             "want 'token \"Basic …\"' in 'auth', as webhookUrlToken in the console says it",
+	"backup":                 "want 'lb_policy first', which asks the first handler that is well; a handler of that name is 'backup:80'",
 	"client_body_timeout":    "want 'read_body 30s' in 'timeouts' of the global option 'servers'",
 	"client_header_timeout":  "want 'read_header 10s' in 'timeouts' of the global option 'servers'",
 	"client_max_body_size":   "want 'max_body_size 1MiB' in 'validate', which answers 200 to a longer body and keeps it",
 	"deny":                   "leave it out: 'ip_filter' refuses all that 'allow' does not list",
+	"down":                   "want no such handler in 'reverse_proxy'; one of that name is 'down:80'",
 	"error_page":             "leave it out: a 200 in place of an error would lose the notification",
+	"fail_timeout":           "want 'fail_duration 5s' in 'reverse_proxy'",
+	"fail_timeout=":          "want 'fail_duration 5s' in the block of 'reverse_proxy'",
 	"geo":                    "want 'source green_api_file /etc/green-api/addresses' in 'ip_filter'",
 	"if":                     "want 'token {env.GREEN_API_TOKEN}' in 'auth' to test the token, or a matcher on 'green_api'",
 	"include":                "want 'import'",
 	"ip_hash":                "want 'lb_policy green_api chat' in 'reverse_proxy'",
+	"keepalive":              "leave it out: connections to handlers are kept",
 	"least_conn":             "leave it out: the handler with the fewest requests in flight is asked",
-	"limit_req":              "leave it out: GREEN-API has one notification of an instance in flight, and a refusal costs it 60 s",
+	"limit_req":              "leave it out: a refusal stops the queue of an instance for 60 s",
 	"listen":                 "want the port in the site's address, as in 'https://hooks.example.com:8443'",
 	"location":               "want a matcher on 'green_api', as in 'green_api /green-api/webhook*'",
 	"map":                    "want 'instance 1101000001 {env.TOKEN}' in 'auth' for the token of an instance",
+	"max_conns":              "want 'unhealthy_request_count 32' in 'reverse_proxy'; what is above it waits",
+	"max_conns=":             "want 'unhealthy_request_count 32' in the block of 'reverse_proxy'; what is above it waits",
+	"max_fails=":             "want 'max_fails 3' in the block of 'reverse_proxy'",
 	"proxy_connect_timeout":  "want 'dial_timeout 2s' in 'transport http' of 'reverse_proxy'",
 	"proxy_http_version":     "leave it out: connections to handlers are kept",
 	"proxy_next_upstream":    "leave it out: other handlers are asked where that is safe, see 'deliver'",
@@ -33,11 +42,16 @@ var ofNginx = map[string]string{
 	"server":                 "want a site's address before its braces, or a handler's address in 'reverse_proxy'",
 	"server_name":            "want the name in the site's address, as in 'https://hooks.example.com'",
 	"set_real_ip_from":       "want 'trusted_proxies static 10.0.0.0/8' and 'trusted_proxies_strict' in the global option 'servers'",
+	"slow_start=":            "leave it out: a handler that is back gets what it can take",
 	"ssl_certificate":        "leave it out: a site gets its certificate by itself; for one of your own, 'tls cert.pem key.pem' in the site",
 	"ssl_certificate_key":    "leave it out: a site gets its certificate by itself; for one of your own, 'tls cert.pem key.pem' in the site",
+	"ssl_protocols":          "leave it out: Caddy takes TLS 1.2 and 1.3; for others, 'protocols' of 'tls' in the site",
 	"underscores_in_headers": "leave it out: GREEN-API sends no such header",
 	"upstream":               "want its servers in 'reverse_proxy 127.0.0.1:9001 127.0.0.1:9002'",
+	"weight":                 "want 'lb_policy weighted_round_robin 3 1' in 'reverse_proxy', with a weight for each handler",
+	"weight=":                "want 'lb_policy weighted_round_robin 3 1' in the block of 'reverse_proxy', with a weight for each handler",
+	"worker_processes":       "leave it out: Caddy uses all processors",
 }
 
-// InsteadOf returns what to do in a Caddyfile in place of a word of nginx's, "" if it is none.
+// InsteadOf returns what to do in a Caddyfile instead of an nginx word, "" if the word is not one.
 func InsteadOf(word string) string { return ofNginx[word] }

@@ -9,8 +9,9 @@ import (
 	"go.uber.org/zap"
 )
 
-// onePath finds a matcher in front of a block that takes one exact path, or only what is below one. GREEN-API
-// prints its URLs with and without a slash at the end, and the form that the matcher does not take gets a 404.
+// onePath finds a matcher in front of a block that takes only one exact path, or only what is below one.
+// GREEN-API prints its URLs with and without a trailing slash, and the form that the matcher does not take
+// gets a 404.
 func onePath(b Block) (found []Finding) {
 	if b.Server == nil {
 		return nil
@@ -27,7 +28,7 @@ func onePath(b Block) (found []Finding) {
 	return found
 }
 
-// missingPath is the finding about a path that no matcher takes.
+// missingPath returns the finding about a path that no matcher takes.
 func missingPath(b Block, path, missing, message string) Finding {
 	fix := "match with a final *, such as " + strings.TrimSuffix(missing, "/") + "*"
 	return Finding{
@@ -40,8 +41,8 @@ func missingPath(b Block, path, missing, message string) Finding {
 func (b Block) where() string { return "block " + b.Name }
 
 // exactPaths returns the paths on the way to a handler of which only one form is matched, and the patterns
-// such as /path/* of which the form without the slash is not matched. A sender would not use that form if the
-// pattern is narrowed further on.
+// such as /path/* of which the form without the slash is not matched. If the pattern is narrowed further
+// on, a sender would not use that form.
 func exactPaths(routes caddyhttp.RouteList, to caddyhttp.MiddlewareHandler) (exact, folders []string) {
 	for _, route := range routes {
 		inner, leads := onTheWay(route, to)
@@ -80,7 +81,7 @@ func onTheWay(route caddyhttp.Route, to caddyhttp.MiddlewareHandler) (inner []ca
 	return inner, leads
 }
 
-// narrows reports whether routes inside of others match the path once more, on the way to the handler.
+// narrows reports whether inner routes match the path again on the way to the handler.
 func narrows(inner []caddyhttp.RouteList, to caddyhttp.MiddlewareHandler) bool {
 	return slices.ContainsFunc(inner, func(routes caddyhttp.RouteList) bool {
 		return slices.ContainsFunc(routes, func(route caddyhttp.Route) bool {
@@ -97,7 +98,7 @@ func leadsTo(routes caddyhttp.RouteList, to caddyhttp.MiddlewareHandler) bool {
 	})
 }
 
-// pathsOf are the patterns of a route's path matchers.
+// pathsOf returns the patterns of a route's path matchers.
 func pathsOf(route caddyhttp.Route) (patterns []string) {
 	for _, set := range route.MatcherSets {
 		for _, matcher := range set {
@@ -112,18 +113,18 @@ func pathsOf(route caddyhttp.Route) (patterns []string) {
 	return patterns
 }
 
-// isOneForm reports whether a pattern is one path. The root has one form only.
+// isOneForm reports whether a pattern is a single path. The root has only one form.
 func isOneForm(pattern string) bool {
 	return !strings.ContainsAny(pattern, "*{") && strings.Trim(pattern, "/") != ""
 }
 
-// isFolder reports whether a pattern takes all that is below one path, but not the path.
+// isFolder reports whether a pattern takes everything below a path, but not the path itself.
 func isFolder(pattern string) bool {
 	path, below := strings.CutSuffix(pattern, "/*")
 	return below && isOneForm(path)
 }
 
-// otherForm is the path with a slash at its end, or without.
+// otherForm returns the path with a trailing slash added or removed.
 func otherForm(exact string) string {
 	if without, had := strings.CutSuffix(exact, "/"); had {
 		return without
@@ -131,7 +132,7 @@ func otherForm(exact string) string {
 	return exact + "/"
 }
 
-// reaches reports whether one of the patterns takes a path, as Caddy's path matcher does.
+// reaches reports whether one of the patterns matches a path, as Caddy's path matcher does.
 func reaches(patterns []string, to string) bool {
 	return slices.ContainsFunc(patterns, func(pattern string) bool {
 		head, tail := strings.HasPrefix(pattern, "*"), strings.HasSuffix(pattern, "*")
@@ -151,7 +152,7 @@ func reaches(patterns []string, to string) bool {
 	})
 }
 
-// hasExact reports whether a route is for exactly that path: it answers or rewrites it.
+// hasExact reports whether a route is for exactly that path, and answers or rewrites it.
 func hasExact(routes caddyhttp.RouteList, to string) bool {
 	return slices.ContainsFunc(routes, func(route caddyhttp.Route) bool {
 		return slices.Contains(pathsOf(route), to)

@@ -14,16 +14,16 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
-// A Socket is one on which a process of this machine listens.
+// A Socket is a socket on which a process of this machine listens.
 type Socket struct {
 	Address netip.AddrPort
-	PID     int    // 0 if it cannot be seen
+	PID     int    // 0 if unknown
 	Program string // its name
 	Edge    bool   // it is this program, or runs this config
 }
 
-// ports finds an address of the config that another process listens on. Caddy's listeners allow that (SO_REUSEPORT): each
-// process then gets a part of the connections, and nothing says so.
+// ports finds an address of the config that another process listens on. Caddy's listeners allow that
+// (SO_REUSEPORT): each process then gets some of the connections, without any notice.
 func ports(written Written, m Machine) (found []Finding) {
 	seen := make(map[string]bool)
 	for _, server := range written.Servers {
@@ -41,7 +41,7 @@ func ports(written Written, m Machine) (found []Finding) {
 	return found
 }
 
-// portOf finds the others on one address.
+// portOf finds the other listeners on one address.
 func portOf(host string, port uint, sockets []Socket) []Finding {
 	var edges, others, unknown []Socket
 	for _, s := range sockets {
@@ -113,10 +113,10 @@ func overlap(host string, addr netip.Addr) bool {
 	return err == nil && (ip.IsUnspecified() || ip.Unmap() == addr.Unmap())
 }
 
-// listening is the state of a TCP socket in /proc/net.
+// listening is the state of a listening TCP socket in /proc/net.
 const listening = "0A"
 
-// sockets returns those on which processes listen. It sees the processes that its user may see.
+// sockets returns the listening sockets. It sees the processes that its user may see.
 func sockets(root, file string) (found []Socket) {
 	owners := make(map[string]Socket) // by inode
 	self, _ := os.Readlink(filepath.Join(root, "proc/self/exe"))
@@ -145,7 +145,7 @@ func sockets(root, file string) (found []Socket) {
 	return found
 }
 
-// parseSocket reads an address as /proc/net writes it: the bytes of each word of 32 bits backwards, and the port.
+// parseSocket parses an address as in /proc/net: the bytes of each 32-bit word reversed, and the port.
 func parseSocket(text string) (address netip.AddrPort, ok bool) {
 	host, port, _ := strings.Cut(text, ":")
 	raw, err := hex.DecodeString(host)
@@ -160,7 +160,7 @@ func parseSocket(text string) (address netip.AddrPort, ok bool) {
 	return netip.AddrPortFrom(ip, uint16(number)), ok
 }
 
-// ownersOf returns the processes that have sockets, by the inode of each.
+// ownersOf returns the processes that have sockets, by the inode of each socket.
 func ownersOf(root, self, file string) map[string]Socket {
 	owners := make(map[string]Socket)
 	links, _ := filepath.Glob(filepath.Join(root, "proc/[0-9]*/fd/*")) // the pattern is good
@@ -177,7 +177,7 @@ func ownersOf(root, self, file string) map[string]Socket {
 			process = processOf(dir, self, file)
 			processes[dir] = process
 		}
-		if owner := owners[strings.TrimSuffix(inode, "]")]; owner.PID == 0 || process.Edge && !owner.Edge { // systemd holds it, too
+		if owner := owners[strings.TrimSuffix(inode, "]")]; owner.PID == 0 || process.Edge && !owner.Edge { // systemd may hold it, too
 			owners[strings.TrimSuffix(inode, "]")] = process
 		}
 	}

@@ -6,8 +6,8 @@ import (
 )
 
 const (
-	leastToken = 16                   // characters; what can be guessed is shorter
-	oldAfter   = 180 * 24 * time.Hour // a list of addresses
+	leastToken = 16                   // length; anything shorter can be guessed
+	oldAfter   = 180 * 24 * time.Hour // for a list of addresses
 )
 
 // shortToken finds a token that can be guessed.
@@ -22,7 +22,8 @@ func shortToken(b Block) []Finding {
 	}}
 }
 
-// oldAddresses finds a built-in list of GREEN-API's addresses that has not been compared with theirs for long.
+// oldAddresses finds a built-in list of GREEN-API's addresses that has not been compared with theirs for
+// long.
 func oldAddresses(c Config, now time.Time) []Finding {
 	age := now.Sub(c.Addresses)
 	if c.Addresses.IsZero() || age < oldAfter {

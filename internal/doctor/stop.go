@@ -9,14 +9,21 @@ import (
 
 const (
 	defaultTimeout = 170 * time.Second // of deliver
-	stopMargin     = 10 * time.Second  // what comes after the last answer
+	stopMargin     = 10 * time.Second  // for what comes after the last answer
 )
 
-// shortStop finds a time for stopping that is shorter than a handler may take: what it works at would be cut off.
+// shortStop finds a stop timeout that is shorter than a handler may take: what it is working on would be
+// cut off.
 func shortStop(written Written, c Config, m Machine) (found []Finding) {
-	longest := time.Duration(0)
+	longest, option := time.Duration(0), "deliver timeout"
 	for _, b := range c.Blocks {
-		longest = max(longest, b.Timeout)
+		if b.Timeout <= longest {
+			continue
+		}
+		longest, option = b.Timeout, "deliver timeout"
+		if b.Queued && longest > defaultTimeout {
+			option = "deliver attempt_timeout"
+		}
 	}
 	if longest == 0 {
 		longest = defaultTimeout
@@ -24,7 +31,7 @@ func shortStop(written Written, c Config, m Machine) (found []Finding) {
 	if written.Grace > 0 && written.Grace < longest {
 		found = append(found, Finding{
 			Kind: ShortGrace, Level: Error, Where: "grace_period " + written.Grace.String(),
-			Message: fmt.Sprintf("a stop cuts off what a handler works at, which may take %s ('deliver timeout')", longest),
+			Message: fmt.Sprintf("a stop cuts off what a handler works at, which may take %s ('%s')", longest, option),
 			Fix:     fmt.Sprintf("say 'grace_period %s' in the global options", seconds(longest+stopMargin/2)),
 		})
 	}
@@ -54,5 +61,5 @@ func shortStop(written Written, c Config, m Machine) (found []Finding) {
 	return found
 }
 
-// seconds writes a duration in whole seconds.
+// seconds returns a duration in whole seconds.
 func seconds(d time.Duration) string { return strconv.Itoa(int(d/time.Second)) + "s" }

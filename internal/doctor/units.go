@@ -10,16 +10,16 @@ import (
 	"time"
 )
 
-// A Unit is a service of systemd's that runs an edge.
+// A Unit is a systemd service that runs an edge.
 type Unit struct {
 	Name, File string
-	Stop       time.Duration // from the begin of a stop until it is killed; 0 for never
+	Stop       time.Duration // from the start of a stop until it is killed; 0 for never
 }
 
-// unitDirs are where systemd looks for units, the most important first.
+// unitDirs are the directories in which systemd looks for units, in order of precedence.
 var unitDirs = []string{"etc/systemd/system", "run/systemd/system", "usr/local/lib/systemd/system", "usr/lib/systemd/system", "lib/systemd/system"}
 
-// systemdStop is how long systemd waits if nothing is said.
+// systemdStop is how long systemd waits by default.
 const systemdStop = 90 * time.Second
 
 // units returns the services that run Caddy with a config.
@@ -58,8 +58,8 @@ func units(root, file string) (found []Unit) {
 	return found
 }
 
-// dropIns returns the *.conf files of a directory that may be in several places: in the order of their names, and of
-// two with the same name the more important one.
+// dropIns returns the *.conf files of a directory that may be in several places, in the order of their
+// names. Of two with the same name it returns the one with precedence.
 func dropIns(root, dir string, places ...string) (paths []string) {
 	byName := make(map[string]string)
 	for _, place := range places {
@@ -81,7 +81,7 @@ type unitFile []unitLine
 
 type unitLine struct{ section, name, value string }
 
-// readUnit reads a file of systemd's. One that cannot be read has no lines.
+// readUnit reads a systemd file. An unreadable one has no lines.
 func readUnit(path string) (lines unitFile) {
 	text, err := os.ReadFile(path) //nolint:gosec // systemd's own
 	if err != nil {
@@ -117,14 +117,14 @@ func (u unitFile) runs(root, file string) (yes bool) {
 	dir := u.last("Service", "WorkingDirectory")
 	for _, line := range u {
 		if line.section == "Service" && line.name == "ExecStart" {
-			yes = line.value != "" && (yes || runsWith(strings.Fields(line.value), filepath.Join(root, dir), file)) // an empty one takes all back
+			yes = line.value != "" && (yes || runsWith(strings.Fields(line.value), filepath.Join(root, dir), file)) // an empty one resets the list
 		}
 	}
 	return yes
 }
 
-// runsWith reports whether a command line is that of an edge with a config. Caddy takes the Caddyfile of its
-// directory if none is named.
+// runsWith reports whether a command line is that of an edge with a config. If none is named, Caddy uses
+// the Caddyfile in its directory.
 func runsWith(args []string, dir, file string) bool {
 	at := slices.Index(args, "run")
 	if at < 1 {
@@ -168,7 +168,7 @@ var spans = map[string]time.Duration{
 	"d": 24 * time.Hour, "day": 24 * time.Hour, "days": 24 * time.Hour,
 }
 
-// timeSpan reads a time as systemd writes it, such as 90, 3min or 1min 30s; 0 is for ever.
+// timeSpan parses a time as systemd writes it, such as 90, 3min or 1min 30s; 0 means forever.
 func timeSpan(text string, otherwise time.Duration) (all time.Duration) {
 	if text == "infinity" {
 		return 0

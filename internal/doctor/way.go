@@ -1,27 +1,44 @@
 package doctor
 
 import (
+	"context"
 	"crypto/tls"
+	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"slices"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/rewrite"
 )
 
-// A Way is where a notification that is posted to a URL comes to in a server. Without a block and another
-// handler that answers it, Caddy answers 200 and it is lost.
+// A Way is where a notification posted to a URL ends up in a server. Without a block or another handler
+// that answers it, Caddy answers 200 and it is lost.
 type Way struct {
 	Block caddyhttp.MiddlewareHandler // nil for none
-	Other string                      // module that answers in its place, "" for none
+	Other string                      // module that answers instead, "" for none
+
+	says2xx bool // Other answers 2xx, whatever is posted
+	failed  bool // a matcher failed, which Caddy answers with an error
+	unknown bool // it leads through a handler that may answer, or change where it leads
 }
 
-// WayTo follows the routes of a server as Caddy would, and runs none of their handlers but those that
-// rewrite a request. from is the address of the sender.
-func WayTo(server *caddyhttp.Server, to *url.URL, from netip.Addr, isBlock func(caddyhttp.MiddlewareHandler) bool) Way {
+// Lost reports whether a notification that comes this way is answered 2xx although nobody takes it.
+func (w Way) Lost() bool {
+	return w.Block == nil && !w.failed && !w.unknown && (w.Other == "" || w.says2xx)
+}
+
+// WayTo follows the routes of a server as Caddy would, but runs only those handlers that rewrite a request.
+// from is the sender's address.
+func WayTo(server *caddyhttp.Server, to *url.URL, from netip.Addr, isBlock func(caddyhttp.MiddlewareHandler) bool) (way Way) {
+	defer func() {
+		if recover() != nil { // a matcher wants more of a request than there is: that must not end an edge
+			way.failed = true
+		}
+	}()
 	r := &http.Request{
 		Method: http.MethodPost, URL: &url.URL{Path: to.Path, RawPath: to.RawPath, RawQuery: to.RawQuery}, Host: to.Host,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{"Content-Type": {"application/json; charset=utf-8"}},
@@ -34,6 +51,8 @@ func WayTo(server *caddyhttp.Server, to *url.URL, from netip.Addr, isBlock func(
 	if len(server.TLSConnPolicies) > 0 {
 		r.TLS = &tls.ConnectionState{HandshakeComplete: true, ServerName: to.Hostname()}
 	}
+	local := net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.IPv4Unspecified(), 443))
+	r = r.WithContext(context.WithValue(context.Background(), http.LocalAddrContextKey, net.Addr(local)))
 	repl := caddy.NewReplacer()
 	f := &follower{server: server, isBlock: isBlock, repl: repl, r: caddyhttp.PrepareRequest(r, repl, unwritten{}, server)}
 	f.follow(server.Routes)
@@ -50,7 +69,7 @@ type follower struct {
 	depth   int
 }
 
-// maxDepth is how deep routes may lie in each other. Named routes may go in a circle.
+// maxDepth limits how deep routes may be nested. Named routes may form a cycle.
 const maxDepth = 100
 
 // follow follows routes, and reports whether the way ends there.
@@ -59,14 +78,15 @@ func (f *follower) follow(routes caddyhttp.RouteList) (ends bool) {
 		return true
 	}
 	defer func() { f.depth-- }()
-	var taken []string // groups, of which one route is taken
+	var taken []string // groups of which a route has been taken
 	for _, route := range routes {
 		if route.Group != "" && slices.Contains(taken, route.Group) {
 			continue
 		}
 		matches, err := route.MatcherSets.AnyMatchWithError(f.r)
 		if err != nil {
-			return true // Caddy answers with an error
+			f.way.failed = true // Caddy answers with an error
+			return true
 		}
 		if !matches {
 			continue
@@ -99,13 +119,17 @@ func (f *follower) pass(handler caddyhttp.MiddlewareHandler) (ends bool) {
 	}
 	module, ok := handler.(caddy.Module)
 	if !ok || !slices.Contains(answering, module.CaddyModule().ID) {
+		f.way.unknown = f.way.unknown || !ok || !slices.Contains(passingOn, module.CaddyModule().ID)
 		return false
 	}
 	f.way.Other = module.CaddyModule().ID.Name()
+	if static, ok := handler.(*caddyhttp.StaticResponse); ok && !static.Abort {
+		f.way.says2xx = static.StatusCode == "" || strings.HasPrefix(string(static.StatusCode), "2")
+	}
 	return true
 }
 
-// unwritten is where nothing is written.
+// unwritten discards everything written.
 type unwritten struct{}
 
 func (unwritten) Header() http.Header { return make(http.Header) }

@@ -12,14 +12,14 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
-// Written is what a config says in JSON, before Caddy has provisioned it and taken options away.
+// Written is a config's JSON, before Caddy has provisioned it and cleared options.
 type Written struct {
 	Admin   string // the address of the admin API, "" if it is off
 	Grace   time.Duration
 	Servers []WrittenServer
 }
 
-// A WrittenServer is one server of the app http.
+// A WrittenServer is one server of the http app.
 type WrittenServer struct {
 	Listen   []string
 	Wrappers []string // of its listeners, by name
@@ -27,7 +27,7 @@ type WrittenServer struct {
 	Loose    bool     // it trusts proxies that are not strict
 }
 
-// Read reads a config. What it does not know, or cannot read, it leaves to Caddy.
+// Read reads a config. It leaves to Caddy whatever it does not know or cannot read.
 func Read(config []byte) Written {
 	var parsed struct {
 		Admin struct {
@@ -112,7 +112,7 @@ func (w Written) examine() (found []Finding) {
 	return found
 }
 
-// adminOpen finds an admin API that other users of the machine can ask, or other machines.
+// adminOpen finds an admin API that other users of the machine, or other machines, can use.
 func adminOpen(listen string) []Finding {
 	if listen == "" {
 		return nil
@@ -134,8 +134,8 @@ func adminOpen(listen string) []Finding {
 
 const strictFix = "say 'trusted_proxies_strict' in the global option 'servers'"
 
-// notStrict finds proxies that pass on any address that a client invents. Where a block looks at addresses, such a
-// config does not load.
+// notStrict finds proxies that pass on any address that a client invents. If a block checks addresses, such
+// a config does not load.
 func (s WrittenServer) notStrict() []Finding {
 	if !s.Loose {
 		return nil
@@ -147,10 +147,10 @@ func (s WrittenServer) notStrict() []Finding {
 	}}
 }
 
-// listenerWrapper is the module that ends no connection while a supervisor holds the socket.
+// listenerWrapper is the module that breaks no connection while a supervisor holds the socket.
 const listenerWrapper = "green_api"
 
-// unwrapped finds a server on a socket that a supervisor holds, of which a restart drops connections that it has accepted.
+// unwrapped finds a server on a socket held by a supervisor that drops accepted connections at a restart.
 func (s WrittenServer) unwrapped() []Finding {
 	given := slices.DeleteFunc(slices.Clone(s.Listen), func(listen string) bool {
 		address, err := caddy.ParseNetworkAddress(listen)

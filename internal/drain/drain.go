@@ -9,45 +9,45 @@ import (
 	"time"
 )
 
-// A Drain empties the connections to the servers of a config that another one replaces.
+// A Drain empties the connections to the servers of a config that is being replaced.
 //
-// Go's server drops a request that it has read but not begun with when it is shut down, and closes
-// connections that a request may be on its way to. GREEN-API would take either for a failure and
-// pause for 60 seconds. So, when the new config listens already and before the old one's servers
-// are shut down, every answer of the old one ends its connection: a sender that sends often comes again, and
-// finds the new one. A sender that was silent for that time is unlikely to send in that very moment.
+// When Go's server is shut down, it drops a request that it has read but not started on, and closes
+// connections on which a request may be on its way. GREEN-API would take either for a failure and pause for
+// 60 seconds. So, while the new config already listens and before the old one's servers are shut down,
+// every answer of the old one ends its connection: a sender that sends often comes back and finds the new
+// config. A sender that was silent for that time is unlikely to send at that very moment.
 //
-// At the end of the process it is the same where somebody else holds the socket, so that new connections
-// can wait there for the process that comes next: see Listen.
+// The same happens at the end of the process if a supervisor holds the socket, so that new connections can
+// wait there for the next process: see Listen.
 type Drain struct {
 	servers   map[Server]bool
 	listeners []*listener
 
 	on    atomic.Bool
 	open  atomic.Int64 // connections
-	fresh sync.Map     // those among them that have not sent a request: when each came, by net.Conn
-	rests bool         // no more come
+	fresh sync.Map     // connections that have not sent a request yet: when each came, by net.Conn
+	rests bool         // no more connections come
 }
 
 const (
 	// Period is how long Wait waits for connections to end.
 	Period = time.Second
-	// freshPeriod is how much longer it waits for a moment in which none is about to send its first
-	// request.
+	// freshPeriod is how much longer it waits for a moment in which no connection is about to send its
+	// first request.
 	freshPeriod = time.Second
-	// silent is how old a connection is when it is not waited for, because it is likely to send nothing at
-	// all. Go's server holds the same when it is shut down. Where no more come, all that are younger
-	// are waited for.
+	// silent is the age at which a connection is no longer waited for, because it is likely never to send
+	// anything. Go's server does the same when it is shut down. If no more connections come, all younger
+	// ones are waited for.
 	silent = 5 * time.Second
 )
 
-// New returns a drain that watches no server yet.
+// New returns a drain that does not watch any server yet.
 func New() *Drain { return &Drain{servers: make(map[Server]bool)} }
 
-// Active reports whether every answer is to end its connection.
+// Active reports whether every answer has to end its connection.
 func (d *Drain) Active() bool { return d.on.Load() }
 
-// A Server tells of its connections, as Caddy's HTTP server does.
+// A Server reports its connections, as Caddy's HTTP server does.
 type Server interface {
 	RegisterConnState(func(net.Conn, http.ConnState))
 }
@@ -74,7 +74,7 @@ func (d *Drain) connState(conn net.Conn, state http.ConnState) {
 	d.fresh.Delete(conn)
 }
 
-// Wait drains.
+// Wait waits until the connections have been drained.
 func (d *Drain) Wait() {
 	d.on.Store(true)
 	const poll = time.Millisecond

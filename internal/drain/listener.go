@@ -10,16 +10,16 @@ import (
 // quietPeriod is how long Rest waits for a server to come back for its next connection.
 const quietPeriod = time.Second
 
-// A listener accepts from Begin to Rest, within the life of another listener. Its socket is one that
-// somebody else holds, too: before and after, connections wait in the kernel's queue of that socket for
-// the config or the process that accepts next.
+// A listener accepts from Begin to Rest, within the life of another listener. A supervisor holds its
+// socket, too: before and after, connections wait in the kernel's queue of that socket for the config or
+// process that accepts next.
 type listener struct {
 	net.Listener
-	again func() (net.Listener, error) // listens on the same socket once more
+	again func() (net.Listener, error) // listens on the same socket again
 
-	begun   chan struct{} // may accept
-	resting chan struct{} // must not accept any longer
-	quiet   chan struct{} // all that was accepted is known to the server
+	begun   chan struct{} // closed when it may accept
+	resting chan struct{} // closed when it must not accept any longer
+	quiet   chan struct{} // closed when the server knows of everything accepted
 	closed  chan struct{}
 
 	begin    func()
@@ -31,8 +31,8 @@ type listener struct {
 }
 
 // Listen returns a listener on the same socket that accepts nothing before Begin and nothing after Rest.
-// The function again listens on that socket once more: in place of the one that Rest closes, so that the
-// socket stays in use for as long as the server does.
+// again listens on that socket once more, to replace the listener that Rest closes, so that the socket
+// stays in use as long as the server does.
 func (d *Drain) Listen(inner net.Listener, again func() (net.Listener, error)) net.Listener {
 	l := &listener{
 		Listener: inner, again: again, held: inner,
@@ -51,14 +51,14 @@ func (d *Drain) Begin() {
 	}
 }
 
-// Rest lets the listeners accept no more, and reports whether there are any. When it returns, the servers
-// know of all connections that were accepted, and Wait can wait for these.
+// Rest stops the listeners from accepting, and reports whether there are any. When it returns, the servers
+// know of all accepted connections, and Wait can wait for them.
 func (d *Drain) Rest() bool {
 	for _, l := range d.listeners {
 		l.rest()
 	}
 	d.rests = len(d.listeners) > 0
-	late := time.After(quietPeriod) // as when the server has given up to accept
+	late := time.After(quietPeriod) // for a server that has stopped accepting
 	for _, l := range d.listeners {
 		select {
 		case <-l.quiet:
@@ -69,7 +69,7 @@ func (d *Drain) Rest() bool {
 	return d.rests
 }
 
-// Accept waits for a connection. A server that calls it knows of all connections that it returned before.
+// Accept waits for a connection. Its call shows that the server knows of all connections returned before.
 func (l *listener) Accept() (net.Conn, error) {
 	select {
 	case <-l.begun:
@@ -90,7 +90,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	return nil, net.ErrClosed
 }
 
-// hasEnded reports whether an error of Accept is that of a listener that was closed here.
+// hasEnded reports whether an error of Accept comes from a listener that was closed here.
 func (l *listener) hasEnded() bool {
 	select {
 	case <-l.resting:
@@ -102,8 +102,8 @@ func (l *listener) hasEnded() bool {
 	}
 }
 
-// rest ends accepting. Only to close the listener wakes an Accept that waits, without a connection
-// that would then have to be served.
+// rest ends accepting. Only closing the listener wakes a waiting Accept without a connection that would
+// then have to be served.
 func (l *listener) rest() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -118,7 +118,7 @@ func (l *listener) rest() {
 	l.Listener.Close()
 }
 
-// Close closes the listener, also while it rests.
+// Close closes the listener, even while it rests.
 func (l *listener) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

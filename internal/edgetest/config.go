@@ -7,15 +7,15 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 )
 
-// WithAdmin is a config with an admin API, and its address.
+// WithAdmin returns the config with an admin API, and the API's address.
 func WithAdmin(t *testing.T, config string) (string, string) {
 	t.Helper()
 	address := "127.0.0.1:" + FreePort(t)
 	return strings.Replace(config, "admin off", "admin "+address, 1), address
 }
 
-// Site wraps the inside of a green_api block in a config that listens on PORT. In the block and in
-// the rest, PORT, DIR and TOKEN are replaced.
+// Site returns a config that listens on PORT and has a green_api block with this content. PORT, DIR and
+// TOKEN are replaced at load.
 func Site(block string) string {
 	return SiteWith("", "green_api /green-api/webhook* {\n"+block+"\n}\nrespond 404\n")
 }
@@ -42,7 +42,7 @@ http://:PORT {
 `
 }
 
-// Loopback is the start of a block that this machine may send to.
+// Loopback begins a block to which this machine may send.
 const Loopback = "ip_filter {\nallow 127.0.0.1\n}\nauth {\ntoken TOKEN\n}\n"
 
 func Adapt(config string) ([]byte, error) {
@@ -50,7 +50,7 @@ func Adapt(config string) ([]byte, error) {
 	return text, err
 }
 
-// Global puts an option into the global options of a config.
+// Global adds an option to the global options of a config.
 func Global(option, config string) string {
 	return strings.Replace(config, "\tpersist_config off\n", "\tpersist_config off\n"+option, 1)
 }

@@ -1,5 +1,5 @@
-// Package edgetest starts a whole Caddy with green_api in it, in this process or in one of its own, and what
-// stands around it: senders, handlers, alert endpoints, the vendor. A test package imports the module for its
+// Package edgetest starts a whole Caddy with green_api, in this process or in one of its own, and what
+// surrounds it: senders, handlers, alert endpoints, the vendor. A test package imports the module for its
 // side effects and calls Main from its TestMain.
 package edgetest
 
@@ -22,8 +22,8 @@ import (
 	"github.com/greenapi-community/caddy-green-api/quarantine"
 )
 
-// Main gives the tests directories of their own, and can be Caddy itself: tests that kill a
-// real process start the test binary again.
+// Main gives the tests their own directories, and can be Caddy itself: tests that kill a real process start
+// the test binary again.
 func Main(m *testing.M) {
 	if os.Getenv("GREEN_API_TEST_CADDY") != "" {
 		caddycmd.Main()
@@ -35,18 +35,19 @@ func Main(m *testing.M) {
 	}
 	os.Setenv("XDG_DATA_HOME", filepath.Join(dir, "data"))
 	os.Setenv("XDG_CONFIG_HOME", filepath.Join(dir, "config"))
-	caddy.DefaultStorage.Path = filepath.Join(dir, "data", "caddy") // it was set before
+	caddy.DefaultStorage.Path = filepath.Join(dir, "data", "caddy") // the variables are read too late for it
 	caddy.RegisterModule(LogBuffer{})
 	code := m.Run()
 	os.RemoveAll(dir)
 	os.Exit(code)
 }
 
-// Edge is a whole Caddy with green_api in it.
+// Edge is a whole Caddy with green_api.
 type Edge struct {
 	T    *testing.T
 	Port string
-	URL  string // of the webhook
+	More [2]string // the ports PORT1 and PORT2 of a config that listens on several
+	URL  string    // of the webhook
 	Logs *LogBuffer
 	Dir  string // of the quarantine
 }
@@ -54,10 +55,18 @@ type Edge struct {
 // Start runs a Caddyfile until the test ends.
 func Start(t *testing.T, config string) *Edge {
 	t.Helper()
-	e := &Edge{T: t, Port: FreePort(t), Dir: filepath.Join(t.TempDir(), "quarantine"), Logs: NewLogBuffer()}
-	e.URL = "http://127.0.0.1:" + e.Port + "/green-api/webhook"
-	if err := e.Load(config); err != nil {
-		t.Fatal(err)
+	e := &Edge{T: t, Dir: filepath.Join(t.TempDir(), "quarantine")}
+	for tries := 0; ; tries++ {
+		e.Port, e.More, e.Logs = FreePort(t), [2]string{FreePort(t), FreePort(t)}, NewLogBuffer()
+		e.URL = "http://127.0.0.1:" + e.Port + "/green-api/webhook"
+		err := e.Load(config)
+		if err == nil {
+			break
+		}
+		// Another process may have got the port meanwhile, if only for a connection of its own.
+		if tries == 5 || !strings.Contains(err.Error(), "address already in use") {
+			t.Fatal(err)
+		}
 	}
 	t.Cleanup(func() {
 		if err := caddy.Stop(); err != nil {
@@ -69,7 +78,7 @@ func Start(t *testing.T, config string) *Edge {
 
 // Load loads or reloads a Caddyfile.
 func (e *Edge) Load(config string) error {
-	config = strings.NewReplacer("PORT", e.Port, "DIR", e.Dir, "TOKEN", Token).Replace(config)
+	config = strings.NewReplacer("PORT1", e.More[0], "PORT2", e.More[1], "PORT", e.Port, "DIR", e.Dir, "TOKEN", Token).Replace(config)
 	text, err := Adapt(config)
 	if err != nil {
 		return err
@@ -83,8 +92,8 @@ func (e *Edge) Post(body string, headers ...string) int {
 	return e.Send(http.MethodPost, e.URL, strings.NewReader(body), headers...).StatusCode
 }
 
-// Send sends a request with a right token unless headers, in pairs, say otherwise. An empty value
-// takes the header away.
+// Send sends a request with a right token unless headers, given as pairs, say otherwise. An empty value
+// removes the header.
 func (e *Edge) Send(method, url string, body io.Reader, headers ...string) *http.Response {
 	e.T.Helper()
 	r, err := http.NewRequest(method, url, body)
@@ -132,7 +141,7 @@ var Client = &http.Client{
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 }
 
-// Record returns the last record of green_api.
+// Record returns the last log record of green_api.
 func (e *Edge) Record() Record {
 	e.T.Helper()
 	records := e.Logs.Records(e.T)
@@ -153,7 +162,7 @@ func (e *Edge) WantRecord(fields ...string) {
 	}
 }
 
-// Kept returns what the quarantine holds. Nothing may use it any longer.
+// Kept returns the content of the quarantine. It stops Caddy, so that nothing else uses the file.
 func (e *Edge) Kept() []quarantine.Entry {
 	e.T.Helper()
 	if err := caddy.Stop(); err != nil {
@@ -162,5 +171,5 @@ func (e *Edge) Kept() []quarantine.Entry {
 	return ReadQuarantine(e.T, e.Dir)
 }
 
-// PanicAt is a text at which a log panics, "" for none.
+// PanicAt is a text at which a log output panics, "" for none.
 var PanicAt atomic.Value

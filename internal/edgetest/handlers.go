@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// A Faulty is a handler that does what its mode says at each request: a status, "hang" or "break".
+// A Faulty is a handler that does at each request what its mode says: a status, "hang" or "break".
 type Faulty struct {
 	Ledger  *Ledger
 	address string
@@ -51,12 +51,15 @@ func (f *Faulty) Start() {
 	go f.server.Serve(listener)
 }
 
-// Stop cuts everything off.
+// Stop closes all connections at once.
 func (f *Faulty) Stop() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.server.Close()
 }
+
+// Busy returns how many requests it is working on.
+func (f *Faulty) Busy() int64 { return f.now.Load() }
 
 func (f *Faulty) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	n := f.now.Add(1)
@@ -102,7 +105,7 @@ func (l *Ledger) Fleet(n int) []*Faulty {
 	return handlers
 }
 
-// a process is a handler that can be killed: `caddy green-api listen`.
+// HandlerProcess is a handler that can be killed: `caddy green-api listen`.
 type HandlerProcess struct {
 	Ledger  *Ledger
 	Address string
@@ -137,7 +140,7 @@ func (h *HandlerProcess) Start() {
 		for {
 			line, err := lines.ReadString('\n')
 			if err != nil {
-				return // also at a line that was not written to its end
+				return // also for a line that was not completed
 			}
 			if body, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "    "); ok {
 				h.Ledger.take([]byte(body), at)
@@ -151,14 +154,14 @@ func (h *HandlerProcess) Start() {
 	}()
 }
 
-// Kill ends it at once, and returns when all that it said is read.
+// Kill kills the process, and returns when all its output has been read.
 func (h *HandlerProcess) Kill() {
 	h.cmd.Process.Kill()
 	<-h.read
 	h.cmd.Wait()
 }
 
-// WaitForPort waits until a handler that was started listens: a deployment waits for it, too.
+// WaitForPort waits until a started handler listens, as a deployment would.
 func WaitForPort(ctx context.Context, address string) {
 	for Pauses(ctx, 10*time.Millisecond) {
 		if conn, err := net.Dial("tcp", address); err == nil {

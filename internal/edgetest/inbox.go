@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// Inbox is where alerts go.
+// Inbox receives alerts.
 type Inbox struct {
 	*httptest.Server
 	mu     sync.Mutex
@@ -41,7 +41,7 @@ func (in *Inbox) All() []string {
 	return append([]string(nil), in.got...)
 }
 
-// Alerting is a config with an alert.
+// Alerting returns a config with an alert.
 func Alerting(url, options, block string) string {
 	return strings.Replace(Site(block), "green_api {\n\t\tquarantine DIR\n", "green_api {\n\t\tquarantine DIR\n\t\talert "+url+" {\n"+options+"\n}\n", 1)
 }

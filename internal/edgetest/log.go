@@ -65,7 +65,7 @@ func (b LogBuffer) Write(p []byte) (int, error) {
 	return b.Text.Write(p)
 }
 
-// All returns everything that was logged.
+// All returns everything logged so far.
 func (b LogBuffer) All() string {
 	b.Mu.Lock()
 	defer b.Mu.Unlock()

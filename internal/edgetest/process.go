@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -16,14 +17,15 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Process is a Caddy of its own that runs a config.
+// Process is a separate Caddy process that runs a config.
 type Process struct {
 	*exec.Cmd
 	File   string
 	Output *bytes.Buffer
 }
 
-func StartProcess(t *testing.T, e *Edge, config string) *Process {
+// StartProcess starts a process and waits until it serves. If a tracer is given, it starts under that.
+func StartProcess(t *testing.T, e *Edge, config string, tracer ...string) *Process {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "Caddyfile")
 	config = strings.NewReplacer("PORT", e.Port, "DIR", e.Dir, "TOKEN", Token, "output test_buffer", "output stderr").Replace(config)
@@ -31,6 +33,11 @@ func StartProcess(t *testing.T, e *Edge, config string) *Process {
 		t.Fatal(err)
 	}
 	p := &Process{Cmd: Command(t, "run", "--config", file), File: file, Output: new(bytes.Buffer)}
+	if len(tracer) > 0 {
+		traced := exec.Command(tracer[0], slices.Concat(tracer[1:], p.Args)...)
+		traced.Env = p.Env
+		p.Cmd = traced
+	}
 	stderr, err := p.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -59,14 +66,14 @@ func StartProcess(t *testing.T, e *Edge, config string) *Process {
 	return p
 }
 
-// RunCommand runs one of the commands `caddy green-api …` in this process, in a directory if one is
-// named. It does what RunCaddy does, but for what only a process has.
+// RunCommand runs a command `caddy green-api …` in this process, in a directory if dir is not "". It does
+// what RunCaddy does, except for what needs a process of its own.
 func RunCommand(t *testing.T, dir, stdin string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	return RunCommandOf(t, caddycmd.Commands()["green-api"], dir, stdin, args...)
 }
 
-// RunCommandOf is RunCommand of a command that need not be the registered one.
+// RunCommandOf is RunCommand for a command that need not be the registered one.
 func RunCommandOf(t *testing.T, of caddycmd.Command, dir, stdin string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	if dir != "" {
@@ -109,7 +116,7 @@ func RunCaddy(t *testing.T, dir, stdin string, args ...string) (stdout, stderr s
 	return out.String(), problems.String(), cmd.ProcessState.ExitCode()
 }
 
-// Command is the command of a Caddy process of its own.
+// Command returns the command of a separate Caddy process.
 func Command(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], args...)

@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// Upstream is a handler on a socket of its own that remembers what it was asked.
+// Upstream is a handler on its own socket that remembers the requests it got.
 type Upstream struct {
 	*httptest.Server
 	Address string
@@ -30,7 +30,7 @@ type asked struct {
 	Body   string
 }
 
-// NewUpstream starts a handler that answers status, or as answer says if that is not nil.
+// NewUpstream starts a handler that answers with status, or calls answer if that is not nil.
 func NewUpstream(t *testing.T, status int, answer http.HandlerFunc) *Upstream {
 	t.Helper()
 	u := new(Upstream)
@@ -59,8 +59,8 @@ func (u *Upstream) Requests() []asked {
 	return append([]asked(nil), u.asked...)
 }
 
-// Script is a handler that goes through its steps, and stays with the last one. A step is a status,
-// or "break" to break off, "hang", or "down" for an upstream that is not there at all.
+// Script returns a handler that goes through its steps and repeats the last one. A step is a status,
+// "break" to break off, "hang", or "down" for an upstream that does not exist at all.
 func Script(t *testing.T, steps ...string) *Upstream {
 	t.Helper()
 	if steps[0] == "down" {
@@ -86,7 +86,7 @@ func Script(t *testing.T, steps ...string) *Upstream {
 	})
 }
 
-// Witness is a handler that sees all that comes to it, be it a connection and no more.
+// Witness is a handler that notices everything that reaches it, even a mere connection.
 type Witness struct {
 	*Upstream
 	connections atomic.Int64
@@ -115,5 +115,5 @@ func NewWitness(t *testing.T) *Witness {
 	return w
 }
 
-// Seen counts what has come: connections and requests.
+// Seen returns the number of connections and requests so far.
 func (w *Witness) Seen() int64 { return w.connections.Load() + int64(len(w.Requests())) }

@@ -9,7 +9,7 @@ import (
 
 const APIToken = "api-canary-d75b3a66374942c5b3c0"
 
-// Vendor is a stand-in of the vendor's API on a socket.
+// Vendor is a stand-in for the vendor's API on a socket.
 type Vendor struct {
 	*standin.Server
 	URL string
@@ -35,7 +35,7 @@ func NewVendor(t *testing.T, options standin.Options, instances ...string) *Vend
 	return v
 }
 
-// Receives is the line of a config.
+// Receives returns the config line to receive an instance.
 func (v *Vendor) Receives(instance string) string {
 	return "receive " + instance + " " + APIToken + " {\napi_url " + v.URL + "\nuri /green-api/webhook?via=api\n}\n"
 }
@@ -49,7 +49,7 @@ func NoteAll(v *Vendor, instance string, count int) (want []string) {
 	return want
 }
 
-// WantTaken fails the test unless a handler took exactly these, in this order.
+// WantTaken fails the test unless the handler took exactly these, in this order.
 func (u *Upstream) WantTaken(t *testing.T, want []string) {
 	t.Helper()
 	got := u.Requests()

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// Raw sends bytes over a connection of its own and returns the answer.
+// Raw sends bytes over a new connection and returns the answer.
 func (e *Edge) Raw(text string) *http.Response {
 	e.T.Helper()
 	conn, err := net.Dial("tcp", "127.0.0.1:"+e.Port)
@@ -33,13 +33,13 @@ func (e *Edge) Raw(text string) *http.Response {
 
 const RawHead = "POST /green-api/webhook HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer " + Token + "\r\n"
 
-// Request is a whole request with a right token, a body of its announced length and further header
+// Request returns a complete request with a right token, a body with its Content-Length, and further header
 // lines.
 func Request(body string, lines ...string) string {
 	return RawHead + strings.Join(append(lines, fmt.Sprintf("Content-Length: %d", len(body))), "\r\n") + "\r\n\r\n" + body
 }
 
-// AnswersTo sends bytes, ends the sending side, and returns all that comes back.
+// AnswersTo sends bytes, closes the sending side, and returns the statuses of all answers.
 func (e *Edge) AnswersTo(text string) (statuses []int) {
 	e.T.Helper()
 	conn, err := net.Dial("tcp", "127.0.0.1:"+e.Port)
@@ -49,7 +49,7 @@ func (e *Edge) AnswersTo(text string) (statuses []int) {
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(20 * time.Second))
 	var sent sync.WaitGroup
-	sent.Go(func() { // the other side may stop to read
+	sent.Go(func() { // the other side may stop reading
 		io.WriteString(conn, text)
 		conn.(*net.TCPConn).CloseWrite()
 	})
@@ -76,7 +76,7 @@ func Chunks(body string, size int) string {
 	return text.String() + "0\r\n\r\n"
 }
 
-// Logged are the lines of the log that have a text in them.
+// Logged returns the log lines that contain a text.
 func (e *Edge) Logged(text string) (lines string) {
 	for line := range strings.Lines(e.Logs.All()) {
 		if strings.Contains(line, text) {
@@ -86,7 +86,7 @@ func (e *Edge) Logged(text string) (lines string) {
 	return lines
 }
 
-// HangUpAfter posts a body and gives up when began is closed.
+// HangUpAfter posts a body and hangs up when began is closed.
 func (e *Edge) HangUpAfter(body string, began <-chan struct{}) {
 	e.T.Helper()
 	ctx, hangUp := context.WithCancel(context.Background())
@@ -104,8 +104,8 @@ func (e *Edge) HangUpAfter(body string, began <-chan struct{}) {
 	}
 }
 
-// Trap sends bytes and checks the answer, the reason, and that the handlers saw the request if and
-// only if it was delivered.
+// Trap sends bytes and checks the answer, the reason, and that the handlers saw the request if and only if
+// it was delivered.
 func (e *Edge) Trap(up *Witness, request string, status int, reason string) *http.Response {
 	e.T.Helper()
 	before := up.Seen()

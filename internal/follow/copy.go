@@ -9,31 +9,31 @@ import (
 
 // Entries are what a copy of a file lists.
 type Entries interface {
-	// Count is how many there are.
+	// Count returns how many there are.
 	Count() int
-	// MissingFrom is how many of them a newer copy, of the same type, does not list.
+	// MissingFrom returns how many of them a newer copy of the same type lacks.
 	MissingFrom(newer Entries) int
 }
 
-// A fileCopy is one copy of a file, as far as a loss can be seen in it.
+// A fileCopy is what is needed of one copy of a file to detect a loss.
 type fileCopy struct {
 	text   []byte
 	listed Entries
-	ended  bool // the last line has a line end
+	ended  bool // the last line ends with a newline
 }
 
 func newCopy(text []byte, listed Entries) fileCopy {
 	return fileCopy{text, listed, bytes.HasSuffix(text, []byte("\n"))}
 }
 
-// fewLost is how many entries a file may lose at once, however short it is. Above it, a loss of more
+// fewLost is how many entries a file may lose at once, however short it is. Beyond that, a loss of more
 // than a tenth is doubtful.
 const fewLost = 10
 
 var errCutShort = errors.New("the last line has no line end, and had one before, as if the file was cut short; " +
 	"want it whole, or 'caddy reload --force' if it is meant")
 
-// doubtEnd returns an error if a newer copy ends in the middle of a line, as far as that can be seen.
+// doubtEnd returns an error if a newer copy seems to end in the middle of a line.
 func (c fileCopy) doubtEnd(text []byte) error {
 	if c.ended && len(text) > 0 && !newCopy(text, nil).ended {
 		return errCutShort
@@ -63,7 +63,7 @@ type Memory struct {
 	copy fileCopy
 }
 
-// swap remembers a copy and returns the one before, which lists nil if there was none.
+// swap stores a copy and returns the previous one, which lists nil if there was none.
 func (m *Memory) swap(newer fileCopy) fileCopy {
 	if m == nil {
 		return fileCopy{}

@@ -1,8 +1,9 @@
-// Package follow reads a file of the operator's and reads it again whenever it changes. If a new version is
+// Package follow reads one of the operator's files, again whenever it changes. If a new version is
 // unusable, or seems to have been cut short, the last good copy stays in effect.
 package follow
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"hash/maphash"
@@ -11,44 +12,45 @@ import (
 	"go.uber.org/zap"
 )
 
-// Every is how often a file is looked at. The kernel does not watch it: that misses files that are replaced
-// by a link, as Kubernetes does, and files on a network.
+// Every is how often a file is checked. Kernel notifications would miss files that are replaced through a
+// link, as Kubernetes does, and files on a network.
 const Every = time.Second
 
-// A File is a file that is followed. Load comes first, then Follow.
+// A File is a file that is followed. Call Load first, then Follow.
 type File struct {
-	Said  string // the path as the config says it, for logs and errors
+	Said  string // the path as in the config, for logs and errors
 	Path  string
 	Kind  string // what it lists, in the plural, for logs
 	Parse Parse
 
 	Log  *zap.Logger
-	Tell func(error) // is told once of each fault of the file; may be nil
+	Tell func(error) // called once for each fault of the file; may be nil
 
-	Memory *Memory // keeps the copy in effect for the next config; may be nil
-	Forced bool    // Load takes the file as it stands, however much is missing
+	Memory *Memory       // keeps the copy in effect for the next config; may be nil
+	Every  time.Duration // how often it is checked; 0 for follow.Every
+	Forced bool          // Load takes the file as it is, however much is missing
 
 	good fileCopy // the copy in effect
 
 	seed   maphash.Seed
-	judged fileSum // the content that was last read, good or bad
-	seen   fileSum // the content at the look before
-	bad    string  // the fault that was last reported
+	judged fileSum // the content last read, good or bad
+	seen   fileSum // the content at the last check
+	bad    string  // the fault last reported
 }
 
-// Parse reads a copy of a file. It returns what the copy lists, and use, which puts it into effect.
+// Parse parses a copy of a file. It returns what the copy lists, and use, which puts it into effect.
 type Parse func(text []byte) (listed Entries, use func(), err error)
 
-// A fileSum tells one content from another. The time of a file does not: tools set it, and clocks
-// are coarse. The zero value stands for no content.
+// A fileSum identifies a content. A file's time would not do: tools set it, and clocks are coarse. The zero
+// value stands for no content.
 type fileSum struct {
 	sum  uint64
 	size int64
 	read bool
 }
 
-// Load reads the file for the first time. A file that cannot be used is an error. If it seems to have
-// been cut short since the config before, the copy of that config stays in effect, unless Forced.
+// Load reads the file for the first time. An unusable file is an error. If it seems to have been cut short
+// since the previous config, that config's copy stays in effect, unless Forced.
 func (f *File) Load() error {
 	f.seed = maphash.MakeSeed()
 	text, sum, err := f.read()
@@ -75,8 +77,8 @@ func (f *File) Load() error {
 	return nil
 }
 
-// keepBefore puts the copy of the config before into effect if the file as it is now seems to have been cut
-// short. It reports whether it did.
+// keepBefore puts the previous config's copy into effect if the current file seems to have been cut short.
+// It reports whether it did.
 func (f *File) keepBefore(now fileCopy) bool {
 	before := f.Memory.get()
 	if f.Forced || before.listed == nil {
@@ -87,7 +89,7 @@ func (f *File) keepBefore(now fileCopy) bool {
 		return false
 	}
 	listed, use, err := f.Parse(before.text)
-	if err != nil { // it does not go with the new config
+	if err != nil { // it does not fit the new config
 		return false
 	}
 	use()
@@ -96,9 +98,9 @@ func (f *File) keepBefore(now fileCopy) bool {
 	return true
 }
 
-// Follow looks at the file until ctx is done.
+// Follow checks the file until ctx is done.
 func (f *File) Follow(ctx context.Context) {
-	ticker := time.NewTicker(Every)
+	ticker := time.NewTicker(cmp.Or(f.Every, Every))
 	defer ticker.Stop()
 	for {
 		select {
@@ -110,7 +112,7 @@ func (f *File) Follow(ctx context.Context) {
 	}
 }
 
-// look reads the file if it has changed, but not since the look before: somebody may still be writing it.
+// look reads the file if it has changed, but not since the last check: it may still be being written.
 func (f *File) look() {
 	sum, err := f.sum()
 	before := f.seen
@@ -128,7 +130,7 @@ func (f *File) look() {
 // readAgain puts the copy with that sum into effect, unless something is wrong with it.
 func (f *File) readAgain(want fileSum) {
 	text, sum, err := f.read()
-	if sum.read && sum != want { // changed since
+	if sum.read && sum != want { // it has changed since
 		f.seen = sum
 		return
 	}
@@ -157,7 +159,7 @@ func (f *File) readAgain(want fileSum) {
 	f.warnOfLoss(before)
 }
 
-// warnOfLoss logs how much less the copy in effect lists than the one before it.
+// warnOfLoss logs how much the copy in effect lacks compared with the previous one.
 func (f *File) warnOfLoss(before fileCopy) {
 	if lost := before.listed.MissingFrom(f.good.listed); lost > 0 {
 		f.Log.Warn("file lists less than before", zap.String("file", f.Said), zap.Int(f.Kind+"_before", before.listed.Count()),
@@ -165,7 +167,7 @@ func (f *File) warnOfLoss(before fileCopy) {
 	}
 }
 
-// complain reports a file that cannot be used, once for each fault.
+// complain reports an unusable file, once for each fault.
 func (f *File) complain(err error) {
 	if f.bad == err.Error() {
 		return
@@ -177,7 +179,7 @@ func (f *File) complain(err error) {
 	}
 }
 
-// sum is the sum of the file's content.
+// sum returns the sum of the file's content.
 func (f *File) sum() (fileSum, error) {
 	var sum maphash.Hash
 	sum.SetSeed(f.seed)
@@ -188,7 +190,8 @@ func (f *File) sum() (fileSum, error) {
 	return fileSum{sum.Sum64(), size, true}, nil
 }
 
-// read returns the file's content, and its sum as soon as that is known.
+// read returns the file's content with its sum. The sum is set whenever the file could be read, even if its
+// content is unusable.
 func (f *File) read() ([]byte, fileSum, error) {
 	var text byteSink
 	size, err := readFile(f.Path, &text)

@@ -11,10 +11,10 @@ import (
 	"strings"
 )
 
-// maxRead is the most bytes that a file may have.
+// maxRead is the maximum size of a file in bytes.
 const maxRead = 16 << 20
 
-// readFile reads a file. Its errors do not contain the path, which a placeholder may stand for.
+// readFile reads a file. Its errors do not contain the path, which may be the value of a placeholder.
 func readFile(path string, into io.Writer) (int64, error) {
 	if err := WantRegular(path); err != nil {
 		return 0, err
@@ -39,10 +39,10 @@ func (s *byteSink) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// ErrNotRegular is the error of WantRegular for a pipe, a device or a directory.
+// ErrNotRegular is WantRegular's error for a pipe, a device or a directory.
 var ErrNotRegular = errors.New("not a regular file")
 
-// WantRegular returns an error unless there is a regular file: a pipe or a device may never come to an end.
+// WantRegular returns an error unless the file is regular: a pipe or a device may never end.
 func WantRegular(path string) error {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -54,7 +54,7 @@ func WantRegular(path string) error {
 	return nil
 }
 
-// withoutPath takes the path out of an error of the file system.
+// withoutPath removes the path from a file system error.
 func withoutPath(err error) error {
 	if wrapped, ok := errors.AsType[*fs.PathError](err); ok {
 		return wrapped.Err
@@ -62,8 +62,8 @@ func withoutPath(err error) error {
 	return err
 }
 
-// ByteOrderMark names the mark that a text begins with, "" if there is none. Editors on Windows write
-// it, and nobody sees it.
+// ByteOrderMark names the mark at the beginning of a text, "" if there is none. Editors on Windows write
+// it, and it is invisible.
 func ByteOrderMark(text []byte) string {
 	for _, mark := range []struct{ name, bytes string }{{"UTF-8", "\xef\xbb\xbf"}, {"UTF-16", "\xff\xfe"}, {"UTF-16", "\xfe\xff"}} {
 		if bytes.HasPrefix(text, []byte(mark.bytes)) {
@@ -73,8 +73,8 @@ func ByteOrderMark(text []byte) string {
 	return ""
 }
 
-// Lines returns the lines of a list, each with its number and its words. It passes over empty lines and
-// comments, which go from a # to the end of the line.
+// Lines returns the lines of a list, each with its number and its words. It skips empty lines and comments,
+// which go from a # to the end of the line.
 func Lines(text []byte) iter.Seq2[int, []string] {
 	return func(yield func(int, []string) bool) {
 		number := 0
@@ -87,7 +87,8 @@ func Lines(text []byte) iter.Seq2[int, []string] {
 	}
 }
 
-// withoutComment takes the comment off a line. It begins at a # that is at the start or after white space.
+// withoutComment removes a line's comment. It starts at a # at the beginning of the line or after white
+// space.
 func withoutComment(line string) string {
 	for i := range len(line) {
 		if line[i] == '#' && (i == 0 || line[i-1] == ' ' || line[i-1] == '\t') {

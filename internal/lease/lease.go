@@ -1,8 +1,9 @@
-// Package lease lets several edges that share a storage agree on one that receives for an instance.
+// Package lease lets edges that share a storage agree on the one that receives for an instance.
 //
-// A lease is a file in the storage with the name of its holder, and each edge that wants one shows in a
-// file of its own that it is alive: one write for all its leases. The storage's own lock would not do:
-// nobody learns that it was lost, as by a machine that stood still for a while, and a reload may close it.
+// A lease is a file in the storage that names its holder. Each edge that wants a lease shows that it is
+// alive in a file of its own, with one write for all its leases. The storage's own lock would not do: its
+// holder does not learn that it was lost, for example on a machine that was suspended, and a reload may
+// close it.
 package lease
 
 import (
@@ -13,36 +14,35 @@ import (
 	"time"
 )
 
-// Times say how long things take. Nobody knows how long a write to a storage takes, nor whether a write
-// that was given up still lands. Two edges never receive side by side all the same, because of
-// Settle > Look:
+// Times set the timing of leases. It is unknown how long a write to a storage takes, and whether a write that
+// timed out still lands. Even so, two edges never receive at the same time, because Settle > Look:
 //
-//   - A holder begins with a notification only if the lease had its name less than Look ago, counted
-//     from before it looked.
-//   - An edge that takes a lease begins Settle after its write has returned, or after it found its name
-//     there without having led, and only if its name is still there.
+//   - A holder starts on a notification only if the lease named it less than Look ago, counted from before
+//     it looked.
+//   - An edge that takes a lease starts Settle after its write has returned, or after it found its name there
+//     without having led, and only if its name is still there.
 //
-// So when a name is replaced, by a write however late, its holder begins with nothing more than Look
-// later, and the edge that replaced it has begun with nothing before Settle. The holder finishes the
-// notification that it has in hand at that time: it may be delivered twice, and no other.
+// So when a name is replaced, however late the write, its holder starts on nothing more than Look later, and
+// the edge that replaced it starts on nothing before Settle. The holder finishes the notification that it has
+// in hand at that time. That one may be delivered twice, no other.
 //
-// Dead > Beat + Answer: a slow write alone does not make a holder look dead. If it did, the lease
-// would wander, but still have one holder. Dead/2 > Beat: the heart writes the signs of life, not each
+// Dead > Beat + Answer: a slow write alone does not make a holder look dead. If it did, the lease would
+// wander, but still have one holder. Dead/2 > Beat: signs of life are written by the heartbeat, not at each
 // look.
 type Times struct {
 	Beat   time.Duration // between two signs of life
 	Dead   time.Duration // without a sign of life, a holder is dead
 	Settle time.Duration // from taking a lease to the first notification
-	Look   time.Duration // for which a look at a lease is good, and between two looks of an edge that stands by
-	Answer time.Duration // that a storage may take to answer
+	Look   time.Duration // how long a look at a lease is valid, and the time between two looks of an edge that stands by
+	Answer time.Duration // how long a storage may take to answer
 }
 
-// DefaultTimes returns the times that an edge has outside of tests.
+// DefaultTimes returns the times used outside tests.
 func DefaultTimes() Times {
 	return Times{Beat: 4 * time.Second, Dead: 15 * time.Second, Settle: 3 * time.Second, Look: 2 * time.Second, Answer: 10 * time.Second}
 }
 
-// check returns an error if the times do not fit each other.
+// check returns an error if the times do not fit together.
 func (t Times) check() error {
 	switch {
 	case t.Look <= 0 || t.Settle <= t.Look:
@@ -56,22 +56,22 @@ func (t Times) check() error {
 }
 
 const (
-	// Prefix begins the keys of all leases in a storage. The instance follows.
+	// Prefix is the prefix of all lease keys in a storage. The instance follows.
 	Prefix = "green_api/receivers/"
-	// EdgePrefix begins the keys of all signs of life in a storage. The edge's ID follows.
+	// EdgePrefix is the prefix of all signs of life in a storage. The edge's ID follows.
 	EdgePrefix = "green_api/edges/"
 )
 
-// A Lease says whether this edge receives for an instance. It is not safe for concurrent use.
+// A Lease decides whether this edge receives for an instance. It is not safe for concurrent use.
 type Lease struct {
 	edge     *Edge
 	instance string
 	storage  func() *Store // of the config in effect
-	store    *Store        // in which the lease was taken, or is about to be
-	led      time.Time     // when it was last seen to be ours, from before the look; zero if it is not
+	store    *Store        // where the lease was taken, or is about to be
+	led      time.Time     // when the look began that last found it ours; zero if it is not
 }
 
-// Take takes the lease if no edge that is alive has it, and reports whether this edge has it now.
+// Take takes the lease unless another live edge has it, and reports whether this edge has it now.
 func (l *Lease) Take(ctx context.Context) (bool, error) {
 	l.store, l.led = l.storage(), time.Time{}
 	if err := l.edge.stayAlive(l.store); err != nil {
@@ -99,8 +99,9 @@ func (l *Lease) Take(ctx context.Context) (bool, error) {
 	return l.look()
 }
 
-// Held reports whether a lease that was taken is not lost, as by standing still for long. It seldom
-// looks. A config in effect since then may have another storage, in which the lease has yet to be taken.
+// Held reports whether a taken lease has not been lost, for example because the process was suspended for
+// long. It seldom reads the storage. A newer config may have another storage, in which the lease has yet to
+// be taken.
 func (l *Lease) Held() (bool, error) {
 	store := l.storage()
 	if err := l.edge.stayAlive(store); err != nil {
@@ -118,7 +119,7 @@ func (l *Lease) Held() (bool, error) {
 	return l.look()
 }
 
-// Release gives the lease up. With the last lease of an edge its sign of life goes, too.
+// Release releases the lease. With the edge's last lease, its sign of life is removed, too.
 func (l *Lease) Release() {
 	l.giveUp()
 	l.edge.release(l)
@@ -126,7 +127,7 @@ func (l *Lease) Release() {
 
 func (l *Lease) key() string { return Prefix + l.instance }
 
-// look reads whose the lease is.
+// look reports whether the lease is ours.
 func (l *Lease) look() (bool, error) {
 	began := time.Now()
 	l.led = time.Time{}
@@ -134,15 +135,15 @@ func (l *Lease) look() (bool, error) {
 	if err != nil || holder != l.edge.ID {
 		return false, err
 	}
-	if took := passed(began); took >= l.edge.times.Look { // it may be another's by now
+	if took := passed(began); took >= l.edge.times.Look { // another edge may have it by now
 		return false, fmt.Errorf("the storage took %s to answer; want less than %s", took.Round(time.Millisecond), l.edge.times.Look)
 	}
 	l.led = began
 	return true, nil
 }
 
-// moveTo goes on in the store of another config. If that is the same storage, which our sign of life
-// shows, the lease goes on. Otherwise no edge need wait for this one in the old storage.
+// moveTo switches to the store of another config. If our sign of life shows that it is the same storage,
+// the lease is kept. Otherwise it is released, so that no edge has to wait for this one in the old storage.
 func (l *Lease) moveTo(store *Store) {
 	before, err := l.edge.read(l.store, EdgePrefix+l.edge.ID)
 	now, nextErr := l.edge.read(store, EdgePrefix+l.edge.ID)
@@ -152,7 +153,7 @@ func (l *Lease) moveTo(store *Store) {
 	l.store = store
 }
 
-// giveUp takes the lease out of the storage, if it is ours.
+// giveUp removes the lease from the storage, if it is ours.
 func (l *Lease) giveUp() {
 	l.led = time.Time{}
 	if holder, err := l.edge.read(l.store, l.key()); err == nil && holder == l.edge.ID {
@@ -160,14 +161,14 @@ func (l *Lease) giveUp() {
 	}
 }
 
-// passed returns how long ago something was, also if the machine slept: the clock that durations are
-// measured by may have slept, too.
+// passed returns the time since a moment, correct even if the machine slept: the monotonic clock may have
+// stopped then, so the wall clock is consulted, too.
 func passed(since time.Time) time.Duration {
 	now := time.Now()
 	return max(now.Sub(since), now.Round(0).Sub(since.Round(0)).Abs())
 }
 
-// read returns what is stored under a key, "" if there is nothing.
+// read returns the value of a key, "" if there is none.
 func (e *Edge) read(s Storage, key string) (text string, err error) {
 	err = e.guarded(context.Background(), func(ctx context.Context) error {
 		value, err := s.Load(ctx, key)
@@ -188,7 +189,7 @@ func (e *Edge) remove(s Storage, key string) error {
 	return e.guarded(context.Background(), func(ctx context.Context) error { return s.Delete(ctx, key) })
 }
 
-// guarded bounds how long the storage may take, and makes an error of a panic in it.
+// guarded limits how long the storage may take, and turns a panic in it into an error.
 func (e *Edge) guarded(ctx context.Context, do func(context.Context) error) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, e.times.Answer)
 	defer cancel()

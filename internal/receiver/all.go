@@ -1,5 +1,5 @@
-// Package receiver takes the notifications of instances from GREEN-API's HTTP API: it polls for each of
-// them, hands over what comes, and deletes it once that is done. It knows no Caddy.
+// Package receiver receives notifications of instances from GREEN-API's HTTP API: it polls for each
+// instance, hands over what comes, and deletes it once that is done. It does not know Caddy.
 package receiver
 
 import (
@@ -16,46 +16,46 @@ import (
 	"github.com/greenapi-community/caddy-green-api/vendorapi"
 )
 
-// Config says how one instance is received.
+// Config sets how one instance is received.
 type Config struct {
 	// The name of the block that receives it.
 	Block string
-	// The API, for the instance. Two configs with the same Client ask in the same way: a pause or a poll
-	// goes on when one replaces the other.
+	// The API client for the instance. Two configs with equal Clients ask in the same way: a pause or a
+	// poll goes on when one replaces the other.
 	Client *vendorapi.Client
-	// The API's address as the config has it, for the log.
+	// The API's address as in the config, for the log.
 	APIURL string
-	// Where the instance's lease is.
+	// Where the instance's lease is kept.
 	Store *lease.Store
-	// Takes a notification, and reports whether it is done with: then it is deleted from the instance's
-	// queue, otherwise it comes again.
+	// Takes a notification and reports whether it is done. If so, it is deleted from the instance's queue;
+	// otherwise it comes again.
 	Take func(body []byte) bool
-	// Takes out of an error what the config has a placeholder for.
+	// Replaces in an error the value of a placeholder with the placeholder.
 	Hide func(error) error
 	// The block's log.
 	Log *zap.Logger
-	// Tells the operator of what lasts.
+	// Tells the operator of lasting trouble.
 	Tell func(outcome.Note)
 }
 
-// Times say how a receiver goes about it.
+// Times set the pace of a receiver.
 type Times struct {
-	// How long the API may keep a request until something comes. It allows 60s; a connection that is idle
-	// for that long is cut on many a way.
+	// How long the API may hold a request until something comes. It allows 60s, but many networks cut a
+	// connection that is idle for that long.
 	Poll time.Duration
-	// An empty answer that comes sooner is one that does not wait (a MAX instance with all switches
-	// off does that): the next request is not made at once.
+	// An empty answer that comes sooner comes from an API that does not wait (as for a MAX instance with
+	// all switches off), so the next request has to pause.
 	Soon time.Duration
-	// The pause after a failure doubles from the first to the longest.
+	// The pause after a failure doubles from FirstPause to LongestPause.
 	FirstPause, LongestPause time.Duration
 	// How long the API may be unavailable before the operator is told.
 	Patience time.Duration
-	// How long a deletion may take once the receiver is told to stop. Without it the notification would
-	// be delivered twice.
+	// How long a deletion may take once the receiver is told to stop. Without the deletion the notification
+	// would be delivered twice.
 	LastCall time.Duration
 }
 
-// DefaultTimes returns the times that a receiver has outside of tests.
+// DefaultTimes returns the times used outside tests.
 func DefaultTimes() Times {
 	return Times{
 		Poll: 30 * time.Second, Soon: time.Second,
@@ -64,25 +64,25 @@ func DefaultTimes() Times {
 	}
 }
 
-// All holds the receivers of a process, one for each instance. A receiver outlives the config that began
-// it, so that there is exactly one across reloads.
+// All holds the receivers of a process, one per instance. A receiver outlives the config that started it,
+// so there is exactly one across reloads.
 type All struct {
 	edge  *lease.Edge
 	times Times
-	runs  sync.WaitGroup // the receivers that have not yet come to an end
+	runs  sync.WaitGroup // the receivers that have not ended yet
 
 	mu         sync.Mutex
 	byInstance map[string]*receiver
-	turns      map[string]chan struct{} // one receiver of an instance works at a time
+	turns      map[string]chan struct{} // only one receiver of an instance works at a time
 }
 
-// New returns a process's receivers, of which there are none yet.
+// New returns a process's receivers, none so far.
 func New(times Times, edge *lease.Edge) *All {
 	return &All{edge: edge, times: times, byInstance: make(map[string]*receiver), turns: make(map[string]chan struct{})}
 }
 
-// Use puts a config into effect: a receiver begins with it, or the instance's receiver goes on with it,
-// starting with the next call.
+// Use puts a config into effect. It starts a receiver, or the instance's receiver switches to the config
+// with its next call.
 func (a *All) Use(c *Config) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -117,10 +117,10 @@ func (a *All) Drop(c *Config) {
 	}
 }
 
-// End lets all receivers come to their end, as the process is about to.
+// End tells all receivers to stop, because the process is about to exit.
 func (a *All) End() { a.each(func(r *receiver) { r.end() }) }
 
-// Await waits until all receivers that were told to end have done so, at most for a time.
+// Await waits, up to a limit, until all receivers that were told to stop have ended.
 func (a *All) Await(most time.Duration) {
 	ended := make(chan struct{})
 	go func() {

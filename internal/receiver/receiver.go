@@ -22,23 +22,23 @@ type receiver struct {
 	instance string
 	times    Times
 	edge     *lease.Edge
-	turn     chan struct{}      // held by the receiver of the instance that works
-	changed  chan struct{}      // the API is to be asked in another way
-	ctx      context.Context    // over when the receiver is told to stop
+	turn     chan struct{}      // held by the instance's receiver that is working
+	changed  chan struct{}      // signals that the API has to be asked in another way
+	ctx      context.Context    // ends when the receiver is told to stop
 	end      context.CancelFunc // tells it to stop, without waiting for the notification in hand
 
-	// The last notification that need not be delivered again, while it is not known to be deleted.
+	// The last notification that was handled but may not have been deleted.
 	handled receipt
 	lease   *lease.Lease
 
 	mu      sync.Mutex
-	configs []*Config // that are in use: the last is the newest, which is in effect
-	last    *Config   // that was in effect
+	configs []*Config // in use; the last one is the newest and in effect
+	last    *Config   // the last one in effect
 	state   State
 	trouble trouble
 }
 
-// A receipt is one notification of one queue. Numbers alone come again, in another queue.
+// A receipt identifies one notification in one queue. Another queue may use the same numbers.
 type receipt struct {
 	url string
 	id  int64
@@ -52,13 +52,13 @@ func newReceiver(c *Config, times Times, edge *lease.Edge, turn chan struct{}) *
 	return r
 }
 
-// change changes which configs are in use, and returns how many are left.
+// change changes the configs in use, and returns how many are left.
 func (r *receiver) change(configs func()) (left int) {
 	r.mu.Lock()
 	before := r.last
 	configs()
 	left = len(r.configs)
-	if left > 0 { // otherwise the last one stays for the notification in hand
+	if left > 0 { // otherwise the last one stays in effect for the notification in hand
 		r.last = r.configs[left-1]
 	}
 	other := *before.Client != *r.last.Client
@@ -79,9 +79,9 @@ func (r *receiver) config() *Config {
 	return r.last
 }
 
-// run receives as long as this edge has the instance's lease, until the receiver is told to stop.
+// run receives as long as this edge holds the instance's lease, until the receiver is told to stop.
 func (r *receiver) run() {
-	select { // one that was told to stop may have a notification in hand
+	select { // the previous receiver may still have a notification in hand
 	case r.turn <- struct{}{}:
 	case <-r.ctx.Done():
 		return
@@ -90,7 +90,7 @@ func (r *receiver) run() {
 	r.lease = r.edge.Claim(notification.SameInstance(r.instance), func() *lease.Store { return r.config().Store })
 	defer r.lease.Release()
 	pauses := r.backOff()
-	r.pause(rand.N(r.times.FirstPause), nil) //nolint:gosec // not all at once
+	r.pause(rand.N(r.times.FirstPause), nil) //nolint:gosec // spread them out
 	for r.ctx.Err() == nil {
 		if err := guarded(r.round); err != nil && r.ctx.Err() == nil {
 			r.fail(reason.Storage, zapcore.ErrorLevel, err)
@@ -101,7 +101,7 @@ func (r *receiver) run() {
 	}
 }
 
-// guarded makes an error of a panic.
+// guarded turns a panic into an error.
 func guarded(do func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -111,7 +111,7 @@ func guarded(do func() error) (err error) {
 	return do()
 }
 
-// round takes the lease and receives while it is held. Its error is the storage's.
+// round takes the lease and receives while it is held. It returns only errors of the storage.
 func (r *receiver) round() error {
 	if mine, err := r.lease.Take(r.ctx); err != nil || !mine {
 		if err == nil {
@@ -124,7 +124,7 @@ func (r *receiver) round() error {
 	return r.receiveWhileLeading()
 }
 
-// receiveWhileLeading polls the API as long as this edge has the lease.
+// receiveWhileLeading polls the API as long as this edge holds the lease.
 func (r *receiver) receiveWhileLeading() error {
 	pauses, idle := r.backOff(), r.backOff()
 	for r.ctx.Err() == nil {
@@ -157,14 +157,14 @@ func (r *receiver) receiveWhileLeading() error {
 	return nil
 }
 
-// pauseAs pauses unless there is a newer config, which asks in another way.
+// pauseAs pauses unless a newer config asks in another way.
 func (r *receiver) pauseAs(c *Config, wait time.Duration) {
 	if *c.Client == *r.config().Client {
 		r.pause(wait, r.changed)
 	}
 }
 
-// rest pauses after a poll that brought nothing, and did not wait for anything to come.
+// rest pauses after a poll that brought nothing and did not wait for anything to come.
 func (r *receiver) rest(idle *backOff, polled time.Duration) {
 	if polled < r.times.Soon {
 		r.pause(idle.next(0), r.changed)
@@ -172,8 +172,8 @@ func (r *receiver) rest(idle *backOff, polled time.Duration) {
 	}
 }
 
-// poll asks for a notification. The end of the receiver cuts it short, and so does a newer config that
-// asks in another way: nothing is lost by that, a notification that is not deleted comes again.
+// poll asks for a notification. It is cut short when the receiver is told to stop, or when a newer config
+// asks in another way. Nothing is lost by that: a notification that is not deleted comes again.
 func (r *receiver) poll(c *Config) (*vendorapi.Received, error) {
 	ctx, cancel := context.WithCancel(r.ctx)
 	var watching sync.WaitGroup
@@ -198,13 +198,13 @@ func (r *receiver) poll(c *Config) (*vendorapi.Received, error) {
 	return got, err
 }
 
-// take hands a notification to the config in effect, and deletes it once that is done with it. It
-// reports whether there is nothing left to do: otherwise the notification is received again.
+// take hands a notification to the config in effect, and deletes it once that is done with it. It reports
+// whether nothing is left to do; otherwise the notification is received again.
 func (r *receiver) take(c *Config, got *vendorapi.Received) bool {
 	this := receipt{c.Client.URL, got.ReceiptID, sha256.Sum256(got.Body)}
 	again := r.handled == this
 	if !again {
-		r.works() // the API does
+		r.works() // the API works
 		if !r.config().Take(got.Body) {
 			return false
 		}
@@ -216,7 +216,7 @@ func (r *receiver) take(c *Config, got *vendorapi.Received) bool {
 		return false
 	case deleted:
 		r.handled = receipt{}
-	case again: // it says that it is not there, and hands it out
+	case again: // the API says that it does not exist, and yet delivers it again
 		r.fail(reason.APIRefused, zapcore.ErrorLevel, errNotDeleted)
 		return false
 	}
@@ -225,8 +225,8 @@ func (r *receiver) take(c *Config, got *vendorapi.Received) bool {
 
 var errNotDeleted = errors.New("deleteNotification: the notification is not deleted, and comes again")
 
-// delete takes a notification off the queue that it came from. An error is one that polling will
-// meet, too.
+// delete deletes a notification from the queue that it came from. It leaves errors to the next poll, which
+// meets them, too.
 func (r *receiver) delete(c *Config, id int64) (bool, error) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(r.ctx))
 	defer cancel()
@@ -248,7 +248,7 @@ func (r *receiver) delete(c *Config, id int64) (bool, error) {
 	}
 }
 
-// pause waits; the end of the receiver cuts it short, and so does a value from a channel.
+// pause waits. It is cut short when the receiver is told to stop, or by a value from cut.
 func (r *receiver) pause(d time.Duration, cut <-chan struct{}) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -266,15 +266,15 @@ func (r *receiver) backOff() backOff {
 	return backOff{first: r.times.FirstPause, longest: r.times.LongestPause}
 }
 
-// next returns how long to pause, at least as long as the other side wishes, and not the same for
-// all receivers that wait for it.
+// next returns how long to pause: at least as long as the other side wishes, and varied, so that waiting
+// receivers do not all come back at once.
 func (b *backOff) next(wish time.Duration) time.Duration {
 	b.last = min(max(2*b.last, b.first), b.longest)
 	wish = min(wish, maxWish)
-	return max(b.last/2+rand.N(b.last/2+1), wish+rand.N(wish/10+1)) //nolint:gosec // not all at once
+	return max(b.last/2+rand.N(b.last/2+1), wish+rand.N(wish/10+1)) //nolint:gosec // spread them out
 }
 
-// atMost bounds the next pause.
+// atMost limits the next pause.
 func (b *backOff) atMost(most time.Duration) { b.last = min(b.last, most/2) }
 
 // maxWish is the longest Retry-After that is respected: the queue is lost after 24 hours.

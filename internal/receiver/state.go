@@ -34,9 +34,9 @@ const (
 type trouble struct {
 	reason reason.Reason
 	since  time.Time
-	told   bool // at its level
+	told   bool // logged at its level
 
-	alerted bool // the operator was told, if of another reason
+	alerted bool // the operator was alerted, perhaps for another reason
 }
 
 func (r *receiver) standBy() {
@@ -46,7 +46,7 @@ func (r *receiver) standBy() {
 	}
 }
 
-// failedToCall tells of a call that failed, and returns how long the API asks for no further one.
+// failedToCall reports a failed call, and returns how long the API asks not to be called.
 func (r *receiver) failedToCall(err error) time.Duration {
 	var said *vendorapi.Error
 	errors.As(err, &said)
@@ -64,8 +64,8 @@ func (r *receiver) failedToCall(err error) time.Duration {
 	return said.RetryAfter
 }
 
-// fail tells of a failure: once in the log, and again when it has outlasted the patience; and each time
-// to the operator, whose alerts group it.
+// fail reports a failure. The log gets it once, and again when it has outlasted Patience. The operator gets
+// it each time; alerts are grouped.
 func (r *receiver) fail(why reason.Reason, level zapcore.Level, err error) {
 	now := time.Now()
 	r.mu.Lock()
@@ -97,13 +97,13 @@ func (r *receiver) fail(why reason.Reason, level zapcore.Level, err error) {
 	}
 }
 
-// works ends a failure, and the operator hears of it.
+// works ends a failure and tells the operator.
 func (r *receiver) works() {
 	r.leads()
 	r.recovered("Notifications are received again.")
 }
 
-// leads ends a failure. Whether the API works is not known yet.
+// leads ends a failure. It is not known yet whether the API works.
 func (r *receiver) leads() {
 	r.mu.Lock()
 	was := r.trouble
@@ -116,10 +116,10 @@ func (r *receiver) leads() {
 	}
 }
 
-// inTrouble is the trouble of an instance that is not received.
+// inTrouble returns the trouble of an instance that is not received.
 func (r *receiver) inTrouble() string { return "receiver " + r.instance }
 
-// recovered tells the operator that the trouble is over, if the operator knows of it.
+// recovered tells the operator that the trouble is over, if they were told of it.
 func (r *receiver) recovered(more string) {
 	r.mu.Lock()
 	alerted := r.trouble.alerted
@@ -132,7 +132,7 @@ func (r *receiver) recovered(more string) {
 	}
 }
 
-// enter notes a state, and reports whether it is another than before.
+// enter sets the state, and reports whether it has changed.
 func (r *receiver) enter(state string, why reason.Reason) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

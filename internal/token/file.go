@@ -9,13 +9,14 @@ import (
 	"github.com/greenapi-community/caddy-green-api/notification"
 )
 
-// A List is what a file of instances lists: the tokens of each, by the shortest spelling of its id.
+// A List is the content of an instances file: the tokens of each instance, by the shortest spelling of its
+// ID.
 type List map[string][]string
 
-// Count is how many instances there are.
+// Count returns the number of instances.
 func (l List) Count() int { return len(l) }
 
-// MissingFrom is how many of the instances a newer List does not have.
+// MissingFrom returns how many of the instances a newer List lacks.
 func (l List) MissingFrom(newer follow.Entries) (n int) {
 	other := newer.(List)
 	for id := range l {
@@ -26,7 +27,8 @@ func (l List) MissingFrom(newer follow.Entries) (n int) {
 	return n
 }
 
-// ParseList reads a file of instances: an id and its tokens a line. Its errors name the line and never quote it.
+// ParseList parses an instances file: an ID and its tokens per line. Its errors name the line and never
+// quote it.
 func ParseList(text []byte) (List, error) {
 	listed := make(List)
 	for number, fields := range follow.Lines(text) {
@@ -54,7 +56,7 @@ func ParseList(text []byte) (List, error) {
 	return listed, nil
 }
 
-// joinSchemes puts a scheme and its token together, which need no quotes in a file.
+// joinSchemes joins each scheme with its token, as these need no quotes in a file.
 func joinSchemes(words []string) (tokens []string) {
 	for i := 0; i < len(words); i++ {
 		word := words[i]

@@ -1,4 +1,4 @@
-// Package token says which instances a token admits.
+// Package token decides which instances a token admits.
 package token
 
 import (
@@ -14,33 +14,33 @@ import (
 	"github.com/greenapi-community/caddy-green-api/notification"
 )
 
-// A Set is all tokens that are in force at a time.
+// A Set holds all tokens that are in effect at a time.
 type Set struct {
 	resolve func(string) (string, error)
 	key     [sha256.Size]byte
 	grants  map[digest]*Grant
 	Own     map[string]bool // instances that have tokens of their own
-	Basic   bool            // some token is Basic
+	Basic   bool            // at least one token is Basic
 
-	Shortest int // characters in the shortest token, without its scheme; 0 if there is none
+	Shortest int // length of the shortest token without its scheme; 0 if there is none
 
 	// For replays: the header of the first token of each instance, "" for all others.
 	Headers map[string]string
 }
 
-// A Grant is what one token admits.
+// A Grant says which instances a token admits.
 type Grant struct {
-	shared    bool     // every instance without tokens of its own
+	shared    bool     // all instances without tokens of their own
 	instances []string // sorted
 }
 
-// A digest of scheme and token, keyed with a random key of the process. Nobody outside can tell
-// which tokens share a piece of their digests, so the time of a look-up in a map of them says
-// nothing about any token, however much of it was guessed right, and however many there are.
+// A digest of scheme and token, keyed with a random key of the process. Nobody outside can tell which
+// tokens share part of their digests. So the time of a map lookup reveals nothing about any token, however
+// much of it was guessed right, and however many there are.
 type digest [sha256.Size]byte
 
-// NewSet makes a set of the tokens of all and of single instances. resolve replaces the placeholders of a
-// token.
+// NewSet returns a set of shared tokens and of tokens of single instances. resolve replaces the
+// placeholders of a token.
 func NewSet(shared []string, instances map[string][]string, resolve func(string) (string, error)) (*Set, error) {
 	a := &Set{resolve: resolve, grants: make(map[digest]*Grant), Own: make(map[string]bool), Headers: make(map[string]string)}
 	if _, err := rand.Read(a.key[:]); err != nil {
@@ -78,22 +78,22 @@ func NewSet(shared []string, instances map[string][]string, resolve func(string)
 	return a, nil
 }
 
-// ErrInstanceID does not quote the id: it may be a token in the wrong place.
+// ErrInstanceID does not quote the ID: it may be a token in the wrong place.
 var ErrInstanceID = errors.New("instance: the id is not 1 to 20 digits; want an id and its tokens, as in 'instance 1101000001 {env.TOKEN}'")
 
 var ErrForm = errors.New("invalid token; want it as in the console: a bare token, \"Bearer …\" or \"Basic …\", " +
 	"in printable ASCII; scheme and token are one argument, in quotes")
 
-// IsVariable reports whether a text is a variable as nginx or a shell writes it, which would be taken for a
-// token. errDollar says so.
+// IsVariable reports whether a text is a variable in the style of nginx or a shell, which would be mistaken
+// for a token. See ErrDollar.
 func IsVariable(text string) bool { return dollar.MatchString(text) }
 
 var dollar = regexp.MustCompile(`^\$\{?[A-Za-z_][A-Za-z0-9_]*\}?$`)
 
 var ErrDollar = errors.New("it begins with $, which means nothing here; want {env.NAME} for a variable")
 
-// Grant resolves a token of the config, of one instance or of all, and returns the entry for it. Its
-// errors never have a piece of the token.
+// grant resolves a token from the config, shared or of one instance, and returns its Grant. Its errors
+// never contain any part of the token.
 func (a *Set) grant(text, instance string) (*Grant, error) {
 	if IsVariable(text) {
 		return nil, ErrDollar
@@ -124,8 +124,8 @@ func (a *Set) grant(text, instance string) (*Grant, error) {
 	return g, nil
 }
 
-// Split takes apart a token of the console or a header's value. A bare token has the scheme
-// bearer: so the vendor sends it.
+// Split splits a token from the console or a header's value. A bare token has the scheme bearer, because
+// that is how the vendor sends it.
 func Split(text string) (scheme, token string, ok bool) {
 	for i := range len(text) {
 		if text[i] < ' ' || text[i] > '~' {
@@ -147,7 +147,7 @@ func Split(text string) (scheme, token string, ok bool) {
 	return scheme, token, true
 }
 
-// schemeOf is the scheme of a name in lower or upper case, "" for any other.
+// schemeOf returns the scheme in lower case for its name in any case, "" for any other name.
 func schemeOf(name string) string {
 	for _, scheme := range []string{"bearer", "basic"} {
 		if strings.EqualFold(name, scheme) {
@@ -170,7 +170,7 @@ func (a *Set) digest(scheme, token string) digest {
 func (a *Set) Find(header http.Header) *Grant {
 	values := header["Authorization"]
 	if len(values) != 1 {
-		return nil // two of them: which one do the handlers look at?
+		return nil // with two, it is unknown which one the handlers read
 	}
 	scheme, token, ok := Split(values[0])
 	if !ok {
@@ -181,7 +181,11 @@ func (a *Set) Find(header http.Header) *Grant {
 
 // Admits reports whether the header's token is right for an instance.
 func (a *Set) Admits(header http.Header, instance string) bool {
-	g := a.Find(header)
+	return a.Lets(a.Find(header), instance)
+}
+
+// Lets reports whether what Find returned is right for an instance.
+func (a *Set) Lets(g *Grant, instance string) bool {
 	if a.Own[instance] {
 		return g != nil && g.admits(instance)
 	}
