@@ -30,26 +30,38 @@ func init() {
 	caddy.RegisterModule(AdminAPI{})
 }
 
-// AdminAPI serves what the operator may look at and do, in Caddy's admin API:
+// AdminAPI serves what the operator can look at and do, in Caddy's admin API:
 //
 //	GET    /green_api/status
 //	GET    /green_api/health                        200, or 503 if the edge is not ready
 //	POST   /green_api/fit                           instance, url and token in the body: does it fit?
 //	POST   /green_api/alert/test                    sends one through each alert; one result a line
-//	GET    /green_api/quarantine?FILTERS            one entry a line, without bodies but for body=true
+//	GET    /green_api/quarantine?FILTERS            one entry a line, without bodies unless body=true
 //	GET    /green_api/quarantine/ID
 //	DELETE /green_api/quarantine/ID
 //	DELETE /green_api/quarantine?FILTERS            or all=true
 //	POST   /green_api/quarantine/replay?FILTERS     or all=true; one result a line; recheck=true
 //	                                                validates first, to=NAME is for another block
+//	GET    /green_api/queue                         one lane a line, with name, instance and limit
+//	GET    /green_api/queue/LANE                    its line, and behind it one line for each of its first
+//	                                                entries: limit, 100 by default
+//	GET    /green_api/queue/state                   what it holds, what is paused, and whether it drains
+//	POST   /green_api/queue/pause                   name and instance; all if neither is said. These three
+//	POST   /green_api/queue/resume                  answer the state: a broader pause than the one that was
+//	POST   /green_api/queue/drain                   resumed may remain. off=true ends draining
+//	POST   /green_api/queue/retry                   lane, or name and instance, or all=true; answers lanes
+//	POST   /green_api/queue/skip                    lane, seq: its first notification goes to the quarantine;
+//	                                                409 while it is being delivered
+//	POST   /green_api/queue/move                    from, a block that the config no longer has, to another.
+//	                                                Skip and move answer entries
 //
-// FILTERS and options may also be in the body, as in a query, of 1 MiB at most. FILTERS are reason,
-// type, message, instance, chat, name, id (each may be repeated, and any of its values will do), since
-// and until (a duration such as 24h, or RFC 3339); and, to take a list in pages, limit and after (an
-// id). An empty value and a reason that there is not are refused with 400.
+// FILTERS and options may also be in the body, in the form of a query, up to 1 MiB. FILTERS are reason,
+// type, message, instance, chat, name, id (each may be repeated; any of its values matches), since and
+// until (a duration such as 24h, or RFC 3339), and, to page through a list, limit and after (an id). An
+// empty value and an unknown reason are refused with 400.
 //
-// A line that begins with "error" is neither an entry nor a result: it says which "entry" cannot be
-// read, and others follow; or, without one, why the answer ends early.
+// A line that begins with "error" is neither an entry nor a result. With "entry", it names an entry that
+// cannot be read, and other lines follow; without, it says why the answer ends early.
 type AdminAPI struct{}
 
 // CaddyModule returns the Caddy module information.
@@ -57,7 +69,6 @@ func (AdminAPI) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "admin.api.green_api", New: func() caddy.Module { return new(AdminAPI) }}
 }
 
-// Routes returns the routes.
 func (AdminAPI) Routes() (routes []caddy.AdminRoute) {
 	for _, route := range api.Routes() {
 		routes = append(routes, adminRoute(route.Pattern, func(w http.ResponseWriter, r *http.Request) error {
@@ -69,7 +80,7 @@ func (AdminAPI) Routes() (routes []caddy.AdminRoute) {
 	}))
 }
 
-// adminRoute is a route whose errors Caddy answers with the status that they say.
+// adminRoute returns a route whose errors Caddy answers with the status that they carry.
 func adminRoute(pattern string, serve func(http.ResponseWriter, *http.Request) error) caddy.AdminRoute {
 	return caddy.AdminRoute{Pattern: pattern, Handler: caddy.AdminHandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
 		err := serve(w, r)
@@ -80,8 +91,8 @@ func adminRoute(pattern string, serve func(http.ResponseWriter, *http.Request) e
 	})}
 }
 
-// activeApp returns the app of the config in effect, or nil. Each request looks for it, as admin routes
-// are set up before any app.
+// activeApp returns the app of the config in effect, or nil. It is looked up for each request, because
+// admin routes are set up before any app.
 func activeApp() *App {
 	app, err := caddy.ActiveContext().AppIfConfigured("green_api")
 	if err != nil {
@@ -99,7 +110,7 @@ func activeEdge() *api.Edge {
 	return app.edge()
 }
 
-// edge is the app as the admin API sees it.
+// edge returns the app as the admin API sees it.
 func (a *App) edge() *api.Edge {
 	return &api.Edge{
 		Status:        a.status,
@@ -112,6 +123,7 @@ func (a *App) edge() *api.Edge {
 			return a.blocks[block].handler.replay(entry, recheck)
 		},
 		Replays:    &a.operator.replays,
+		Queue:      a.queue.dispatcher.Load,
 		TestAlerts: a.testAlerts,
 		Fit:        a.fit,
 		Log:        a.logger,
@@ -125,9 +137,12 @@ func (a *App) status() (s api.Status) {
 	s.Quarantine.Entries, s.Quarantine.Bytes, s.Quarantine.File = stats.Entries, stats.Bytes, stats.File
 	s.Waiting, s.AlertsPending, s.Instances = waitingNotifications(), a.operator.desk.Pending(), a.operator.seen.List()
 	s.Outcomes, s.Receivers = a.operator.desk.Totals(), receivers.States()
+	s.Queue = a.queueStatus()
+	s.Blocks = []api.Block{}
 	s.Drift, s.NewTypes, s.ReportOnly = []watch.RuleState{}, []watch.TypeState{}, []api.ReportOnly{}
 	for _, name := range slices.Sorted(maps.Keys(a.blocks)) {
 		h := a.blocks[name].handler
+		s.Blocks = append(s.Blocks, h.status())
 		if h.Validate.drift != nil {
 			rules, types := h.Validate.drift.Turned(name)
 			s.Drift, s.NewTypes = append(s.Drift, rules...), append(s.NewTypes, types...)
@@ -144,11 +159,26 @@ func (a *App) status() (s api.Status) {
 	return s
 }
 
+func (h *Handler) status() api.Block {
+	s := api.Block{Name: h.Name, Delivery: api.ByTheRoute, Upstreams: []api.Upstream{}}
+	if h.proxy == nil {
+		return s
+	}
+	if s.Delivery, s.Why = api.Directly, h.proxy.Why; s.Why != "" {
+		s.Delivery = api.ThroughIt
+	}
+	for _, up := range h.proxy.Upstreams() {
+		s.Upstreams = append(s.Upstreams, api.Upstream(up))
+	}
+	return s
+}
+
 // Interface guards
 var _ caddy.AdminRouter = (*AdminAPI)(nil)
 
-// health is whether this process is ready for notifications. While the first config starts, and while the
-// last one stops, no config is in effect: then the operator, which an app holds, shows that there is one.
+// health returns whether this process is ready for notifications. While the first config starts and while
+// the last one stops, no config is in effect; then the operator, which an app holds, shows that there is
+// one.
 func health() (h api.Health) {
 	app := activeApp()
 	_, held := operators.References(theOperator)
@@ -166,7 +196,7 @@ func health() (h api.Health) {
 	return h
 }
 
-// health is whether this config is ready for notifications.
+// health returns whether this config is ready for notifications.
 func (a *App) health() (h api.Health) {
 	h.Config = a.fingerprint()
 	if a.loaded.IsZero() {
@@ -177,10 +207,15 @@ func (a *App) health() (h api.Health) {
 	if !a.quarantineOpen() {
 		h.Reasons = append(h.Reasons, api.QuarantineClosed)
 	}
+	if a.queued {
+		if d := a.queue.dispatcher.Load(); d != nil && d.Control().Draining {
+			h.Reasons = append(h.Reasons, api.QueueDraining)
+		}
+	}
 	return h
 }
 
-// quarantineOpen reports whether entries can be read. A file that looks damaged is shut for a minute.
+// quarantineOpen reports whether entries can be read. A file that looks damaged stays closed for a minute.
 func (a *App) quarantineOpen() bool {
 	store, release, err := a.openQuarantine()
 	if err != nil {
@@ -191,8 +226,8 @@ func (a *App) quarantineOpen() bool {
 	return errors.Is(err, quarantine.ErrNotFound)
 }
 
-// fingerprint is the digest of the app and its blocks, as they were loaded: two configs have the same if
-// they differ in nothing that is about green_api.
+// fingerprint returns a digest of the app and its blocks as they were loaded. Two configs have the same one
+// if they do not differ in anything about green_api.
 func (a *App) fingerprint() string {
 	sum := sha256.New()
 	_, _ = sum.Write(a.config) // never fails
@@ -202,7 +237,7 @@ func (a *App) fingerprint() string {
 	return hex.EncodeToString(sum.Sum(nil))
 }
 
-// fit says whether what an instance has as webhookUrl and webhookUrlToken fits this config.
+// fit returns whether an instance's webhookUrl and webhookUrlToken fit this config.
 func (a *App) fit(instance, webhookURL, secret string) (f api.Fit) {
 	f.Instance = instance
 	id := notification.SameInstance(instance)
@@ -238,7 +273,7 @@ func (a *App) fit(instance, webhookURL, secret string) (f api.Fit) {
 	return f
 }
 
-// receiverOf is the name of the block that receives an instance from the HTTP API, "" for none.
+// receiverOf returns the name of the block that receives an instance from the HTTP API, "" if none does.
 func (a *App) receiverOf(instance string) string {
 	for name, b := range a.blocks {
 		if b.handler.receives(instance) {
@@ -248,8 +283,8 @@ func (a *App) receiverOf(instance string) string {
 	return ""
 }
 
-// blockAt is the block that a notification comes to that is posted to a URL; nil for none. The port is not
-// compared: another proxy may be in front.
+// blockAt returns the block that a notification posted to a URL reaches, nil if none. The port is not
+// compared, because another proxy may be in front.
 func (a *App) blockAt(target *url.URL) *Handler {
 	app, err := a.ctx.AppIfConfigured("http")
 	if err != nil {
@@ -264,8 +299,8 @@ func (a *App) blockAt(target *url.URL) *Handler {
 	return nil
 }
 
-// unfit is why the gate would refuse the notifications of an instance that has a token in the console, ""
-// if it would not. With report_only, it is why they will be refused.
+// unfit returns why the gate would refuse notifications of an instance with this token in the console, ""
+// if it would not. With report_only, it returns why the gate will refuse them.
 func (a *Auth) unfit(instance, secret string) reason.Reason {
 	header := make(http.Header)
 	if secret != "" {
@@ -285,8 +320,8 @@ func (a *Auth) unfit(instance, secret string) reason.Reason {
 	return ""
 }
 
-// sentAs is the header in which GREEN-API sends the token of the console. What it makes of one that is no
-// token is not known, and is none here either.
+// sentAs returns the header in which GREEN-API sends the token from the console. How it sends text that is
+// not a token is unknown; such text is not a token here either.
 func sentAs(secret string) string {
 	scheme, text, ok := token.Split(secret)
 	if !ok {

@@ -3,6 +3,10 @@ package greenapi
 import (
 	"encoding/json"
 	"net/http"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -32,6 +36,9 @@ func TestStatus(t *testing.T) {
 		time.Since(s.Instances[0].Last) > time.Minute {
 		t.Errorf("instances %+v", s.Instances)
 	}
+	if want := []api.Block{{Name: "default", Delivery: "direct", Upstreams: []api.Upstream{{Address: up.Address, Healthy: true}}}}; !reflect.DeepEqual(s.Blocks, want) {
+		t.Errorf("blocks %+v, want %+v", s.Blocks, want)
+	}
 	for request, want := range map[string]int{"DELETE status": 405, "GET quarantine/replay": 405, "GET quarantine?limt=1": 400, "DELETE quarantine": 400, "GET quarantine/none": 404} {
 		method, path, _ := strings.Cut(request, " ")
 		r, err := http.NewRequest(method, "http://"+admin+"/green_api/"+path, nil)
@@ -45,6 +52,34 @@ func TestStatus(t *testing.T) {
 		response.Body.Close()
 		if response.StatusCode != want {
 			t.Errorf("%s: status %d, want %d", request, response.StatusCode, want)
+		}
+	}
+}
+
+// TestHealthOfApp: an app is ready when its config has started and its quarantine can be read.
+func TestHealthOfApp(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	loaded := time.Date(2026, 11, 21, 15, 4, 5, 6_000_000, time.FixedZone("", 3600))
+	for _, test := range []struct {
+		path   string
+		loaded time.Time
+		want   []api.Unready
+	}{
+		{filepath.Join(dir, "quarantine"), loaded, nil},
+		{filepath.Join(dir, "quarantine"), time.Time{}, []api.Unready{api.Starting}},
+		{file, loaded, []api.Unready{api.QuarantineClosed}},
+	} {
+		a := &App{Quarantine: &Quarantine{Path: test.path}, loaded: test.loaded}
+		got := a.health()
+		if !slices.Equal(got.Reasons, test.want) || len(got.Config) != 64 {
+			t.Errorf("%+v: %+v", test, got)
+		}
+		if want := map[bool]string{false: "2026-11-21T14:04:05.006Z"}[test.loaded.IsZero()]; got.Loaded != want {
+			t.Errorf("loaded %q, want %q", got.Loaded, want)
 		}
 	}
 }

@@ -23,15 +23,15 @@ import (
 
 const defaultAlertEvery = 5 * time.Minute
 
-// Alert says where the operator is told of what went wrong, with an HTTP POST.
+// Alert sends the operator an HTTP POST when something goes wrong.
 //
-// What has the same reason and type of notification is told in one alert: the first two seconds
-// after it happened, and then once each `every` as long as it goes on.
+// Everything with the same reason and type of notification goes into one alert: the first is sent two
+// seconds after it happened, and then one each `every` for as long as it continues.
 type Alert struct {
-	// Where to, http or https. Placeholders `{env.*}` and `{file.*}` are resolved at load.
+	// The URL to post to, http or https. Placeholders `{env.*}` and `{file.*}` are resolved at load.
 	URL string `json:"url"`
 
-	// Least time between two alerts of one reason and type. Default: 5m.
+	// Minimum time between two alerts with the same reason and type. Default: 5m.
 	Every caddy.Duration `json:"every,omitempty"`
 
 	// Header fields to send. Default: `Content-Type: application/json`.
@@ -39,12 +39,12 @@ type Alert struct {
 
 	// Body to send. Placeholders: `{alert.text}`, a sentence that says it all, `{alert.reason}`,
 	// `{alert.type}`, `{alert.level}`, `{alert.count}`, `{alert.first}` and `{alert.last}` (RFC 3339),
-	// `{alert.instances}`, `{alert.example}` (an id in the quarantine), `{alert.host}`, `{env.*}` and
-	// `{file.*}`. With a content type of JSON they are escaped for use in a JSON string. Default: an
+	// `{alert.instances}`, `{alert.example}` (an ID in the quarantine), `{alert.host}`, `{env.*}` and
+	// `{file.*}`. If the content type is JSON, they are escaped for use in a JSON string. Default: an
 	// object with all of them.
 	Body string `json:"body,omitempty"`
 
-	// Tells this alert when nothing came from a configured instance for that long. Default: never.
+	// Sends an alert when a configured instance has sent nothing for this long. Default: never.
 	Silence caddy.Duration `json:"silence,omitempty"`
 
 	endpoint tell.Endpoint
@@ -57,7 +57,7 @@ func (a *Alert) provision() error {
 	}
 	target, err := url.Parse(resolved)
 	if err != nil || target.Host == "" || target.Scheme != "http" && target.Scheme != "https" {
-		return errors.New("url: invalid; want an http or https URL, such as https://alerts.example.com/hook") // it may have a secret in it
+		return errors.New("url: invalid; want an http or https URL, such as https://alerts.example.com/hook") // not quoted: it may contain a secret
 	}
 	if a.Every == 0 {
 		a.Every = caddy.Duration(defaultAlertEvery)
@@ -101,7 +101,7 @@ func (a *Alert) resolvedHeader() (http.Header, error) {
 	return header, nil
 }
 
-// endpoints returns where the operator is told.
+// endpoints returns where alerts are sent.
 func (a *App) endpoints() (all []tell.Endpoint) {
 	for _, alert := range a.Alerts {
 		all = append(all, alert.endpoint)
@@ -151,7 +151,7 @@ func (a *Alert) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	})
 }
 
-// watchSilence reports configured instances that have sent nothing for long, until ctx is over.
+// watchSilence reports configured instances that have sent nothing for long, until ctx ends.
 func (a *App) watchSilence(ctx context.Context) {
 	lengths := a.silences()
 	if len(lengths) == 0 {
@@ -169,7 +169,7 @@ func (a *App) watchSilence(ctx context.Context) {
 	}
 }
 
-// silences returns the lengths that the alerts ask for, the shortest first.
+// silences returns the distinct lengths of silence that the alerts ask for, shortest first.
 func (a *App) silences() (lengths []time.Duration) {
 	for _, alert := range a.Alerts {
 		if alert.Silence > 0 {
@@ -193,7 +193,7 @@ func (a *App) tellOfSilent(lengths []time.Duration, now time.Time) {
 
 func silenceOf(instance string) string { return "silence " + instance }
 
-// newReporter returns what reports how the notifications of this block ended.
+// newReporter returns a reporter for this block's notifications.
 func (h *Handler) newReporter() tell.Reporter {
 	return tell.Reporter{
 		Desk: h.app.operator.desk, Name: h.Name, Log: h.logger, DeskLog: h.app.logger, LogBody: h.LogBody,
@@ -203,8 +203,7 @@ func (h *Handler) newReporter() tell.Reporter {
 	}
 }
 
-// alertDetails returns what an alert about a notification says beside the usual, and whether the operator
-// is to be told at all.
+// alertDetails returns what an alert about a notification says in addition, and whether to send one at all.
 func (h *Handler) alertDetails(why reason.Reason, c *outcome.Case) (more string, wanted bool) {
 	switch why {
 	case reason.UnlistedSender:
@@ -215,14 +214,14 @@ func (h *Handler) alertDetails(why reason.Reason, c *outcome.Case) (more string,
 	return "", true
 }
 
-// emitter returns what emits an event of Caddy's; nil if nobody has subscribed to it.
+// emitter returns a function that emits an event through Caddy, nil if nobody has subscribed to it.
 func (h *Handler) emitter(name string) func(map[string]any) {
 	events := h.app.events
 	if events == nil || !events.ShouldEmit(name) {
 		return nil
 	}
 	return func(data map[string]any) {
-		// A reload cancels the context of a config, but the events of its last requests still go out.
+		// A reload cancels a config's context, but the events of its last requests are still emitted.
 		ctx := h.ctx
 		ctx.Context = context.WithoutCancel(ctx.Context)
 		events.Emit(ctx, name, data)

@@ -1,18 +1,23 @@
 package greenapi
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
 
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 	"github.com/greenapi-community/caddy-green-api/internal/tell"
@@ -31,8 +36,8 @@ func (to alertsTo) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 // quickAlerts makes the alerts of a test wait for others for a moment only. Call it before Caddy runs.
-// What is left is told at the end of the test, and not with the last config.
-func quickAlerts(t *testing.T) {
+// What is left is told at the end of the test, and not with the last config, unless release is called once it runs.
+func quickAlerts(t *testing.T) (release func()) {
 	t.Helper()
 	_, loaded, err := operators.LoadOrNew(theOperator, func() (caddy.Destructor, error) {
 		return newOperator(tell.Times{Gather: 300 * time.Millisecond, FirstPause: 200 * time.Millisecond, LongestPause: time.Minute, Flush: 2 * time.Second}), nil
@@ -40,27 +45,27 @@ func quickAlerts(t *testing.T) {
 	if err != nil || loaded {
 		t.Fatalf("another config runs already: %v", err)
 	}
-	t.Cleanup(func() {
+	release = sync.OnceFunc(func() {
 		if err := releaseOperator(); err != nil {
 			t.Error(err)
 		}
 	})
+	t.Cleanup(release)
+	return release
 }
 
-// TestAlert: what went wrong is told within ten seconds, in one alert, with all there is to say.
+// TestAlert: what went wrong is told in one alert, with all there is to say.
 func TestAlert(t *testing.T) {
+	release := quickAlerts(t)
 	in := edgetest.NewInbox(t, nil)
 	up := edgetest.NewUpstream(t, 200, nil)
 	e := edgetest.Start(t, edgetest.Alerting(in.URL+"/hook", "header X-Key {env.HOME}", edgetest.Loopback+"reverse_proxy "+up.Address))
-	began := time.Now()
+	release()
 	for i := range 3 {
 		e.Post(strings.Replace(edgetest.Broken(fmt.Sprint("B", i)), "1101000001", fmt.Sprint(1101000001+i), 1))
 	}
 	e.Post(edgetest.Numbered("GOOD"))
 	edgetest.Eventually(t, "alert", func() bool { return len(in.All()) > 0 })
-	if took := time.Since(began); took > 10*time.Second {
-		t.Errorf("told after %s", took)
-	}
 	var told map[string]any
 	if err := json.Unmarshal([]byte(in.All()[0]), &told); err != nil {
 		t.Fatalf("%v: %s", err, in.All()[0])
@@ -155,7 +160,7 @@ func TestAlertReload(t *testing.T) {
 func TestSilence(t *testing.T) {
 	in := edgetest.NewInbox(t, nil)
 	up := edgetest.NewUpstream(t, 200, nil)
-	e := edgetest.Start(t, edgetest.Alerting(in.URL, "silence 1s", "ip_filter {\nallow 127.0.0.1\n}\nauth {\ninstance 1101000001 TOKEN\ninstance 1101000002 TOKEN\n}\nreverse_proxy "+up.Address))
+	e := edgetest.Start(t, edgetest.Alerting(in.URL, "silence 300ms", "ip_filter {\nallow 127.0.0.1\n}\nauth {\ninstance 1101000001 TOKEN\ninstance 1101000002 TOKEN\n}\nreverse_proxy "+up.Address))
 	edgetest.Eventually(t, "silence", func() bool {
 		e.Post(edgetest.TextMessage)
 		return strings.Contains(e.Logs.All(), "nothing has come from an instance for long")
@@ -225,4 +230,50 @@ func TestAlertRefuses(t *testing.T) {
 			t.Errorf("%+v: %v, want %q", test.alert, err, test.want)
 		}
 	}
+}
+
+// TestSilences: alerts ask for silences, the shortest first and each length once.
+func TestSilences(t *testing.T) {
+	a := new(App)
+	for _, length := range []time.Duration{0, time.Hour, 15 * time.Minute, time.Hour} {
+		a.Alerts = append(a.Alerts, &Alert{URL: "http://127.0.0.1", Silence: caddy.Duration(length)})
+	}
+	if got := a.silences(); !slices.Equal(got, []time.Duration{15 * time.Minute, time.Hour}) {
+		t.Errorf("silences %v", got)
+	}
+}
+
+// TestWatchSilence: a configured instance that falls silent is told of once, soon after, and again when
+// it has sent something in between; that it does is told, too.
+func TestWatchSilence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		var told []string
+		op := &operator{desk: tell.NewDesk(tell.Gauges{}, tell.DefaultTimes(), alertsTo(func(body string) {
+			told = append(told, fmt.Sprintf("%s %s", time.Since(began).Round(time.Minute), body))
+		}))}
+		alert := &Alert{URL: "http://127.0.0.1", Silence: caddy.Duration(time.Hour), Body: `"{alert.reason} {alert.instances} {alert.count}"`}
+		if err := alert.provision(); err != nil {
+			t.Fatal(err)
+		}
+		a := &App{Alerts: []*Alert{alert}, operator: op, logger: zap.NewNop(), blocks: map[string]block{"default": {handler: &Handler{Auth: withTokensOf(t, "1", "2")}}}}
+		op.desk.Configure(a.endpoints(), a.logger)
+		ctx, cancel := context.WithCancel(t.Context())
+		var watching sync.WaitGroup
+		watching.Go(func() { a.watchSilence(ctx) })
+		for minute := range 240 {
+			time.Sleep(time.Minute)
+			op.heard("1", time.Now())
+			if minute == 100 {
+				op.heard("2", time.Now())
+			}
+		}
+		cancel()
+		watching.Wait()
+		op.desk.Close()
+		want := `1h1m0s "silence 2 1"` + "\n" + `1h41m0s "recovered 2 1"` + "\n" + `2h41m0s "silence 2 1"`
+		if got := strings.Join(told, "\n"); got != want {
+			t.Errorf("told %s\nwant %s", got, want)
+		}
+	})
 }

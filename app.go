@@ -13,37 +13,45 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
 	"github.com/greenapi-community/caddy-green-api/internal/api"
+	"github.com/greenapi-community/caddy-green-api/internal/backlog"
 	"github.com/greenapi-community/caddy-green-api/internal/delivery"
 	"github.com/greenapi-community/caddy-green-api/internal/drain"
 	"github.com/greenapi-community/caddy-green-api/internal/lease"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
+	"github.com/greenapi-community/caddy-green-api/internal/proxy"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/internal/receiver"
 	"github.com/greenapi-community/caddy-green-api/internal/tell"
 	"github.com/greenapi-community/caddy-green-api/internal/watch"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
+	"github.com/greenapi-community/caddy-green-api/queue"
 )
 
 func init() {
 	caddy.RegisterModule(App{})
 }
 
-// defaultName is the name of a green_api block that says none.
+// defaultName is the name of a green_api block that does not set one.
 const defaultName = "default"
 
-// App is what all green_api handlers of a config share.
+// App holds what all green_api handlers of a config share.
 type App struct {
-	// Where notifications are kept that no handler can be given. They are on disk before the
-	// sender is answered.
+	// Where notifications are kept that cannot be given to a handler. They are on disk before the sender is
+	// answered.
 	Quarantine *Quarantine `json:"quarantine,omitempty"`
 
-	// Where the operator is told of what went wrong. Default: nowhere but in the log.
+	// The engine that keeps the queues of all blocks that have one. Default: `bbolt`, in the quarantine's
+	// directory.
+	QueueRaw json.RawMessage `json:"queue,omitempty" caddy:"namespace=green_api.queues inline_key=engine"`
+
+	// Where the operator is alerted when something goes wrong. Default: nowhere; it is only logged.
 	Alerts []*Alert `json:"alert,omitempty"`
 
 	// What is counted beyond the default.
@@ -53,27 +61,30 @@ type App struct {
 	events   *caddyevents.App
 	operator *operator
 	shared   *sharedQuarantine
+	engine   queue.Engine
+	queue    *sharedQueue // of the engine's Key
+	queued   bool         // a block has a queue
+	watching bool         // the queue is watched
 	diskFree func(dir string) (int64, error)
-	held     bool            // this config's share in the quarantine
-	running  context.Context // until stop
+	held     bool            // this config holds its share of the quarantine
+	running  context.Context // until stop is called
 	stop     context.CancelFunc
 	config   []byte      // as it was loaded
-	loaded   time.Time   // when this config came into effect
-	unheard  *time.Timer // complains if Caddy does not say that it has started
+	loaded   time.Time   // when this config took effect
+	unheard  *time.Timer // complains if Caddy does not report that it has started
 
 	blocks    map[string]block    // by name
 	receives  map[string]*Receive // by instance
-	receiving bool                // this config's share in the receivers
-	grace     time.Duration       // for what is in hand at the end of the process
+	receiving bool                // this config uses the receivers
+	grace     time.Duration       // for work in hand when the process exits
 	ctx       caddy.Context
 	drain     *drain.Drain
-	store     *lease.Store // Caddy's, for the leases
+	store     *lease.Store // in Caddy's storage, for the leases
 }
 
-// Metrics says what is counted beyond the default.
+// Metrics sets what is counted beyond the default.
 type Metrics struct {
-	// Counts the notifications of each instance that has tokens of its own in the config.
-	// Default: false.
+	// Counts the notifications of each instance that has its own tokens in the config. Default: false.
 	PerInstance bool `json:"per_instance,omitempty"`
 }
 
@@ -91,8 +102,8 @@ func (App) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// Provision checks the settings. It touches no file: a config is also provisioned to be validated,
-// beside a server that runs.
+// Provision checks the settings. It touches no file, because a config may be provisioned only to validate
+// it while a server is running.
 func (a *App) Provision(ctx caddy.Context) error {
 	var err error
 	if a.config, err = json.Marshal(a); err != nil {
@@ -120,19 +131,24 @@ func (a *App) Provision(ctx caddy.Context) error {
 		return err
 	}
 	a.operator = holdOperator()
-	if err := a.operator.desk.Register(ctx.GetMetricsRegistry(), a.perInstance()); err != nil {
+	if err := a.operator.desk.Register(ctx.GetMetricsRegistry(), a.perInstance(), false); err != nil {
 		return err
 	}
-	a.shared, a.held = holdQuarantine(a.Quarantine.Path), true // its file stays shut until Start
+	a.shared, a.held = holdQuarantine(a.Quarantine.Path), true // the file stays closed until Start
+	if err := a.provisionQueue(ctx); err != nil {
+		return fmt.Errorf("queue: %w", err)
+	}
 	a.events = events.(*caddyevents.App)
 	return errors.Join(a.events.On("started", hearing{a}), a.events.On("stopping", hearing{a}))
 }
 
-// Start opens the quarantine, which is shared with the config that ran before if the path is the
-// same.
+// Start opens the quarantine. If the path is the same, it is shared with the previous config.
 func (a *App) Start() error {
 	if _, err := a.shared.Open(); err != nil {
 		return fmt.Errorf("quarantine: %w", a.Quarantine.hide(err))
+	}
+	if err := a.openQueue(); err != nil {
+		return err
 	}
 	a.running, a.stop = context.WithCancel(context.Background())
 	go a.watchSilence(a.running)
@@ -140,12 +156,12 @@ func (a *App) Start() error {
 	return nil
 }
 
-// startedWithin is how long the apps of a config may take to start.
+// startedWithin is how long a config's apps may take to start.
 const startedWithin = 30 * time.Second
 
-// awaitStarted complains if Caddy's event `started` does not come. Caddy calls its events
-// experimental, and without this one nothing would be received, nobody alerted, and nothing of the
-// quarantine expire.
+// awaitStarted complains if Caddy's event `started` does not arrive. Caddy calls its events experimental;
+// without this one, nothing would be received from the HTTP API, no alert sent and no quarantine entry
+// expired.
 func (a *App) awaitStarted() {
 	a.unheard = time.AfterFunc(startedWithin, func() {
 		a.logger.Error("Caddy does not say that the config has started", zap.Duration("after", startedWithin))
@@ -155,26 +171,27 @@ func (a *App) awaitStarted() {
 
 func (a *App) perInstance() bool { return a.Metrics != nil && a.Metrics.PerInstance }
 
-// hearing hears events for an app. Caddy logs who hears an event, with all that can be shown of it:
-// of the app that would be its settings, with what placeholders stand for.
+// hearing subscribes to events for an app. Caddy logs the subscriber of an event with all its exported
+// fields. For the app itself those would be its settings, with placeholders resolved.
 type hearing struct{ app *App }
 
-// Handle hears an event.
+// Handle handles an event.
 func (h hearing) Handle(ctx context.Context, event caddy.Event) error {
 	return h.app.Handle(ctx, event)
 }
 
-// Handle hears that all apps of this config have started, and that it is about to be stopped.
+// Handle learns from Caddy that all apps of this config have started, or that the config is about to stop.
 func (a *App) Handle(_ context.Context, event caddy.Event) error {
 	switch {
 	case event.Name() == "started":
 		a.takeOver()
-		if !caddy.Exiting() { // else the next process does better
+		if !caddy.Exiting() { // otherwise leave them to the next process
 			a.drain.Begin()
 		}
 	case caddy.Exiting():
-		// Before any app is stopped: the app http, for one, waits for its requests.
-		receivers.End() // together with the HTTP server
+		// This comes before any app is stopped: the http app, for one, waits for its requests.
+		receivers.End() // at the same time as the HTTP server
+		a.queue.stop()
 		if a.drain.Rest() {
 			a.drain.Wait()
 		}
@@ -186,40 +203,43 @@ func (a *App) Handle(_ context.Context, event caddy.Event) error {
 	return nil
 }
 
-// takeOver puts this config into effect. It runs once every app has started, so that a config that fails
-// to start never gets here.
+// takeOver puts this config into effect. It runs once every app has started, so a config that fails to
+// start never gets here.
 func (a *App) takeOver() {
 	a.unheard.Stop()
 	a.loaded = time.Now()
-	for _, b := range a.blocks { // notifications on their way go through its handlers from now on
+	for _, b := range a.blocks { // from now on, notifications in flight go through its handlers
 		b.handler.warnOfOther(b.handler.fleet.newest.Load())
 		b.handler.fleet.newest.Store(b.handler)
+		b.handler.tellWay(a.logger)
 	}
 	for _, found := range a.findings() {
 		a.logger.Warn(found.Message, found.Fields...)
 	}
 	a.warnOfSmallShares()
+	a.useQueue()
 	a.operator.quarantineLimit.Store(a.Quarantine.MaxSize)
 	a.operator.desk.Configure(a.endpoints(), a.logger)
 	go a.watchDisk(a.running)
-	go a.expiry().Run(a.running, a.shared.Stats().WipeDue) // not before there is somebody to tell
+	go a.expiry().Run(a.running, a.shared.Stats().WipeDue) // started here because it may have something to report
 	if app, err := a.ctx.AppIfConfigured("http"); err == nil {
 		a.grace = time.Duration(app.(*caddyhttp.App).GracePeriod)
 	}
 	a.startReceivers()
 }
 
-// Stop ends what is received from the HTTP API; at the end of the process it waits for what is in hand,
-// as the app http does. All else goes on: requests may still be in flight.
+// Stop stops receiving from the HTTP API. When the process exits, it waits for work in hand, as the http
+// app does. Everything else continues, as requests may still be in flight.
 func (a *App) Stop() error {
 	a.stopReceivers()
 	if caddy.Exiting() {
 		receivers.Await(cmp.Or(a.grace, senderTimeout))
+		a.queue.end(a.queueGrace())
 	}
 	return nil
 }
 
-// Cleanup gives up what this config holds.
+// Cleanup releases what this config holds.
 func (a *App) Cleanup() error {
 	if a.stop != nil {
 		a.stop()
@@ -236,13 +256,17 @@ func (a *App) Cleanup() error {
 		a.held = false
 		err = releaseQuarantine(a.Quarantine.Path)
 	}
+	if a.queue != nil {
+		a.giveQueueBack()
+		err = errors.Join(err, releaseQueue(a.engine.Key()))
+	}
 	if a.operator != nil {
 		err = errors.Join(err, releaseOperator())
 	}
 	return err
 }
 
-// claim enters a block under its name. The same block may come twice, as when its site listens on
+// claim registers a block under its name. The same block may come twice, for example if its site listens on
 // two ports.
 func (a *App) claim(h *Handler, config []byte) error {
 	if other, taken := a.blocks[h.Name]; taken && !bytes.Equal(other.config, config) {
@@ -252,7 +276,7 @@ func (a *App) claim(h *Handler, config []byte) error {
 	return nil
 }
 
-// tellOperator tells the operator, if there is a green_api in the config.
+// tellOperator sends a note to the operator, if a config has green_api in it.
 func tellOperator(n outcome.Note) {
 	operators.Range(func(_, value any) bool {
 		value.(*operator).desk.Tell(n)
@@ -264,6 +288,9 @@ func tellOperator(n outcome.Note) {
 //
 //	green_api {
 //	    quarantine [<directory>] {
+//	        ...
+//	    }
+//	    queue [<engine>] {
 //	        ...
 //	    }
 //	    alert <url> {
@@ -282,6 +309,13 @@ func (a *App) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			a.Quarantine = new(Quarantine)
 			return a.Quarantine.unmarshalCaddyfile(d)
 		}},
+		{name: "queue", parse: func() error {
+			engine, name, err := unmarshalQueue(d)
+			if err == nil {
+				a.QueueRaw = caddyconfig.JSONModuleObject(engine, "engine", name, nil)
+			}
+			return err
+		}},
 		{name: "alert", repeats: true, parse: func() error {
 			alert := new(Alert)
 			a.Alerts = append(a.Alerts, alert)
@@ -299,56 +333,68 @@ func (a *App) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	})
 }
 
-// What outlives a config. This is all the mutable state that the plugin has at package level.
+// State that outlives a config. This is all the mutable state that the plugin has at package level.
 //
-// A reload goes like this. Provision of the new config takes hold of the same entries (join, holdQuarantine,
-// holdOperator); it opens no file and changes nothing, as a config is also provisioned to be validated.
-// Start opens the quarantine, if it is not open. When Caddy says that everything has started, takeOver puts
-// the config into effect: new attempts of all notifications go through its handlers, its alerts replace the
-// old ones, its receivers go on where the old ones are. Then Caddy tells the old config that it is stopping:
-// its connections are drained, and Stop and Cleanup give up its share. A config that fails to start never
-// comes to takeOver, and its Cleanup leaves everything as it was. Whoever lets an entry go last closes it,
-// which may be a notification in flight.
+// A reload works like this. Provision of the new config takes a share in the same entries (join,
+// holdQuarantine, holdOperator). It opens no file and changes nothing, because a config may be provisioned
+// only to validate it. Start opens the quarantine unless it is open. When Caddy reports that everything has
+// started, takeOver puts the config into effect: new attempts of all notifications go through its handlers,
+// its alerts replace the old ones, and its receivers continue where the old ones are. Then Caddy tells the
+// old config that it is stopping: its connections are drained, and Stop and Cleanup release its share. A
+// config that fails to start never reaches takeOver, and its Cleanup leaves everything as it was. The last
+// holder of an entry closes it, which may be a notification in flight.
 //
-// At the end of the process Caddy tells the last config the same, and nothing takes over: notifications that
-// only wait are answered, receivers end with what they have in hand, alerts are sent as far as there is time.
+// When the process exits, Caddy tells the last config the same, but nothing takes over: notifications that
+// only wait are answered, receivers finish what they have in hand, and alerts are sent as long as time
+// allows.
 var (
-	// fleets by the name of their blocks: notifications on their way, and what is remembered of others.
+	// fleets, by block name: notifications in flight, and what is remembered of earlier ones.
 	fleets = caddy.NewUsagePool()
 
-	// quarantines by path.
+	// quarantines, by path.
 	quarantines = caddy.NewUsagePool()
 
-	// operators has one entry: what is counted and told.
+	// queues, by the key of the engine: the store, and what delivers from it.
+	queues = caddy.NewUsagePool()
+
+	// operators has a single entry: the counters, and what the operator is told.
 	operators = caddy.NewUsagePool()
 
-	// copies of followed files that are in effect, by kind and path.
+	// copies of followed files in effect, by kind and path.
 	copies = caddy.NewUsagePool()
 
-	// receivers of the HTTP API, one for each instance.
+	// loads counts the requests in flight at each handler that go directly.
+	loads = proxy.NewLoads()
+
+	// receivers of the HTTP API, one per instance.
 	receivers = receiver.New(receiver.DefaultTimes(), lease.NewEdge(lease.DefaultTimes()))
 
-	// exiting is closed when the process is about to end, for what only waits.
+	// exiting is closed when the process is about to exit, so that waiting ends.
 	exiting     = make(chan struct{})
 	stopWaiting = sync.OnceFunc(func() { close(exiting) })
+
+	// examining, while the doctor examines a config, is called with its app before that is cleaned up: Caddy
+	// does not hand out the apps of a config that it does not start.
+	examining atomic.Pointer[func(*App)]
 )
 
-// operator is what the operator wants to know, and is told, across reloads.
+// operator is what the operator is shown and told, across reloads.
 type operator struct {
-	desk   *tell.Desk
-	seen   watch.Instances
-	daily  watch.Daily
-	clock  quarantine.WallClock
-	silent watch.Silences
-	disk   watch.Disk
+	desk    *tell.Desk
+	seen    watch.Instances
+	daily   watch.Daily
+	clock   quarantine.WallClock
+	silent  watch.Silences
+	disk    watch.Disk
+	backlog backlog.Watch
 
 	replays api.Replays
 
 	quarantineLimit atomic.Int64  // max_size of the config in effect
-	diskFree        atomic.Uint64 // bytes free on the quarantine's disk, a float64 in its bits
+	diskFree        atomic.Uint64 // bytes free on the quarantine's disk, as the bits of a float64
 }
 
-// heard notes that something came from an instance, which may end its silence.
+// heard records that an instance has sent something, which may end its silence.
 func (o *operator) heard(instance string, at time.Time) {
 	if o.silent.Saw(instance, at) {
 		o.desk.Tell(outcome.Note{Reason: reason.Recovered, Instance: instance, More: "Notifications come again.", At: at, Trouble: silenceOf(instance)})
@@ -363,7 +409,7 @@ func newOperator(times tell.Times) *operator {
 	return o
 }
 
-// gauges are what the metrics show of the moment.
+// gauges returns the gauges, which are read whenever the metrics are collected.
 func gauges() tell.Gauges {
 	g := tell.Gauges{
 		Waiting:            func() float64 { return float64(waitingNotifications()) },
@@ -372,6 +418,7 @@ func gauges() tell.Gauges {
 		QuarantineMaxBytes: func() float64 { return float64(quarantineLimit()) },
 		QuarantineFree:     quarantineFree,
 		Receivers:          make(map[string]func() float64),
+		Queue:              queueGauges,
 	}
 	for _, state := range []string{receiver.Receiving, receiver.Standby, receiver.Failing} {
 		g.Receivers[state] = func() float64 { return float64(receivers.Count(state)) }
@@ -379,7 +426,7 @@ func gauges() tell.Gauges {
 	return g
 }
 
-// waitingNotifications is how many wait for a handler.
+// waitingNotifications returns how many notifications wait for a handler.
 func waitingNotifications() (n int) {
 	fleets.Range(func(_, value any) bool {
 		n += value.(*fleet).Waits()
@@ -409,7 +456,7 @@ func quarantineLimit() (limit int64) {
 	return limit
 }
 
-// quarantineFree returns how many bytes are free on the quarantine's disk, NaN if that is not known.
+// quarantineFree returns how many bytes are free on the quarantine's disk, NaN if unknown.
 func quarantineFree() float64 {
 	free := math.NaN()
 	operators.Range(func(_, value any) bool {
@@ -419,20 +466,19 @@ func quarantineFree() float64 {
 	return free
 }
 
-// Destruct sends what is left to tell, at the end of the process or of the last config with a
-// green_api in it.
+// Destruct sends the remaining alerts, at the end of the process or of the last config with green_api in
+// it.
 func (o *operator) Destruct() error {
 	o.desk.Close()
 	return nil
 }
 
-// fleet is what the blocks of one name share across reloads: their handlers, and which block is the
-// newest.
+// fleet is what the blocks of one name share across reloads: their handlers, and which block is the newest.
 type fleet struct {
 	*delivery.Fleet
-	newest  atomic.Pointer[Handler] // of the config in effect; nil before it is and after its end
+	newest  atomic.Pointer[Handler] // of the config in effect; nil before it takes effect and after it ends
 	failing watch.Handlers
-	slow    watch.Handlers // those that let a sender wait
+	slow    watch.Handlers // those that keep a sender waiting
 	drift   watch.Drifts
 }
 

@@ -3,10 +3,10 @@ package greenapi
 import (
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -21,34 +21,34 @@ import (
 	"github.com/greenapi-community/caddy-green-api/notification"
 )
 
-// Auth is the gate that says which tokens a request must have.
+// Auth is the gate that decides which tokens are let in.
 //
 // A token is written as in the console's field `webhookUrlToken`. GREEN-API sends it in the header
-// `Authorization`: `Bearer abc` and `Basic abc` as they stand, a bare `abc` as `Bearer abc`
-// (GREEN-API docs: "SetSettings", read 2026-07). Placeholders `{env.*}` and `{file.*}` are
-// resolved at load and are not shown by Caddy's admin API; an empty one is an error.
+// `Authorization`: `Bearer abc` and `Basic abc` unchanged, a bare `abc` as `Bearer abc` (GREEN-API docs:
+// "SetSettings", read 2026-07). Placeholders `{env.*}` and `{file.*}` are resolved at load and not shown by
+// Caddy's admin API; an empty one is an error.
 type Auth struct {
 	// Takes notifications without a token.
 	Off bool `json:"off,omitempty"`
 
-	// Tokens for every instance without tokens of its own. Several may be valid at a time, so that
-	// a token can be changed without a gap.
+	// Tokens for every instance without tokens of its own. Several may be valid at a time, so that a token
+	// can be rotated without a gap.
 	Token []string `json:"token,omitempty"`
 
-	// Tokens of single instances, by idInstance. An instance listed here is admitted by its own
-	// tokens only. Without `token`, only instances listed here are admitted.
+	// Tokens of single instances, by idInstance. An instance listed here is admitted by its own tokens
+	// only. Without `token`, only instances listed here are admitted.
 	Instance map[string][]string `json:"instance,omitempty"`
 
-	// A file with more of them: an id and its tokens a line, # for a comment. It is followed: a
-	// change is in force within seconds, and a file that cannot be used, or seems to have been cut
-	// short, leaves the last good copy in force.
+	// A file that lists more instances: an ID and its tokens per line, # for a comment. The file is
+	// followed: a change takes effect within seconds. If it is unusable or seems to have been cut short,
+	// the last good copy stays in effect.
 	Instances string `json:"instances,omitempty"`
 
-	// Refuses nothing: what would have been is logged and counted.
+	// Refuses nothing; what would have been refused is logged and counted.
 	ReportOnly bool `json:"report_only,omitempty"`
 
-	set    *atomic.Pointer[token.Set] // all tokens that are in force
-	nobody bool                       // none is: the block only receives
+	set    *atomic.Pointer[token.Set] // the tokens in effect
+	nobody bool                       // no token is: the block only receives
 }
 
 func (a *Auth) provision(ctx caddy.Context, tell func(outcome.Note)) error {
@@ -73,14 +73,14 @@ func (a *Auth) provision(ctx caddy.Context, tell func(outcome.Note)) error {
 		a.set.Store(set)
 		return err
 	}
-	// What is wrong from here on is wrong with the file.
+	// From here on, an error is about the file.
 	if err := followFile(ctx, a.Instances, "instances", tell, a.parseFile); err != nil {
 		return fmt.Errorf("instances: %w", err)
 	}
 	return nil
 }
 
-// parseFile makes a set of a copy of the instances file and of the tokens of the config.
+// parseFile builds a set from a copy of the instances file and the tokens in the config.
 func (a *Auth) parseFile(text []byte) (follow.Entries, func(), error) {
 	listed, err := token.ParseList(text)
 	if err != nil {
@@ -100,19 +100,32 @@ func (a *Auth) parseFile(text []byte) (follow.Entries, func(), error) {
 	return listed, func() { a.set.Store(set) }, nil
 }
 
-// worth says what the header's token is worth.
+// worth returns what the header's token is worth.
 func (a *Auth) worth(header http.Header) outcome.TokenState {
+	state, _ := a.weigh(header, a.set.Load())
+	return state
+}
+
+// look looks up the request's token, for all steps that ask about it.
+func (a *Auth) look(v *visit) {
+	v.tokens = a.set.Load()
+	v.Token, v.grant = a.weigh(v.Header, v.tokens)
+}
+
+// weigh returns what the header's token is worth, and what it admits.
+func (a *Auth) weigh(header http.Header, set *token.Set) (outcome.TokenState, *token.Grant) {
 	if a.Off {
-		return outcome.TokenOff
+		return outcome.TokenOff, nil
 	}
 	values := header["Authorization"]
 	if len(values) == 0 || len(values) == 1 && values[0] == "" {
-		return outcome.TokenNone
+		return outcome.TokenNone, nil
 	}
-	if a.set.Load().Find(header) == nil {
-		return outcome.TokenWrong
+	grant := set.Find(header)
+	if grant == nil {
+		return outcome.TokenWrong, nil
 	}
-	return outcome.TokenRight
+	return outcome.TokenRight, grant
 }
 
 // check refuses a request without a right token.
@@ -130,9 +143,10 @@ func (a *Auth) check(v *visit) *outcome.Verdict {
 	}
 	end := &outcome.Verdict{
 		Outcome: outcome.Refused, Reason: why, Status: http.StatusUnauthorized, Level: zap.WarnLevel,
-		Header: "WWW-Authenticate", Value: scheme, Fields: []zap.Field{zap.String("client_ip", outcome.Clip(v.Client))},
+		Header: "Www-Authenticate", Value: scheme, // canonical, as setting it would make it
+		Fields: append(make([]zap.Field, 0, 2), zap.String("client_ip", outcome.Clip(v.Client))),
 	}
-	if a.ReportOnly { // the body is still needed
+	if a.ReportOnly { // the next steps still need the body
 		return end
 	}
 	if v.Claimed = claimedInstance(v); v.Claimed != "" {
@@ -146,16 +160,16 @@ const (
 	maxClaimWait = time.Second
 )
 
-// claimedInstance is the instance that the body of a refused request says it comes from, or "".
-// It is nothing to trust, but tells the operator which of many instances has a mis-set token, and
-// so a queue that stands still.
+// claimedInstance returns the instance that the body of a refused request claims to come from, or "". It
+// cannot be trusted, but shows the operator which of many instances has a wrong token, and thus a blocked
+// queue.
 func claimedInstance(v *visit) string {
 	deadline := time.Now().Add(maxClaimWait)
 	if v.r.Method != http.MethodPost || v.r.Header.Get("Expect") != "" ||
 		http.NewResponseController(v.w).SetReadDeadline(deadline) != nil {
 		return ""
 	}
-	body, err := io.ReadAll(io.LimitReader(v.r.Body, maxClaim+1))
+	body, err := readAll(v.r.Body, v.r.ContentLength, maxClaim+1)
 	if err != nil || len(body) > maxClaim {
 		return ""
 	}
@@ -167,14 +181,17 @@ func claimedInstance(v *visit) string {
 	return n.Instance
 }
 
-// checkInstance refuses a notification of an instance that the token is not for.
+// checkInstance refuses a notification if the token is not valid for its instance.
 func (a *Auth) checkInstance(v *visit) *outcome.Verdict {
-	if v.Token == outcome.TokenOff || v.Token != outcome.TokenRight && a.ReportOnly { // said already
+	if v.Token == outcome.TokenOff || v.Token != outcome.TokenRight && a.ReportOnly { // already reported
 		return nil
 	}
-	set := a.set.Load()
+	set, grant := a.set.Load(), v.grant
+	if set != v.tokens { // changed while the body came
+		grant = set.Find(v.Header)
+	}
 	own := set.Own[v.N.Instance]
-	if set.Admits(v.Header, v.N.Instance) {
+	if set.Lets(grant, v.N.Instance) {
 		return nil
 	}
 	return &outcome.Verdict{
@@ -183,10 +200,10 @@ func (a *Auth) checkInstance(v *visit) *outcome.Verdict {
 	}
 }
 
-// isOpen reports whether the gate lets everyone through, whatever the token.
+// isOpen reports whether the gate lets everyone in, whatever the token.
 func (a *Auth) isOpen() bool { return a.Off || a.ReportOnly }
 
-// headerFor is the header that a genuine notification of an instance has.
+// headerFor returns the header that a genuine notification of an instance has.
 func (a *Auth) headerFor(instance string) string {
 	set := a.set.Load()
 	if set.Own[instance] {
@@ -198,7 +215,7 @@ func (a *Auth) headerFor(instance string) string {
 // configured reports whether an instance has tokens of its own in the config.
 func (a *Auth) configured(instance string) bool { return a.set.Load().Own[instance] }
 
-// configuredInstances are those that have tokens of their own in the config.
+// configuredInstances returns the instances that have tokens of their own in the config.
 func (a *Auth) configuredInstances() []string { return slices.Sorted(maps.Keys(a.set.Load().Own)) }
 
 // unmarshalCaddyfile sets up the gate from Caddyfile tokens. Syntax:
@@ -215,9 +232,17 @@ func (a *Auth) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		return err
 	}
 	return eachOption(d, "auth", []option{
-		{name: "token", parse: func() error { return listArgs(d, &a.Token) }},
+		{name: "token", parse: func() (err error) {
+			if a.Token, err = tokenArgs(d); err == nil && len(a.Token) == 0 {
+				err = d.Err("token: want one argument or more")
+			}
+			return err
+		}},
 		{name: "instance", repeats: true, parse: func() error {
-			args := d.RemainingArgs()
+			args, err := tokenArgs(d)
+			if err != nil {
+				return err
+			}
 			if len(args) < 2 {
 				return d.Err("instance: want an id and one token or more") // without the arguments: they may be a token
 			}
@@ -236,6 +261,18 @@ func (a *Auth) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		{name: "instances", parse: func() error { return textArg(d, &a.Instances) }},
 		{name: "report_only", parse: func() error { return flagArg(d, &a.ReportOnly) }},
 	})
+}
+
+// tokenArgs returns the arguments of an option, of which some are tokens. It does not quote them.
+func tokenArgs(d *caddyfile.Dispenser) (args []string, err error) {
+	option := d.Val()
+	for d.NextArg() {
+		if strings.HasSuffix(d.Val(), ";") && !d.Token().Quoted() {
+			return nil, d.Errf("%s: an argument ends in ; as in nginx; want nothing at the end of a line, and quotes around what ends in ; (also around {args[0]} or {$NAME} that stands for it)", option)
+		}
+		args = append(args, d.Val())
+	}
+	return args, nil
 }
 
 // admits reports whether the gate lets in a notification of an instance.

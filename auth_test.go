@@ -3,7 +3,12 @@ package greenapi
 import (
 	"encoding/base64"
 	"fmt"
+	"math"
+	"math/rand/v2"
 	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -95,7 +100,7 @@ func TestAuthCheckInstance(t *testing.T) {
 		a := newAuth(t, test.auth)
 		v := &visit{Case: outcome.Case{Header: http.Header{"Authorization": {"Bearer " + test.token}}}}
 		v.N = parsed(t, fmt.Sprintf(`{"typeWebhook":"x","instanceData":{"idInstance":%s}}`, test.instance))
-		v.Token = a.worth(v.Header)
+		a.look(v)
 		if end := a.check(v); end != nil {
 			t.Errorf("%s for %s: refused before the body: %s", test.token, test.instance, end.Reason)
 		}
@@ -109,6 +114,21 @@ func TestAuthCheckInstance(t *testing.T) {
 	v.N = parsed(t, `{"typeWebhook":"x","instanceData":{"idInstance":"001101000001"}}`)
 	if a.checkInstance(v) == nil {
 		t.Error("leading zeros get past an instance's own tokens")
+	}
+}
+
+// TestTokenWithdrawn: a token that is withdrawn while the body is on its way admits nothing any more.
+func TestTokenWithdrawn(t *testing.T) {
+	a := newAuth(t, Auth{Token: []string{"shared"}})
+	v := &visit{Case: outcome.Case{Header: http.Header{"Authorization": {"Bearer shared"}}}}
+	v.N = parsed(t, `{"typeWebhook":"x","instanceData":{"idInstance":1101000001}}`)
+	a.look(v)
+	if end := a.checkInstance(v); end != nil {
+		t.Fatalf("refused: %s", end.Reason)
+	}
+	a.set.Store(newAuth(t, Auth{Token: []string{"other"}}).set.Load())
+	if a.checkInstance(v) == nil {
+		t.Error("admitted")
 	}
 }
 
@@ -257,4 +277,151 @@ func parsed(t testing.TB, body string) *notification.Notification {
 		t.Fatal(err)
 	}
 	return n
+}
+
+// TestInstancesFileParsed: what a file of instances says is taken with the tokens of the config, and with its
+// placeholders resolved.
+func TestInstancesFileParsed(t *testing.T) {
+	for name, test := range map[string]struct {
+		text, want string
+		now        int
+	}{
+		"with the config's":                 {"8 b\n", "", 2},
+		"in the config, too":                {"007 b\n", "instance 7 is in the config, too", 0},
+		"a brace that is no placeholder":    {"8 s3cret{x}\n", `as in \{`, 0},
+		"a brace with a backslash":          {`8 s3cret\{x\}` + "\n", "", 2},
+		"a placeholder that does not exist": {"8 {env.GREEN_API_TEST_NOT_SET}\n", "{env.GREEN_API_TEST_NOT_SET} is not set", 0},
+		"a bad line":                        {"8\n", "line 1: instance 8: no token", 0},
+	} {
+		a := &Auth{Instance: map[string][]string{"7": {"a"}}, set: new(atomic.Pointer[token.Set])}
+		_, use, err := a.parseFile([]byte(test.text))
+		if test.want != "" {
+			if err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "s3cret") {
+				t.Errorf("%s: %v, want %q", name, err, test.want)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if use(); len(a.set.Load().Own) != test.now {
+			t.Errorf("%s: %v", name, a.set.Load().Own)
+		}
+	}
+}
+
+func TestInstancesFileRefused(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"empty": "", "bad": "1101000001 a\nwhatsapp TOKEN\n", "twice": "1101000009 a\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, want := range map[string]string{
+		"missing": "missing: no such file or directory", "empty": "no instance in it", "bad": "line 2: the id is not 1 to 20 digits", "twice": "instance 1101000009 is in the config, too",
+	} {
+		config := "http://:8080 {\ngreen_api {\nauth {\ninstance 1101000009 x\ninstances " + filepath.Join(dir, name) + "\n}\n}\n}\n"
+		if err := loadConfig(t, config); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "TOKEN") {
+			t.Errorf("%s: %v, want %q", name, err, want)
+		}
+	}
+}
+
+// TestByteOrderMark: an error at load names it.
+func TestByteOrderMark(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "list")
+	for _, test := range []struct{ text, block string }{
+		{"1101000001 a\n", "auth {\ninstances " + file + "\n}"},
+		{"203.0.113.7\n", "ip_filter {\nsource green_api_file " + file + "\n}\nauth off"},
+	} {
+		if err := os.WriteFile(file, []byte("\xef\xbb\xbf"+test.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		err := loadConfig(t, strings.ReplaceAll(edgetest.Site(test.block), "PORT", "8080"))
+		if err == nil || !strings.Contains(err.Error(), file+": it begins with a byte-order mark (UTF-8); want UTF-8 without one") {
+			t.Errorf("%s: %v", test.block, err)
+		}
+	}
+}
+
+// TestTiming looks for a difference in time between tokens of one length of which some are almost
+// right and some not at all: Welch's t over interleaved samples, as dudect does. It is run by hand, `make timing`, on a machine that does nothing else.
+func TestTiming(t *testing.T) {
+	if os.Getenv("GREEN_API_TIMING") == "" {
+		t.Skip("by hand: make timing")
+	}
+	const token = "0123456789abcdef0123456789abcdef"
+	for _, config := range []struct {
+		name string
+		auth Auth
+	}{
+		{"one token", Auth{Token: []string{token}}},
+		{"a thousand tokens", Auth{Token: []string{token}, Instance: manyInstances(1000)}},
+	} {
+		a := newAuth(t, config.auth)
+		far, near := tokensLike(token, 0), tokensLike(token, len(token)-4)
+		worst := math.Inf(1)
+		for range 3 { // what is there is there each time; a neighbour's noise is not
+			worst = min(worst, math.Abs(welch(a, far, near)))
+		}
+		t.Logf("%s: t = %.2f", config.name, worst)
+		if worst > 4.5 { // dudect's bound
+			t.Errorf("%s: the time of a look-up tells of the token, t = %.2f", config.name, worst)
+		}
+	}
+}
+
+// tokensLike are many headers with tokens of the same length that are right in their first bytes.
+// Many, for each has its own place in memory, which tells in nanoseconds, too.
+func tokensLike(token string, right int) []http.Header {
+	headers := make([]http.Header, 4096)
+	for i := range headers {
+		text := []byte(token)
+		for at := right; at < len(text); at++ {
+			text[at] = "ghijklmnopqrstuv"[rand.IntN(16)]
+		}
+		headers[i] = http.Header{"Authorization": {"Bearer " + string(text)}}
+	}
+	return headers
+}
+
+func manyInstances(n int) map[string][]string {
+	instances := make(map[string][]string)
+	for i := range n {
+		id := strings.Repeat("1", 9) + string([]byte{byte('0' + i/100%10), byte('0' + i/10%10), byte('0' + i%10)})
+		instances[id] = []string{"token-of-" + id}
+	}
+	return instances
+}
+
+// welch is Welch's t of the times that two classes of headers take, each without its slowest twentieth.
+func welch(a *Auth, x, y []http.Header) float64 {
+	const samples, calls = 60_000, 8
+	var times [2][]float64
+	for range samples {
+		class := rand.IntN(2)
+		h := x[rand.IntN(len(x))]
+		if class == 1 {
+			h = y[rand.IntN(len(y))]
+		}
+		began := time.Now()
+		for range calls {
+			a.worth(h)
+		}
+		times[class] = append(times[class], float64(time.Since(began)))
+	}
+	var mean, variance [2]float64
+	for i, all := range times {
+		slices.Sort(all)
+		all = all[:len(all)*19/20]
+		times[i] = all
+		for _, v := range all {
+			mean[i] += v / float64(len(all))
+		}
+		for _, v := range all {
+			variance[i] += (v - mean[i]) * (v - mean[i]) / float64(len(all)-1)
+		}
+	}
+	return (mean[0] - mean[1]) / math.Sqrt(variance[0]/float64(len(times[0]))+variance[1]/float64(len(times[1])))
 }

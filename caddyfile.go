@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"net/url"
 	"path/filepath"
@@ -51,6 +52,9 @@ func init() {
 //	    deliver {
 //	        ...
 //	    }
+//	    queue {
+//	        ...
+//	    }
 //	    receive <instance> <token> {
 //	        ...
 //	    }
@@ -83,6 +87,10 @@ func parseHandler(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, err
 		{name: "deliver", parse: func() error {
 			h.Deliver = new(Deliver)
 			return h.Deliver.unmarshalCaddyfile(d)
+		}},
+		{name: "queue", parse: func() error {
+			h.Queue = new(Queue)
+			return h.Queue.unmarshalCaddyfile(d)
 		}},
 		{name: "receive", repeats: true, parse: func() error {
 			c := new(Receive)
@@ -120,11 +128,11 @@ func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 // An option of a block. parse is called with the dispenser on the option's name.
 type option struct {
 	name    string
-	repeats bool // may be said more than once
+	repeats bool // may be given more than once
 	parse   func() error
 }
 
-// eachOption parses the block that d stands before.
+// eachOption parses the block that follows.
 func eachOption(d *caddyfile.Dispenser, block string, options []option) error {
 	said := make(map[string]bool)
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
@@ -144,7 +152,7 @@ func eachOption(d *caddyfile.Dispenser, block string, options []option) error {
 	return nil
 }
 
-// unrecognized says of the name that d is on what the block has instead.
+// unrecognized returns an error that says what the block takes instead of the name that d is on.
 func unrecognized(d *caddyfile.Dispenser, block string, options []option) error {
 	name := d.Val()
 	names := make([]string, len(options))
@@ -164,7 +172,7 @@ func unrecognized(d *caddyfile.Dispenser, block string, options []option) error 
 	return d.Errf("unrecognized %s option '%s'; want %s", block, name, anyOf(names))
 }
 
-// refuseNginxWord says of an option that is a word of nginx's what to write in its place.
+// refuseNginxWord returns an error that says what to write instead if the option is an nginx word.
 func refuseNginxWord(d *caddyfile.Dispenser, option string) error {
 	ours := doctor.InsteadOf(option)
 	if ours == "" {
@@ -176,10 +184,10 @@ func refuseNginxWord(d *caddyfile.Dispenser, option string) error {
 	return d.Errf("%s is a word of nginx's; %s", option, ours)
 }
 
-// optionLike is what a misspelt option looks like, and a token hardly ever.
+// optionLike matches a misspelt option, and hardly ever a token.
 var optionLike = regexp.MustCompile(`^([a-z_]{1,16}|\{)$`)
 
-// slipOf reports whether name is option but for one letter that is wrong, missing or too many.
+// slipOf reports whether name is option with one letter wrong, missing or added.
 func slipOf(option, name string) bool {
 	if len(name) < len(option) {
 		option, name = name, option
@@ -194,7 +202,7 @@ func slipOf(option, name string) bool {
 	return len(name) == len(option)+1 && option[at:] == name[at+1:]
 }
 
-// anyOf writes names as a choice.
+// anyOf returns the names as a choice.
 func anyOf(names []string) string {
 	if len(names) == 1 {
 		return names[0]
@@ -203,7 +211,7 @@ func anyOf(names []string) string {
 	return strings.Join(names[:last], ", ") + " or " + names[last]
 }
 
-// offArg takes the only argument that a gate may have.
+// offArg parses the only argument that a gate may have.
 func offArg(d *caddyfile.Dispenser) (off bool, err error) {
 	gate := d.Val()
 	args := d.RemainingArgs()
@@ -213,7 +221,7 @@ func offArg(d *caddyfile.Dispenser) (off bool, err error) {
 	return len(args) == 1, nil
 }
 
-// noArgs takes none.
+// noArgs refuses arguments.
 func noArgs(d *caddyfile.Dispenser) error {
 	name := d.Val()
 	if d.NextArg() {
@@ -222,7 +230,7 @@ func noArgs(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// flagArg takes none: that the option is said is all.
+// flagArg parses an option without arguments, whose presence turns it on.
 func flagArg(d *caddyfile.Dispenser, into *bool) error {
 	option := d.Val()
 	if d.NextArg() {
@@ -232,7 +240,7 @@ func flagArg(d *caddyfile.Dispenser, into *bool) error {
 	return nil
 }
 
-// textArg takes one argument.
+// textArg parses one argument.
 func textArg(d *caddyfile.Dispenser, into *string) error {
 	option := d.Val()
 	args := d.RemainingArgs()
@@ -243,7 +251,7 @@ func textArg(d *caddyfile.Dispenser, into *string) error {
 	return nil
 }
 
-// listArgs takes one argument or more.
+// listArgs parses one argument or more.
 func listArgs(d *caddyfile.Dispenser, into *[]string) error {
 	option := d.Val()
 	args := d.RemainingArgs()
@@ -254,7 +262,7 @@ func listArgs(d *caddyfile.Dispenser, into *[]string) error {
 	return nil
 }
 
-// choiceArg takes one argument out of a few.
+// choiceArg parses one of the choices.
 func choiceArg(d *caddyfile.Dispenser, into *string, choices ...string) error {
 	option := d.Val()
 	if err := textArg(d, into); err != nil {
@@ -266,7 +274,7 @@ func choiceArg(d *caddyfile.Dispenser, into *string, choices ...string) error {
 	return nil
 }
 
-// sizeArg takes a number of bytes.
+// sizeArg parses a number of bytes.
 func sizeArg(d *caddyfile.Dispenser, into *int64) error {
 	option := d.Val()
 	var text string
@@ -281,7 +289,7 @@ func sizeArg(d *caddyfile.Dispenser, into *int64) error {
 	return nil
 }
 
-// numberArg takes a number that is not below least.
+// numberArg parses a number that is at least least.
 func numberArg(d *caddyfile.Dispenser, into *int, least int, want string) error {
 	option := d.Val()
 	var text string
@@ -296,7 +304,7 @@ func numberArg(d *caddyfile.Dispenser, into *int, least int, want string) error 
 	return nil
 }
 
-// offInstead reports whether the only argument is off. If it is not, nothing is taken.
+// offInstead reports whether the only argument is off. Otherwise it consumes nothing.
 func offInstead(d *caddyfile.Dispenser) bool {
 	if d.CountRemainingArgs() != 1 {
 		return false
@@ -309,7 +317,7 @@ func offInstead(d *caddyfile.Dispenser) bool {
 	return false
 }
 
-// durationArg takes a duration.
+// durationArg parses a duration.
 func durationArg(d *caddyfile.Dispenser, into *caddy.Duration) error {
 	option := d.Val()
 	var text string
@@ -324,15 +332,15 @@ func durationArg(d *caddyfile.Dispenser, into *caddy.Duration) error {
 	return nil
 }
 
-// resolvable are the placeholders of settings that are resolved when the config loads.
+// resolvable matches the placeholders in settings that are resolved when the config loads.
 var resolvable = regexp.MustCompile(`\{(env|file)\.[^{}]*\}`)
 
 var errPlaceholder = errors.New(`unknown placeholder; want {env.NAME}, or {file./path} with an absolute path; ` +
 	`a brace that belongs to the value itself is written with a backslash before it, as in \{`)
 
-// resolve replaces the placeholders of a setting. One that is unset, empty or unknown is an error,
-// which quotes the placeholder but nothing around it, which may be a secret. What a placeholder
-// stands for must not get into an error or a log: they quote what the config says.
+// resolve replaces the placeholders of a setting. An unset, empty or unknown one is an error, which quotes
+// the placeholder but nothing around it, as that may be a secret. The value of a placeholder must not get
+// into an error or a log: these quote what the config says.
 func resolve(text string) (string, error) {
 	for _, named := range resolvable.FindAllString(text, -1) {
 		path, isFile := strings.CutPrefix(named, "{file.")
@@ -355,8 +363,8 @@ func resolve(text string) (string, error) {
 	return resolved, nil
 }
 
-// pathError is the error of a file or directory that the config names. What does not look like a path
-// is not quoted: it may be a token in the wrong place.
+// pathError returns the error for a file or directory that the config names. It does not quote text that
+// does not look like a path: that may be a token in the wrong place.
 func pathError(said string, err error) error {
 	if named := resolvable.FindString(said); strings.HasPrefix(named, "{file.") {
 		return fmt.Errorf("%s: %w; %s stands for what is in that file: want a path such as %s",
@@ -368,7 +376,7 @@ func pathError(said string, err error) error {
 	return fmt.Errorf("%w; want a path such as /etc/green-api/instances", err)
 }
 
-// hiding is an error that shows what the config says in place of what that stands for.
+// hiding is an error that shows the config's text in place of the resolved value.
 type hiding struct {
 	error
 	text string
@@ -378,7 +386,19 @@ func (e hiding) Error() string { return e.text }
 
 func (e hiding) Unwrap() error { return e.error }
 
-// hideURL takes a URL out of an error, and its host, if the config has a placeholder in its place.
+// hidePath removes a directory from an error if the config has a placeholder for it.
+func hidePath(err error, said, path string) error {
+	if err == nil || !resolvable.MatchString(said) {
+		return err
+	}
+	text := err.Error()
+	if wrapped, ok := errors.AsType[*fs.PathError](err); ok { // about a parent directory
+		text = strings.ReplaceAll(text, wrapped.Path, said)
+	}
+	return hiding{err, strings.ReplaceAll(text, path, said)}
+}
+
+// hideURL removes a URL and its host from an error if the config has a placeholder for it.
 func hideURL(err error, said, value string) error {
 	if err == nil || said == value {
 		return err
@@ -396,23 +416,26 @@ func hideURL(err error, said, value string) error {
 
 var saidHost = regexp.MustCompile(`^(?:[a-z]+://)?((?:\{[^{}]*\}|[^/?#{}])*)`)
 
-// hostOf is the host of a URL that may have placeholders. The rest may be a secret.
+// hostOf returns the host of a URL that may have placeholders. The rest may be a secret.
 func hostOf(said string) string {
 	host := saidHost.FindStringSubmatch(said)[1]
 	return host[strings.LastIndex(host, "@")+1:]
 }
 
 // rememberedCopy is an entry of copies.
-type rememberedCopy struct{ follow.Memory }
+type rememberedCopy struct {
+	follow.Memory
+	every time.Duration // how often the file is looked at; 0 for follow.Every
+}
 
 // Destruct has nothing to do.
 func (*rememberedCopy) Destruct() error { return nil }
 
-// loadedAgainKey is where the context of a block's provisioning says whether the block is as it was in the config
-// before. Caddy loads the same config again only with `caddy reload --force`.
+// loadedAgainKey is the context key of whether the block is the same as in the previous config. Caddy loads
+// an identical config again only with `caddy reload --force`.
 type loadedAgainKey struct{}
 
-// followFile loads a file that lists things of a kind, and follows it as long as the config runs.
+// followFile loads a file that lists things of a kind, and follows it for as long as the config runs.
 func followFile(ctx caddy.Context, said, kind string, tell func(outcome.Note), parse follow.Parse) error {
 	path, err := resolve(said)
 	if err != nil {
@@ -422,8 +445,10 @@ func followFile(ctx caddy.Context, said, kind string, tell func(outcome.Note), p
 	shared, _, _ := copies.LoadOrNew(key, func() (caddy.Destructor, error) { return new(rememberedCopy), nil }) // never fails
 	context.AfterFunc(ctx, func() { _, _ = copies.Delete(key) })
 	meant, inBlock := ctx.Value(loadedAgainKey{}).(bool)
+	remembered := shared.(*rememberedCopy)
 	file := &follow.File{
-		Said: said, Path: path, Kind: kind, Parse: parse, Log: ctx.Logger(), Memory: &shared.(*rememberedCopy).Memory, Forced: meant || !inBlock,
+		Said: said, Path: path, Kind: kind, Parse: parse, Log: ctx.Logger(),
+		Memory: &remembered.Memory, Every: remembered.every, Forced: meant || !inBlock,
 		Tell: func(err error) {
 			tell(outcome.Note{Reason: reason.BadFile, Kind: notification.KindNone, Level: zap.ErrorLevel, More: said + ": " + err.Error() + ".", At: time.Now()})
 		},

@@ -1,7 +1,6 @@
 package greenapi
 
 import (
-	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"net/http"
@@ -37,56 +36,66 @@ const (
 	senderTimeout = 180 * time.Second
 )
 
-// Deliver says how a notification gets to a handler.
+// Deliver controls how a notification is delivered to a handler.
 //
-// The handlers are asked one after the other. Any complete 2xx is delivered, and answered 200. The
-// sender hanging up does not cut that short, nor does a config reload: the handler may have done
-// half of its work.
+// The handlers are asked one after another. Any complete 2xx counts as delivered and is answered 200. If
+// the sender hangs up or the config is reloaded, the delivery goes on: the handler may have done half of
+// its work.
 type Deliver struct {
-	// Longest time from receipt to answer. Below the 180 seconds that GREEN-API waits.
-	// Default: 170s.
+	// Longest time from receipt to answer. Must be below the 180 seconds that GREEN-API waits. With `queue`, it
+	// is the longest time of one round of attempts, and may be longer. Default: 170s, with `queue` twice
+	// `attempt_timeout`.
 	Timeout caddy.Duration `json:"timeout,omitempty"`
 
-	// Longest time for one handler's answer. Default: 60s, or `timeout` if that is less.
+	// Longest time for one handler's answer. Default: 60s, with `queue` 5m, or `timeout` if that is less. With
+	// `queue`, at most 30m.
 	AttemptTimeout caddy.Duration `json:"attempt_timeout,omitempty"`
 
-	// How many other handlers are asked after one that refused the body (a 4xx), or took it and then
-	// broke off or let the time run out; it may be the body that does it. A handler without others
-	// that broke off is asked again itself. Default: 1.
+	// How many other handlers to ask after one refused the body (a 4xx), or took it and then broke off or
+	// let the time run out. The body itself may be the cause. If there is no other handler, one that broke
+	// off is asked again. Default: 1.
 	SecondOpinion *int `json:"second_opinion,omitempty"`
 
-	// After how many failures a notification goes into the quarantine, and the sender on to the
-	// next. A failure counts if a handler was asked (`handler_refused`, `handler_error`, `broken_off`,
-	// `attempt_timeout`, `misrouted`) that has taken another notification since it last failed this
-	// one, 45 seconds after the one before at the earliest. `"off"`: never, nor after
-	// `dead_letter_after`. Default: 3.
+	// The number of failures after which a notification goes into the quarantine and the sender goes on to
+	// the next. A failure (`handler_refused`, `handler_error`, `broken_off`, `attempt_timeout` or
+	// `misrouted`) counts if one of the handlers that failed the notification has taken another one since
+	// it last failed this one, and if it comes at least 45 seconds after the failure counted before.
+	// `"off"`: never, and `dead_letter_after` is off, too. Default: 3.
 	DeadLetter DeadLetter `json:"dead_letter,omitempty"`
 
-	// After how long a notification goes into the quarantine that has failed as often as `dead_letter`
-	// says, but for `misrouted`, while the handlers that failed it took nothing. It doubles with each
-	// one until a handler takes something again. `"off"`: never. Default: 1h.
+	// How long a notification has to fail before it goes into the quarantine if it has failed as often as
+	// `dead_letter` says, not counting `misrouted`, while the handlers that failed it took nothing. The
+	// time doubles with each one, until a handler takes something again. `"off"`: never. Default: 1h.
 	DeadLetterAfter DeadLetterAfter `json:"dead_letter_after,omitempty"`
 
-	// How long a delivered notification is remembered: when it comes again in that time with the same
-	// content, but for its timestamp, it is answered 200 and not delivered. Not so
-	// incomingMessageStatus, which comes once for each reader without saying which. At most the last
-	// 1,000,000 are, and no restart survives.
-	// Default: 0, none is.
+	// How long a delivered notification is remembered. If one with the same content, apart from its
+	// timestamp, comes within that time, it is answered 200 and not delivered. This does not apply to
+	// incomingMessageStatus, which comes once for each reader without saying which. Only the last 1,000,000
+	// are remembered, and a restart forgets them. Default: 0, none are remembered.
 	Deduplicate caddy.Duration `json:"deduplicate,omitempty"`
 }
 
-func (d *Deliver) provision(caddy.Context) error {
+func (d *Deliver) provision(_ caddy.Context, queued bool) error {
+	if queued {
+		d.setQueued()
+	}
 	if d.Timeout == 0 {
 		d.Timeout = caddy.Duration(defaultTimeout)
 	}
 	timeout := time.Duration(d.Timeout)
-	if timeout < 0 || timeout >= senderTimeout {
+	if timeout < 0 && queued {
+		return fmt.Errorf("timeout: %s is out of range; want more than 0s", timeout)
+	}
+	if timeout < 0 || timeout >= senderTimeout && !queued {
 		return fmt.Errorf("timeout: %s is out of range; want more than 0s and less than %s, after which the sender gives up", timeout, senderTimeout)
 	}
 	if d.AttemptTimeout == 0 {
 		d.AttemptTimeout = caddy.Duration(min(defaultAttemptTimeout, timeout))
 	}
 	attempt := time.Duration(d.AttemptTimeout)
+	if queued && attempt > maxQueuedAttemptTimeout {
+		return fmt.Errorf("attempt_timeout: %s is out of range; want at most %s", attempt, maxQueuedAttemptTimeout)
+	}
 	if attempt < 0 || attempt > timeout {
 		return fmt.Errorf("attempt_timeout: %s is out of range; want more than 0s and at most the timeout of %s", attempt, timeout)
 	}
@@ -109,7 +118,20 @@ func (d *Deliver) provision(caddy.Context) error {
 	return nil
 }
 
-// limits are the options as delivery takes them.
+// setQueued sets the defaults of a block with a queue, in which no sender waits for the answer.
+func (d *Deliver) setQueued() {
+	switch {
+	case d.AttemptTimeout == 0 && d.Timeout == 0:
+		d.AttemptTimeout = caddy.Duration(defaultQueuedAttemptTimeout)
+	case d.AttemptTimeout == 0:
+		d.AttemptTimeout = min(caddy.Duration(defaultQueuedAttemptTimeout), d.Timeout)
+	}
+	if d.Timeout == 0 {
+		d.Timeout = 2 * d.AttemptTimeout
+	}
+}
+
+// limits returns the options in the form that package delivery takes.
 func (d *Deliver) limits() delivery.Limits {
 	limits := delivery.DefaultLimits()
 	limits.Timeout, limits.AttemptTimeout = time.Duration(d.Timeout), time.Duration(d.AttemptTimeout)
@@ -123,7 +145,7 @@ func (d *Deliver) limits() delivery.Limits {
 	return limits
 }
 
-// provisionDelivery sets up what delivery is told by this block, and tells it.
+// provisionDelivery sets up the limits and hooks of this block's deliveries.
 func (h *Handler) provisionDelivery() {
 	h.limits = h.Deliver.limits()
 	h.limits.OwnHandlers = h.proxy != nil
@@ -132,56 +154,65 @@ func (h *Handler) provisionDelivery() {
 		Attempted: func(c *outcome.Case, got delivery.Answer) {
 			h.survive(func() {
 				h.countAttempt(got.Result)
-				h.watchHandler(got, time.Now())
+				if !isRepeated(c, got) {
+					h.watchHandler(got, time.Now())
+				}
 			})
 		},
 		Slow: func(c *outcome.Case, upstream string) { h.survive(func() { h.tellSlow(c, upstream, time.Now()) }) },
 		Waits: func(c *outcome.Case) {
 			h.logger.Warn("notification waits for a handler", append(tell.NotificationFields(c), tell.AttemptFields(c)...)...)
-			h.reporter.Waits(c)
+			h.reporter.Waits(c, reason.NotNow)
 		},
 		Keep:    h.keep,
 		Failing: h.app.shared.times,
 	}
 }
 
-// deliver gives the notification to a handler, and says how that ended.
+// deliver delivers the notification and returns the verdict.
 func (h *Handler) deliver(v *visit, next caddyhttp.Handler) *outcome.Verdict {
 	defer v.way.Close()
 	return h.fleet.Deliver(v.r.Context(), &v.Case, h.wayOf(v, next), &h.limits, &h.hooks)
 }
 
-// wayOf is the way to the handlers, which get the notification with its id.
+// wayOf returns the way to the handlers. It adds the notification's ID to the request.
 func (h *Handler) wayOf(v *visit, next caddyhttp.Handler) delivery.Way {
 	v.way = proxy.Way{Proxy: h.choice, Next: next, Log: h.logger}
 	v.way.Base, v.way.Body = v.r, v.Body
-	v.r.Header[idHeader] = []string{idOf(v.Body)}
+	v.r.Header[idHeader] = []string{idOf(v.Digest())}
 	return &v.way
 }
 
-// Header fields that green_api adds to the requests that handlers get. Those of a sender do not reach a
-// handler.
+// Header fields that green_api adds to the requests to handlers. A sender's own fields of these names never
+// reach a handler.
 const (
-	// replayHeader marks a notification that a handler gets from the quarantine, with the entry's id.
+	// replayHeader marks a notification from the quarantine. Its value is the entry's ID.
 	replayHeader = "X-Green-Api-Replay"
 
-	// idHeader has the notification's id, by which a handler finds out that it had it before.
+	// idHeader has the notification's ID, by which a handler recognizes one that it has seen before.
 	idHeader = "X-Green-Api-Id"
+
+	// deliveryHeader has the number of the round in which a notification from the queue is delivered. Above 1, a
+	// handler may have begun to work on it before.
+	deliveryHeader = "X-Green-Api-Delivery"
+
+	// ownPrefix is how all of them begin.
+	ownPrefix = "X-Green-Api-"
 )
 
-// idOf returns the id of a notification: the first half of the SHA-256 of its body, in hex. So it is the
-// same for each attempt, re-send and replay, through any edge of any version, and of whoever the
-// notification tells it says nothing. A body names its instance, so those of two instances differ.
-func idOf(body []byte) string {
-	sum := sha256.Sum256(body)
-	return hex.EncodeToString(sum[:sha256.Size/2])
+// idOf returns the ID of a notification: the first half of the SHA-256 of its body, in hex. So it is the
+// same for each attempt, re-send and replay, through any edge of any version, and reveals nothing about the
+// people in the notification. A body names its instance, so IDs of two instances differ.
+func idOf(digest outcome.Digest) string {
+	return hex.EncodeToString(digest[:len(digest)/2])
 }
 
-// withoutOwn takes our fields out of a sender's header, and a Connection that names one: a proxy would
-// not hand that on.
+// withoutOwn removes our fields from a sender's header. It also removes a Connection header that names one
+// of them, because a proxy would then not pass ours on.
 func withoutOwn(header http.Header) {
-	header.Del(replayHeader)
-	header.Del(idHeader)
+	delete(header, replayHeader)
+	delete(header, idHeader)
+	delete(header, deliveryHeader)
 	if slices.ContainsFunc(header["Connection"], namesOwn) {
 		header.Del("Connection")
 	}
@@ -189,7 +220,8 @@ func withoutOwn(header http.Header) {
 
 func namesOwn(connection string) bool {
 	for name := range strings.SplitSeq(connection, ",") {
-		if name = strings.TrimSpace(name); strings.EqualFold(name, replayHeader) || strings.EqualFold(name, idHeader) {
+		name = strings.TrimSpace(name)
+		if len(name) > len(ownPrefix) && strings.EqualFold(name[:len(ownPrefix)], ownPrefix) {
 			return true
 		}
 	}
@@ -240,18 +272,28 @@ func (d *Deliver) unmarshalCaddyfile(disp *caddyfile.Dispenser) error {
 	})
 }
 
+// isRepeated reports whether a handler has only failed a notification once more that the queue tries again and again.
+// That says nothing new of the handler, which may take all others.
+func isRepeated(c *outcome.Case, got delivery.Answer) bool {
+	switch got.Result {
+	case delivery.HandlerError, delivery.RefusedByIt, delivery.Misrouted, delivery.TimedOut, delivery.BrokenOff:
+		return c.Round > 1
+	}
+	return false
+}
+
 // countAttempt counts an attempt to deliver.
 func (h *Handler) countAttempt(got delivery.Result) {
 	switch got {
 	case delivery.NoneFree:
 	case delivery.Taken:
-		h.reporter.Attempted("taken")
+		h.reporter.Taken()
 	default:
-		h.reporter.Attempted(string(got.Why()))
+		h.reporter.NotTaken(got.Why())
 	}
 }
 
-// DeadLetter is a number of failures; in JSON a number above 0, or "off".
+// DeadLetter is a number of failures. In JSON it is a number above 0, or "off".
 type DeadLetter int
 
 const deadLetterOff DeadLetter = -1
@@ -278,46 +320,57 @@ func (d *DeadLetter) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// DeadLetterAfter is a duration; in JSON one above 0, or "off".
+// DeadLetterAfter is a duration. In JSON it is one above 0, or "off".
 type DeadLetterAfter caddy.Duration
 
-const deadLetterAfterOff DeadLetterAfter = -1
+const deadLetterAfterOff = DeadLetterAfter(off)
 
 // MarshalJSON writes "off" or nanoseconds.
-func (d DeadLetterAfter) MarshalJSON() ([]byte, error) {
-	if d == deadLetterAfterOff {
+func (d DeadLetterAfter) MarshalJSON() ([]byte, error) { return marshalOrOff(caddy.Duration(d)) }
+
+// UnmarshalJSON reads "off" or a duration above 0.
+func (d *DeadLetterAfter) UnmarshalJSON(text []byte) error {
+	return unmarshalOrOff("dead_letter_after", text, (*caddy.Duration)(d))
+}
+
+// off is the duration of an option that is turned off.
+const off caddy.Duration = -1
+
+// marshalOrOff writes "off" or nanoseconds.
+func marshalOrOff(d caddy.Duration) ([]byte, error) {
+	if d == off {
 		return []byte(`"off"`), nil
 	}
 	return strconv.AppendInt(nil, int64(d), 10), nil
 }
 
-// UnmarshalJSON reads "off" or a duration above 0.
-func (d *DeadLetterAfter) UnmarshalJSON(text []byte) error {
+// unmarshalOrOff reads "off" or a duration above 0, for an option.
+func unmarshalOrOff(option string, text []byte, into *caddy.Duration) error {
 	if string(text) == `"off"` {
-		*d = deadLetterAfterOff
+		*into = off
 		return nil
 	}
-	if err := (*caddy.Duration)(d).UnmarshalJSON(text); err != nil || *d <= 0 {
-		return fmt.Errorf("dead_letter_after: invalid value %s; want a duration above 0s, such as \"1h\", or off", text)
+	if err := into.UnmarshalJSON(text); err != nil || *into <= 0 {
+		return fmt.Errorf("%s: invalid value %s; want a duration above 0s, such as \"1h\", or off", option, text)
 	}
 	return nil
 }
 
-// tellSlow lets the operator know of a handler that takes long to answer: the instances whose
-// notifications it has wait for it, and nothing fails that would be reported.
+// tellSlow tells the operator that a handler is slow to answer. The instances whose notifications it holds
+// are waiting for it, but nothing fails that would be reported.
 func (h *Handler) tellSlow(c *outcome.Case, handler string, now time.Time) {
 	if !h.fleet.slow.Failed(handler, now) {
 		return
 	}
 	fields := append(tell.NotificationFields(c), zap.Duration("after", h.limits.WarnAfter))
-	if handler != "" { // without a policy of ours it is not known yet
+	if handler != "" { // without a policy of ours it is not yet known
 		fields = append(fields, zap.String("handler", handler))
 	}
 	h.app.logger.Warn("handler is slow to answer, and the sender waits for it", fields...)
 }
 
-// watchHandler lets the operator know when a handler begins to fail, and when it is well again. A handler
-// that refuses a notification may be well.
+// watchHandler tells the operator when a handler starts to fail and when it has recovered. A refused
+// notification is no sign that its handler fails.
 func (h *Handler) watchHandler(got delivery.Answer, now time.Time) {
 	if got.Handler == "" {
 		return
@@ -350,15 +403,15 @@ func (h *Handler) watchHandler(got delivery.Answer, now time.Time) {
 	}
 }
 
-// troubleOf is the trouble of a handler that fails. Each block finds out by itself.
+// troubleOf identifies the trouble of a failing handler. Each block detects it by itself.
 func (h *Handler) troubleOf(handler string) string { return "handler " + h.Name + " " + handler }
 
-// A notification that waits over a reload goes on through the newest block of its block's name. A
-// name alone says little: it may be given to another block, with other handlers. So a block takes a
-// notification over only if it would have let it in.
+// After a reload, a waiting notification is delivered through the newest block of its block's name. The
+// name alone proves little, as it may now belong to another block with other handlers. So a block takes
+// over a notification only if it would have let it in.
 
-// takesOver reports whether the block would have let in a notification that came to another one of its
-// name. Where no token of the sender is kept, its instance decides.
+// takesOver reports whether this block would have let in a notification that came to another block of its
+// name. If the sender's token is not kept, the instance decides.
 func (h *Handler) takesOver(c *outcome.Case) bool {
 	if c.Via == viaHTTPAPI || c.Header.Get(replayHeader) != "" {
 		return h.isFor(c.N.Instance)
@@ -366,17 +419,17 @@ func (h *Handler) takesOver(c *outcome.Case) bool {
 	return h.Auth.admits(c.Header, c.N.Instance)
 }
 
-// proxyFor is the proxy for a notification that came to this block: that of the newest config if it takes
-// the notification over, as the upstreams of an older one may be gone and its health checks are over; nil
-// if the rest of the route delivers.
-func (h *Handler) proxyFor(c *outcome.Case) caddyhttp.MiddlewareHandler {
+// proxyFor returns the proxy for a notification that came to this block. It is the newest config's proxy if
+// that takes the notification over, because an older one's upstreams may be gone and its health checks have
+// stopped. It is nil if the rest of the route delivers.
+func (h *Handler) proxyFor(c *outcome.Case) *proxy.Proxy {
 	if newest := h.fleet.newest.Load(); newest != nil && newest != h && newest.proxy != nil && newest.takesOver(c) {
 		return newest.proxy
 	}
 	return h.proxy
 }
 
-// warnOfOther warns if the block has nothing in common with the one of its name that ran before.
+// warnOfOther warns if the block has nothing in common with its predecessor of the same name.
 func (h *Handler) warnOfOther(before *Handler) {
 	if before == nil || before == h || h.resembles(before) {
 		return
@@ -384,7 +437,7 @@ func (h *Handler) warnOfOther(before *Handler) {
 	h.app.logger.Warn("a green_api block has the name that another one had before, and none of its tokens and instances", zap.String("name", h.Name))
 }
 
-// resembles reports whether some sender of the block before is let in still.
+// resembles reports whether any sender of the previous block would still be let in.
 func (h *Handler) resembles(before *Handler) bool {
 	for _, c := range before.Receive {
 		if h.isFor(notification.SameInstance(c.Instance)) {
@@ -392,7 +445,7 @@ func (h *Handler) resembles(before *Handler) bool {
 		}
 	}
 	if before.Auth.Off || before.Auth.ReportOnly {
-		return true // nothing is known of who sends
+		return true // its senders are not known
 	}
 	for instance, token := range before.Auth.set.Load().Headers {
 		header := http.Header{"Authorization": {token}}

@@ -2,19 +2,27 @@ package greenapi
 
 import (
 	"encoding/json"
+	"encoding/xml"
 	"errors"
+	"io"
 	"io/fs"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"unicode"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
+	"github.com/greenapi-community/caddy-green-api/internal/reason"
+	"github.com/greenapi-community/caddy-green-api/internal/tell"
 )
 
 // TestExample has what Caddyfile.example promises to who runs it without reading it.
@@ -149,8 +157,8 @@ var (
 	fileOfDocs = regexp.MustCompile(`(?:^|[\s"]|\{file\.)(/[^\s"{}]*)`)
 )
 
-// TestDocs takes what the documents show through Caddy. A Caddyfile whose first line is `# part` is
-// the inside of a site.
+// TestDocs takes what the documents show through Caddy. A Caddyfile whose first line is `# part of a site`, or
+// `# part`, is the inside of a site.
 func TestDocs(t *testing.T) {
 	documents, err := filepath.Glob("docs/*.md")
 	if err != nil {
@@ -198,7 +206,7 @@ func envValue(name string) string {
 // tryFence adapts a Caddyfile of a document and provisions it. That a file it names is not on this
 // machine is no error.
 func tryFence(text string) error {
-	if inside, part := strings.CutPrefix(text, "# part\n"); part {
+	if first, inside, _ := strings.Cut(text, "\n"); first == "# part" || first == "# part of a site" {
 		text = "http://127.0.0.1:8080 {\n" + inside + "}\n"
 	}
 	config, err := edgetest.Adapt(text)
@@ -238,6 +246,183 @@ func TestTryFence(t *testing.T) {
 		err := tryFence(test.text)
 		if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
 			t.Errorf("%s: got %v, want %q", test.name, err, test.want)
+		}
+	}
+}
+
+var (
+	linkOfDocs = regexp.MustCompile(`\]\(([^)\s]+)\)|\b(?:src|srcset|href)="([^"]+)"`)
+	inlineCode = regexp.MustCompile("`[^`\n]*`")
+)
+
+// TestLinks: what a document links to or shows, beside the web, is there, and so is the heading that it names.
+func TestLinks(t *testing.T) {
+	documents, err := filepath.Glob("docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	documents = append(documents, "README.md", "README.ru.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")
+	found := 0
+	for _, document := range documents {
+		for _, match := range linkOfDocs.FindAllStringSubmatch(inlineCode.ReplaceAllString(proseOf(t, document), ""), -1) {
+			link := match[1] + match[2]
+			if strings.Contains(link, ":") {
+				continue
+			}
+			found++
+			path, heading, _ := strings.Cut(link, "#")
+			target := document
+			if path != "" {
+				target = filepath.Join(filepath.Dir(document), path)
+			}
+			if _, err := os.Stat(target); err != nil {
+				t.Errorf("%s: %s is not there", document, link)
+			} else if heading != "" && !slices.Contains(headingsOf(proseOf(t, target)), heading) {
+				t.Errorf("%s: %s has no such heading", document, link)
+			}
+		}
+	}
+	if found < 100 {
+		t.Errorf("found only %d", found)
+	}
+}
+
+// proseOf returns a document without its blocks of code.
+func proseOf(t *testing.T, document string) string {
+	t.Helper()
+	text, err := os.ReadFile(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	prose := string(text)
+	for _, code := range fencesOf(prose) {
+		prose = strings.Replace(prose, code.text, "", 1)
+	}
+	return prose
+}
+
+// headingsOf returns what the headings of a document are called in links, as GitHub makes it of their text.
+func headingsOf(prose string) []string {
+	var names []string
+	for line := range strings.Lines(prose) {
+		title, isHeading := strings.CutPrefix(strings.TrimLeft(line, "#"), " ")
+		if !isHeading || !strings.HasPrefix(line, "#") {
+			continue
+		}
+		names = append(names, strings.Map(func(r rune) rune {
+			switch {
+			case r == ' ':
+				return '-'
+			case unicode.IsLetter(r), unicode.IsDigit(r), r == '-', r == '_':
+				return unicode.ToLower(r)
+			}
+			return -1
+		}, strings.TrimSpace(title)))
+	}
+	return names
+}
+
+func TestHeadingsOf(t *testing.T) {
+	got := headingsOf("# `Caddy`, its files_\ntext # none\n#none\n### What's new - 2\n## Настройки\n")
+	if want := []string{"caddy-its-files_", "whats-new---2", "настройки"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+var (
+	darkTheme   = regexp.MustCompile(`(?s)@media \(prefers-color-scheme: dark\) \{(.*?\})\s*\}`)
+	styleRule   = regexp.MustCompile(`([^{}]+)\{([^{}]*)\}`)
+	styleColour = regexp.MustCompile(`(fill|stroke):\s*(#[0-9a-f]{6})`)
+)
+
+// coloursOf returns the colours of a style sheet by selector and property.
+func coloursOf(style string) map[string]string {
+	colours := make(map[string]string)
+	for _, rule := range styleRule.FindAllStringSubmatch(style, -1) {
+		for _, colour := range styleColour.FindAllStringSubmatch(rule[2], -1) {
+			colours[strings.TrimSpace(rule[1])+" "+colour[1]] = colour[2]
+		}
+	}
+	return colours
+}
+
+// TestPictures: the drawings are small, say in words what they show, and have each colour in GitHub's light
+// and dark theme.
+func TestPictures(t *testing.T) {
+	pictures, err := filepath.Glob("docs/*.svg")
+	if err != nil || len(pictures) == 0 {
+		t.Fatal("no pictures", err)
+	}
+	for _, picture := range pictures {
+		text, err := os.ReadFile(picture)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(text) > 8<<10 {
+			t.Errorf("%s: %d bytes, want at most 8 KiB", picture, len(text))
+		}
+		words := elementsOf(t, picture, string(text))
+		if len(words["title"]) < 10 || len(words["desc"]) < 100 {
+			t.Errorf("%s: title %q, desc %q; want what the picture says", picture, words["title"], words["desc"])
+		}
+		dark := darkTheme.FindStringSubmatch(words["style"])
+		if dark == nil {
+			t.Errorf("%s: no dark theme", picture)
+			continue
+		}
+		inLight, inDark := coloursOf(strings.Replace(words["style"], dark[0], "", 1)), coloursOf(dark[1])
+		light, both := slices.Sorted(maps.Keys(inLight)), slices.Sorted(maps.Keys(inDark))
+		if len(light) < 5 || !slices.Equal(light, both) {
+			t.Errorf("%s: colours %q in light, %q in dark", picture, light, both)
+		}
+		for name, colour := range inLight {
+			if inDark[name] == colour {
+				t.Errorf("%s: %s is %s in both themes", picture, name, colour)
+			}
+		}
+	}
+}
+
+// elementsOf parses a drawing and returns the texts of its elements by their names. All that is drawn has a
+// class of the style sheet, and no colour of its own.
+func elementsOf(t *testing.T, picture, text string) map[string]string {
+	t.Helper()
+	words := make(map[string]string)
+	var open []string
+	for decoder := xml.NewDecoder(strings.NewReader(text)); ; {
+		token, err := decoder.Token()
+		if err == io.EOF {
+			return words
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", picture, err)
+		}
+		switch token := token.(type) {
+		case xml.StartElement:
+			open = append(open, token.Name.Local)
+			class := ""
+			for _, attribute := range token.Attr {
+				switch attribute.Name.Local {
+				case "class":
+					class = attribute.Value
+				case "fill", "stroke", "color", "style":
+					t.Errorf("%s: %s has a %s of its own", picture, token.Name.Local, attribute.Name.Local)
+				}
+			}
+			for _, name := range strings.Fields(class) {
+				if !strings.Contains(words["style"], "."+name+" {") {
+					t.Errorf("%s: no rule for the class %s", picture, name)
+				}
+			}
+			if drawn := token.Name.Local; class == "" && (drawn == "rect" || drawn == "path") {
+				t.Errorf("%s: a %s without a class", picture, drawn)
+			}
+		case xml.EndElement:
+			open = open[:len(open)-1]
+		case xml.CharData:
+			if len(open) > 0 {
+				words[open[len(open)-1]] += string(token)
+			}
 		}
 	}
 }
@@ -289,4 +474,57 @@ func TestOperations(t *testing.T) {
 	}
 }
 
-var messagesOf = []string{"notification delivered", "notification dropped", "notification quarantined", "request refused", "notification failed"}
+// TestOutcomesPage: each reason with which a posted notification can end is in the table.
+func TestOutcomesPage(t *testing.T) {
+	page, err := os.ReadFile("docs/outcomes.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ends := slices.Concat(reason.Kept(), []reason.Reason{
+		reason.IPNotAllowed, reason.UnlistedSender, reason.ProxyNotStrict, reason.NoToken, reason.BadToken, reason.InstanceNotAllowed,
+		reason.EarlyData, reason.Method, reason.Aborted, reason.Unwanted, reason.NotNow, reason.BrokenOff, reason.AttemptTimeout,
+		reason.HandlerError, reason.Misrouted, reason.HandlerRefused, reason.NoHandler, reason.Duplicate, reason.Quarantine,
+		reason.QueueFull, reason.InstanceFull, reason.Draining, reason.QueueUnavailable,
+	})
+	for _, end := range ends {
+		if !strings.Contains(string(page), "`"+string(end)+"`") {
+			t.Errorf("docs/outcomes.md lacks %s", end)
+		}
+	}
+}
+
+var messagesOf = []string{"notification queued", "notification delivered", "notification dropped", "notification quarantined", "request refused", "notification failed"}
+
+// TestDeployMetrics: the dashboard and the alert rules ask for metrics that there are.
+func TestDeployMetrics(t *testing.T) {
+	known := make(map[string]bool)
+	registry := prometheus.NewRegistry()
+	if err := newOperator(tell.DefaultTimes()).desk.Register(registry, true, true); err != nil {
+		t.Fatal(err)
+	}
+	descs := make(chan *prometheus.Desc, 100)
+	registry.Describe(descs)
+	close(descs)
+	for desc := range descs {
+		name := regexp.MustCompile(`fqName: "([^"]+)"`).FindStringSubmatch(desc.String())[1]
+		known[name], known[name+"_bucket"] = true, true
+	}
+	for _, file := range []string{"deploy/grafana/green_api.json", "deploy/prometheus/green_api.rules.yml", "deploy/prometheus/green_api.test.yml"} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasSuffix(file, ".json") && !json.Valid(text) {
+			t.Errorf("%s is no JSON", file)
+		}
+		used := regexp.MustCompile(`caddy_[a-z_]+`).FindAllString(string(text), -1)
+		for _, name := range used {
+			if !known[name] {
+				t.Errorf("%s: no metric %s", file, name)
+			}
+		}
+		if len(used) == 0 {
+			t.Errorf("%s uses no metric", file)
+		}
+	}
+}

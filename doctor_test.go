@@ -3,6 +3,9 @@ package greenapi
 import (
 	"bytes"
 	"encoding/json"
+	"encoding/pem"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -11,6 +14,8 @@ import (
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap/zapcore"
 
 	"github.com/greenapi-community/caddy-green-api/internal/doctor"
@@ -24,7 +29,11 @@ type probe struct{}
 // probed is called with what a probe finds.
 var probed func([]doctor.Finding)
 
-func init() { caddy.RegisterModule(probe{}) }
+func init() {
+	caddy.RegisterModule(probe{})
+	caddy.RegisterModule(answerer{})
+	httpcaddyfile.RegisterHandlerDirective("test_answer", func(httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) { return new(answerer), nil })
+}
 
 func (probe) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "green_api_test_probe", New: func() caddy.Module { return new(probe) }}
@@ -68,6 +77,26 @@ func findingsOf(t *testing.T, config string) (found []string) {
 		t.Fatal(err)
 	}
 	return found
+}
+
+// TestDeployFindsNothing: the doctor finds nothing in the configs that deploy has for production.
+func TestDeployFindsNothing(t *testing.T) {
+	credentials := t.TempDir()
+	writeFile(t, filepath.Join(credentials, "token"), strings.Repeat("0123456789", 4))
+	directory := regexp.MustCompile(`\{\$CREDENTIALS_DIRECTORY:[^}]*\}`)
+	for _, file := range []string{"deploy/Caddyfile", "deploy/docker/Caddyfile", "deploy/kubernetes/Caddyfile"} {
+		config, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if found := findingsOf(t, strings.Replace(directory.ReplaceAllString(string(config), credentials), "/run/tls/tls.crt /run/tls/tls.key", "internal", 1)); len(found) > 0 {
+			t.Errorf("%s: %q", file, found)
+		}
+	}
+	open := "http:// {\n\tgreen_api {\n\t\tauth off\n\t\tip_filter off\n\t}\n}\n"
+	if len(findingsOf(t, open)) == 0 {
+		t.Error("it finds nothing at all")
+	}
 }
 
 // containing returns the findings that have the text in them.
@@ -194,14 +223,39 @@ func TestEmpty200(t *testing.T) {
 		{"a host", "http://hooks.test:PORT {\n" + block + "respond 404\n}\n", true},
 		{"a host, and all others", "http://hooks.test:PORT {\n" + block + "respond 404\n}\nhttp://:PORT {\nrespond 404\n}\n", false},
 		{"an address that is a host name", "http://127.0.0.1:PORT {\n" + block + "respond 404\n}\n", true},
-		{"handle blocks", "http://:PORT {\nhandle /green-api/* {\n" + block + "}\nhandle {\nerror 404\n}\n}\n", false},
-		{"another server", "http://hooks.test:PORT {\n" + block + "}\nhttp://:PORT {\nrespond 404\n}\n", false},
+		{"handle blocks", "http://:PORT {\nhandle /green-api/* {\n" + block + "}\nhandle {\nerror 404\n}\n}\n", true},
+		{"handle blocks, with an answer in each", "http://:PORT {\nhandle /green-api/* {\n" + block + "error 404\n}\nhandle {\nerror 404\n}\n}\n", false},
+		{"all others, but not another path", "http://hooks.test:PORT {\n" + block + "}\nhttp://:PORT {\nrespond 404\n}\n", true},
+		{"a wildcard", "http://*.hooks.test:PORT {\n" + block + "}\nhttp://:PORT {\nrespond 404\n}\n", true},
+		{"a site of others", "http://hooks.test:PORT {\n" + block + "respond 404\n}\nhttp://www.test:PORT {\nrespond hello\n}\nhttp://:PORT {\nrespond 404\n}\n", false},
+		{"a path of others", "http://:PORT {\n" + block + "respond /healthz 200\nrespond 404\n}\n", false},
+		{"a path inside", "http://:PORT {\nhandle /in/* {\ngreen_api /in/hook* {\n" + edgetest.Loopback + "}\n}\nhandle {\nrespond 404\n}\n}\n", true},
+		{"a path inside, answered", "http://:PORT {\nhandle /in/* {\ngreen_api /in/hook* {\n" + edgetest.Loopback + "}\nrespond 404\n}\nhandle {\nrespond 404\n}\n}\n", false},
+		{"a host inside", "http://*.hooks.test:PORT {\n@a host x.hooks.test\nhandle @a {\n" + block + "}\nhandle {\nrespond 404\n}\n}\nhttp://:PORT {\nrespond 404\n}\n", true},
+		{"a named route", "&(hooks) {\n" + block + "}\nhttp://hooks.test:PORT {\ninvoke hooks\n}\nhttp://:PORT {\nrespond 404\n}\n", true},
+		{"a login", "http://hooks.test:PORT {\nbasic_auth {\nbob $2a$14$Zkx19XLiW6VYouLHR5NmfOFU0z2GTNmpkT/5qqR7hx4IjWJPDhjvG\n}\n" + block + "}\nhttp://:PORT {\nrespond 404\n}\n", false},
+		{"a handler of others", "http://hooks.test:PORT {\nroute {\n" + block + "test_answer\n}\n}\nhttp://:PORT {\nrespond 404\n}\n", false},
+		{"a matcher of the local address", "http://:PORT {\n@p vars {http.request.local.port} 1\nrespond @p 404\nrewrite * /{http.request.local.port}{uri}\n" + block + "respond 404\n}\n", false},
+		{"nginx's semicolon", "http://:PORT {\n" + block + "respond 404;\n}\n", true},
+		{"an answer 200", "http://:PORT {\n" + block + "respond hello 200\n}\n", true},
+		{"an answer 204 for all others", "http://hooks.test:PORT {\n" + block + "respond 404\n}\nhttp://:PORT {\nrespond 204\n}\n", true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			head, _, _ := strings.Cut(edgetest.Site(""), "http://:PORT {")
-			found := findingsOf(t, head+test.sites)
-			if got := len(containing("requests that no route matches", found)) > 0; got != test.warns {
+			found := findingsOf(t, "{\norder test_answer before respond\n"+strings.TrimPrefix(head, "{\n")+test.sites)
+			if got := len(containing("and a notification among them is lost", found)) > 0; got != test.warns {
 				t.Errorf("found %q", found)
+			}
+			// What is found is what Caddy does.
+			e := edgetest.Start(t, "{\norder test_answer before respond\n"+strings.TrimPrefix(head, "{\n")+test.sites)
+			lost := false
+			for _, host := range []string{"hooks.test", "x.hooks.test", "other.test"} {
+				for _, path := range []string{"/wrong", "/green-api/wrong", "/in/wrong"} {
+					lost = lost || e.Send(http.MethodPost, "http://127.0.0.1:"+e.Port+path, strings.NewReader(edgetest.TextMessage), "Host", host).StatusCode/100 == 2
+				}
+			}
+			if lost != test.warns {
+				t.Errorf("a notification is lost: %t", lost)
 			}
 		})
 	}
@@ -209,6 +263,18 @@ func TestEmpty200(t *testing.T) {
 
 // fixLines are the lines that a fix quotes.
 var fixLines = regexp.MustCompile(`'([^']*)'`)
+
+// answerer is another module's handler, which answers everything.
+type answerer struct{}
+
+func (answerer) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.handlers.test_answer", New: func() caddy.Module { return new(answerer) }}
+}
+
+func (answerer) ServeHTTP(w http.ResponseWriter, _ *http.Request, _ caddyhttp.Handler) error {
+	w.WriteHeader(http.StatusTeapot)
+	return nil
+}
 
 // TestEmpty200Fix: the site that the finding asks for can be loaded as it stands, and then nothing is found.
 func TestEmpty200Fix(t *testing.T) {
@@ -311,5 +377,46 @@ func TestBelowPath(t *testing.T) {
 				t.Errorf("found %q, want %q", found, test.warns)
 			}
 		})
+	}
+}
+
+// TestExamineLeavesNothing: a config whose provisioning writes to Caddy's storage leaves nothing there.
+func TestExamineLeavesNothing(t *testing.T) {
+	before := caddy.DefaultStorage.Path
+	caddy.DefaultStorage.Path = t.TempDir()
+	defer func() { caddy.DefaultStorage.Path = before }()
+	text, err := edgetest.Adapt("https:// {\n\ttls internal\n\tgreen_api {\n\t\tauth {\n\t\t\ttoken x\n\t\t}\n\t}\n}\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if facts, err := examine(text); err != nil || len(facts.Blocks) != 1 {
+		t.Fatalf("%+v, %v", facts, err)
+	}
+	left, err := os.ReadDir(caddy.DefaultStorage.Path)
+	if err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+}
+
+// TestExamineStorage: a config may need what its storage has, and there may be no place for another one, as in a
+// container.
+func TestExamineStorage(t *testing.T) {
+	before := caddy.DefaultStorage.Path
+	caddy.DefaultStorage.Path = t.TempDir()
+	defer func() { caddy.DefaultStorage.Path = before }()
+	server := httptest.NewTLSServer(nil)
+	server.Close()
+	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	writeFile(t, filepath.Join(caddy.DefaultStorage.Path, "ca.pem"), string(certificate))
+	text, err := edgetest.Adapt("http:// {\n\tgreen_api {\n\t\tauth {\n\t\t\ttoken x\n\t\t}\n\t\treverse_proxy https://127.0.0.1:1 {\n" +
+		"\t\t\ttransport http {\n\t\t\t\ttls_trust_pool storage {\n\t\t\t\t\tkeys ca.pem\n\t\t\t\t}\n\t\t\t}\n\t\t}\n\t}\n}\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, place := range []string{t.TempDir(), filepath.Join(t.TempDir(), "none")} {
+		t.Setenv("TMPDIR", place)
+		if facts, err := examine(text); err != nil || len(facts.Blocks) != 1 {
+			t.Errorf("%s: %v", place, err)
+		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -26,6 +27,7 @@ var house = map[string]room{
 	".": {caddy: true, imports: []string{
 		"internal/address",
 		"internal/api",
+		"internal/backlog",
 		"internal/command",
 		"internal/delivery",
 		"internal/doctor",
@@ -42,26 +44,31 @@ var house = map[string]room{
 		"internal/watch",
 		"notification",
 		"quarantine",
+		"queue",
+		"queue/bolt",
 		"sender",
 		"vendorapi",
 	}},
 
 	// Worlds of their own: they know neither Caddy nor each other.
-	"notification": {}, "quarantine": {}, "sender": {}, "vendorapi": {},
+	"notification": {}, "queue": {}, "sender": {}, "vendorapi": {},
+	"quarantine": {imports: []string{"internal/boltfile"}},
+	"queue/bolt": {imports: []string{"internal/boltfile", "queue"}},
 
-	"internal/address": {}, "internal/drain": {}, "internal/follow": {}, "internal/lease": {}, "internal/reason": {},
+	"internal/address": {}, "internal/boltfile": {}, "internal/drain": {}, "internal/exchange": {}, "internal/follow": {}, "internal/garbage": {}, "internal/lease": {}, "internal/reason": {},
 	"internal/outcome":  {imports: []string{"internal/reason", "notification"}},
 	"internal/delivery": {imports: []string{"internal/outcome", "internal/reason"}},
-	"internal/proxy":    {caddy: true, imports: []string{"internal/delivery", "internal/outcome"}},
+	"internal/proxy":    {caddy: true, imports: []string{"internal/delivery", "internal/exchange", "internal/outcome"}},
 	"internal/judge":    {imports: []string{"internal/outcome", "internal/reason", "notification"}},
 	"internal/token":    {imports: []string{"internal/follow", "notification"}},
 	"internal/tell":     {imports: []string{"internal/outcome", "internal/reason", "notification"}},
 	"internal/watch":    {imports: []string{"internal/outcome", "notification"}},
+	"internal/backlog":  {imports: []string{"internal/outcome", "internal/reason", "internal/watch", "notification", "queue"}},
 	"internal/receiver": {imports: []string{"internal/lease", "internal/outcome", "internal/reason", "notification", "vendorapi"}},
 	"internal/doctor":   {caddy: true, imports: []string{"quarantine"}},
 
 	"internal/api": {imports: []string{
-		"internal/address", "internal/outcome", "internal/reason", "internal/receiver", "internal/watch", "quarantine",
+		"internal/address", "internal/outcome", "internal/reason", "internal/receiver", "internal/watch", "quarantine", "queue",
 	}},
 
 	"internal/command": {caddy: true, imports: []string{
@@ -69,29 +76,37 @@ var house = map[string]room{
 		"notification", "quarantine", "sender", "vendorapi",
 	}},
 
+	// A module of its own.
+	"nats":           {caddy: true, imports: []string{"queue"}},
+	"nats/cmd/caddy": {caddy: true, imports: []string{".", "internal/garbage", "nats"}},
+
 	// For tests.
-	"internal/standin":     {imports: []string{"sender"}},
-	"internal/edgetest":    {caddy: true, imports: []string{"internal/standin", "notification", "quarantine", "sender"}},
-	"test/adopt":           {caddy: true, imports: []string{".", "internal/edgetest", "notification"}},
-	"test/chaos":           {caddy: true, imports: []string{".", "internal/edgetest", "quarantine", "sender", "notification"}},
-	"test/edges":           {caddy: true, imports: []string{".", "internal/edgetest", "internal/standin"}},
-	"test/traps":           {caddy: true, imports: []string{".", "internal/command", "internal/edgetest", "internal/reason", "internal/standin"}},
-	"test/deploy":          {caddy: true, imports: []string{".", "internal/edgetest"}},
-	"test/deploy/files":    {}, // a module of its own
-	"test/troubleshooting": {imports: []string{".", "internal/doctor", "internal/edgetest"}},
-	"test/restarts":        {caddy: true, imports: []string{".", "internal/edgetest"}},
+	"internal/boltfile/boltfiletest": {},
+	"queue/queuetest":                {imports: []string{"queue"}},
+	"internal/standin":               {imports: []string{"sender"}},
+	"internal/edgetest":              {caddy: true, imports: []string{"internal/standin", "notification", "quarantine", "sender"}},
+	"test/adopt":                     {caddy: true, imports: []string{".", "internal/doctor", "internal/edgetest", "notification"}},
+	"test/chaos":                     {caddy: true, imports: []string{".", "internal/edgetest", "quarantine", "sender", "notification"}},
+	"test/deliver":                   {caddy: true, imports: []string{".", "internal/delivery", "internal/edgetest", "internal/standin"}},
+	"test/traps":                     {caddy: true, imports: []string{".", "internal/command", "internal/edgetest", "internal/reason", "internal/standin"}},
+	"test/deploy":                    {caddy: true, imports: []string{".", "internal/edgetest"}},
+	"test/deploy/files":              {}, // a module of its own
+	"test/queue":                     {caddy: true, imports: []string{".", "internal/edgetest", "internal/standin", "queue", "queue/bolt", "sender"}},
+	"test/restarts":                  {caddy: true, imports: []string{".", "internal/edgetest", "internal/standin"}},
 
 	"examples/handlers/go": {},
 
-	"cmd/caddy":        {caddy: true, imports: []string{"."}},
-	"bench/edge":       {},
-	"bench/edge/stock": {caddy: true},
-	"bench/stall":      {imports: []string{"notification", "sender"}},
+	"cmd/caddy":         {caddy: true, imports: []string{".", "internal/garbage"}},
+	"bench/edge":        {imports: []string{"bench/load"}},
+	"bench/load":        {},
+	"bench/queue":       {imports: []string{"bench/load", "quarantine"}},
+	"bench/edge/xcaddy": {caddy: true, imports: []string{"."}},
+	"bench/stall":       {imports: []string{"notification", "sender"}},
 }
 
 // TestHouse holds the table: imports go one way, and only the rooms that are meant to know Caddy do.
 func TestHouse(t *testing.T) {
-	found := importsOfRooms(t)
+	found, byTests := importsOfRooms(t)
 	for name, imports := range found {
 		allowed, known := house[name]
 		if !known {
@@ -109,6 +124,15 @@ func TestHouse(t *testing.T) {
 			}
 		}
 	}
+	for name, imports := range byTests {
+		for _, imported := range imports {
+			rest, ours := strings.CutPrefix(imported, modulePath)
+			rest = cmp.Or(strings.TrimPrefix(rest, "/"), ".")
+			if (ours && house[rest].caddy || strings.HasPrefix(imported, "github.com/caddyserver/")) && !house[name].caddy {
+				t.Errorf("tests of %s import %s; that links Caddy, which takes seconds at each run", name, imported)
+			}
+		}
+	}
 	for name := range house {
 		if len(found[name]) == 0 {
 			t.Errorf("the table has a row for %s, where there is no code", name)
@@ -119,10 +143,30 @@ func TestHouse(t *testing.T) {
 	}
 }
 
-// importsOfRooms returns what the files of each folder import; of test/ the tests, else only what is built.
-func importsOfRooms(t *testing.T) map[string][]string {
+// TestNoNATS: whoever builds without the module nats has nothing of it in the program.
+func TestNoNATS(t *testing.T) {
+	if testing.Short() {
+		t.Skip("asks the go command")
+	}
+	list, err := exec.Command("go", "list", "-deps", "./cmd/caddy").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(list), modulePath+"\n") {
+		t.Errorf("go list does not list this package: %.200s", list)
+	}
+	for name := range strings.Lines(string(list)) {
+		if strings.Contains(name, "nats-io") || strings.HasPrefix(name, modulePath+"/nats") {
+			t.Errorf("cmd/caddy has %s", name)
+		}
+	}
+}
+
+// importsOfRooms returns what the files of each folder import, and apart from that what their tests do. In test/
+// there is nothing but tests.
+func importsOfRooms(t *testing.T) (found, byTests map[string][]string) {
 	t.Helper()
-	found := make(map[string][]string)
+	found, byTests = make(map[string][]string), make(map[string][]string)
 	err := filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -131,8 +175,12 @@ func importsOfRooms(t *testing.T) map[string][]string {
 			return filepath.SkipDir
 		}
 		dir := filepath.ToSlash(filepath.Dir(path))
-		if filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go") && !strings.HasPrefix(dir, "test/") {
+		if filepath.Ext(path) != ".go" {
 			return nil
+		}
+		to := found
+		if strings.HasSuffix(path, "_test.go") && !strings.HasPrefix(dir, "test/") {
+			to = byTests
 		}
 		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
 		if err != nil {
@@ -143,14 +191,14 @@ func importsOfRooms(t *testing.T) map[string][]string {
 			if err != nil {
 				return err
 			}
-			found[dir] = append(found[dir], imported)
+			to[dir] = append(to[dir], imported)
 		}
 		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return found
+	return found, byTests
 }
 
 // wayBack returns a way from one room to another along the table, nil if there is none.

@@ -39,43 +39,42 @@ const vendorList = "green_api"
 var errProxyNotStrict = errors.New("the server trusts proxies but not trusted_proxies_strict, so that anyone could put " +
 	"an allowed address into X-Forwarded-For; say 'trusted_proxies_strict' in the global option 'servers', or 'ip_filter off'")
 
-// What `unlisted` can do to a request of an address that is not allowed.
+// What `unlisted` can do with a request from an address that is not allowed.
 const (
 	unlistedRefuse = "refuse"
 	unlistedPass   = "pass"
 )
 
-// IPFilter is the gate that says which client addresses may send.
+// IPFilter is the gate that decides which client addresses may send.
 //
-// The address judged is Caddy's client IP: the peer's, or behind `trusted_proxies` the one they
-// report. Such proxies must be strict (`trusted_proxies_strict`), or the config does not load.
-// An IPv4 address written as IPv6 (`::ffff:203.0.113.7`) is the IPv4 address, and a zone does not
-// count. A request without an address, as from a unix socket, is refused.
+// It checks Caddy's client IP: the peer's address or, behind `trusted_proxies`, the one that they report.
+// Such proxies must be strict (`trusted_proxies_strict`), or the config does not load. An IPv4 address
+// written as IPv6 (`::ffff:203.0.113.7`) is the same as the IPv4 address, and a zone is ignored. A request
+// without an address, such as one from a unix socket, is refused.
 type IPFilter struct {
 	// Lets every address in.
 	Off bool `json:"off,omitempty"`
 
-	// Addresses (203.0.113.7), CIDRs (203.0.113.0/24, 2001:db8::/32), `private_ranges`, or
-	// `green_api` for those that GREEN-API publishes. Only what is listed is allowed.
-	// Placeholders `{env.*}` and `{file.*}` are resolved at load. Default: `green_api`, unless
-	// there is a `source`.
+	// Addresses (203.0.113.7), CIDRs (203.0.113.0/24, 2001:db8::/32), `private_ranges`, or `green_api` for
+	// those that GREEN-API publishes. Only what is listed is allowed. Placeholders `{env.*}` and `{file.*}`
+	// are resolved at load. Default: `green_api`, unless there is a `source`.
 	Allow []string `json:"allow,omitempty"`
 
-	// Further lists, from any module of the namespace.
+	// Further lists, from any module in the namespace.
 	SourceRaw []json.RawMessage `json:"source,omitempty" caddy:"namespace=http.ip_sources inline_key=source"`
 
-	// What happens to a request with a right token from an address that is not allowed: `refuse`
-	// answers 403, `pass` lets it go on. Either is logged as WARN, since GREEN-API may have added
-	// an address. Default: `refuse`.
+	// What happens to a request with a right token from an address that is not allowed: `refuse` answers
+	// 403, `pass` lets it go on. Either is logged as WARN, because GREEN-API may have added an address.
+	// Default: `refuse`.
 	Unlisted string `json:"unlisted,omitempty"`
 
-	// Refuses nothing: what would have been is logged and counted.
+	// Refuses nothing; what would have been refused is logged and counted.
 	ReportOnly bool `json:"report_only,omitempty"`
 
 	allowed  address.Set
 	sources  []caddyhttp.IPRangeSource
 	logger   *zap.Logger
-	sayOnce  sync.Once // proxy_not_strict
+	sayOnce  sync.Once // logs proxy_not_strict once
 	scanners tell.Scanners
 }
 
@@ -121,9 +120,9 @@ func (f *IPFilter) provision(ctx caddy.Context) error {
 
 func (f *IPFilter) cleanup() { f.scanners.Flush() }
 
-// trustsLoosely reports whether server takes the client's address from headers that a client can
-// forge. Caddy has taken the option itself away by the time this runs, so that the result of its
-// loading must be looked at. Where that cannot be seen, check refuses at run.
+// trustsLoosely reports whether server takes the client's address from headers that a client can forge.
+// Caddy has already cleared the option itself by the time this runs, so the loaded result is inspected. If
+// that cannot be seen, check refuses at run time.
 func trustsLoosely(server *caddyhttp.Server) bool {
 	if server.TrustedProxiesStrict != 0 {
 		return false
@@ -140,9 +139,7 @@ func (f *IPFilter) check(v *visit) *outcome.Verdict {
 	if f.Off {
 		return nil
 	}
-	server, _ := v.r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
-	viaProxy, _ := caddyhttp.GetVar(v.r.Context(), caddyhttp.TrustedProxyVarKey).(bool)
-	if viaProxy && (server == nil || server.TrustedProxiesStrict == 0) {
+	if v.viaProxy && (v.server == nil || v.server.TrustedProxiesStrict == 0) {
 		f.sayOnce.Do(func() {
 			f.logger.Error("trusted proxies are not strict", zap.Error(errProxyNotStrict))
 			tellOperator(outcome.Note{Reason: reason.ProxyNotStrict, Kind: notification.KindNone, Level: zap.ErrorLevel, At: v.Started})
@@ -154,7 +151,10 @@ func (f *IPFilter) check(v *visit) *outcome.Verdict {
 	}
 	if v.Token != outcome.TokenRight {
 		f.scanners.Add(v.Client)
-		return f.refuse(v, reason.IPNotAllowed, zap.DebugLevel)
+		if !f.ReportOnly && !f.logger.Core().Enabled(stranger.Level) { // nobody will read more
+			return &stranger
+		}
+		return f.refuse(v, stranger.Reason, stranger.Level)
 	}
 	end := f.refuse(v, reason.UnlistedSender, zap.WarnLevel)
 	if f.Unlisted == unlistedPass {
@@ -164,8 +164,11 @@ func (f *IPFilter) check(v *visit) *outcome.Verdict {
 	return end
 }
 
-// lineToPaste returns the line of the config that lets in what is allowed now and this address, and no
-// other. It is empty if there is no address to let in.
+// stranger is what scanners are told, one like the other. Nobody changes it.
+var stranger = outcome.Verdict{Outcome: outcome.Refused, Reason: reason.IPNotAllowed, Status: http.StatusForbidden, Level: zap.DebugLevel}
+
+// lineToPaste returns the config line that lets in this address beside what is allowed now, and no other.
+// It is empty if there is no address to let in.
 func (f *IPFilter) lineToPaste(client string) string {
 	addr, err := netip.ParseAddr(client)
 	if err != nil {
@@ -179,8 +182,8 @@ func (f *IPFilter) lineToPaste(client string) string {
 	return "To let it in, say in ip_filter: allow " + strings.Join(allow, " ") + "."
 }
 
-// refuse names the address that was judged, the socket's peer, which differs behind a proxy, and
-// how the token was: all that is needed to tell a scanner from a new address of the vendor's.
+// refuse reports the address that was checked, the socket's peer, which differs behind a proxy, and the
+// state of the token: all that is needed to tell a scanner from a new address of the vendor.
 func (f *IPFilter) refuse(v *visit, why reason.Reason, level zapcore.Level) *outcome.Verdict {
 	peer, _, err := net.SplitHostPort(v.r.RemoteAddr)
 	if err != nil {
@@ -198,7 +201,7 @@ func (f *IPFilter) refuse(v *visit, why reason.Reason, level zapcore.Level) *out
 func (f *IPFilter) allows(one string, r *http.Request) bool {
 	addr, err := netip.ParseAddr(one)
 	if err != nil {
-		return false // no address, no entry
+		return false // not an address, not let in
 	}
 	addr = address.Fold(addr)
 	if f.allowed.Contains(addr) {
@@ -220,7 +223,7 @@ func (f *IPFilter) allows(one string, r *http.Request) bool {
 	return false
 }
 
-// isOpen reports whether nearly any address gets through the gate.
+// isOpen reports whether the gate lets in nearly any address.
 func (f *IPFilter) isOpen() bool {
 	if f.Off || f.ReportOnly {
 		return true
@@ -228,7 +231,7 @@ func (f *IPFilter) isOpen() bool {
 	list := slices.Clone([]netip.Prefix(f.allowed))
 	for _, source := range f.sources {
 		switch source.(type) {
-		case *caddyhttp.StaticIPRange, *AddressFile, VendorAddresses: // which need no request to say so
+		case *caddyhttp.StaticIPRange, *AddressFile, VendorAddresses: // these need no request
 			list = append(list, source.GetIPRanges(nil)...)
 		}
 	}
@@ -244,7 +247,7 @@ func parseAllow(allow []string) ([]netip.Prefix, error) {
 		}
 		for i, item := range strings.Fields(resolved) {
 			prefixes, err := parseItem(item)
-			if err != nil && resolved != text { // what a placeholder stands for is not quoted
+			if err != nil && resolved != text { // do not quote a placeholder's value
 				return nil, fmt.Errorf("allow: %s: its address %d is invalid; %w", text, i+1, err)
 			}
 			if err != nil {
@@ -256,13 +259,13 @@ func parseAllow(allow []string) ([]netip.Prefix, error) {
 	return list, nil
 }
 
-// parseItem reads an address, or the name of a list of them.
+// parseItem parses an address or the name of a list of addresses.
 func parseItem(item string) ([]netip.Prefix, error) {
 	switch item {
 	case vendorList:
 		return address.Vendor(), nil
 	case "private_ranges":
-		return parsePrefixes(caddyhttp.PrivateRangesCIDR()) // one of them is an address
+		return parsePrefixes(caddyhttp.PrivateRangesCIDR()) // one of them is a bare address
 	}
 	return parsePrefixes([]string{item})
 }
@@ -292,7 +295,7 @@ func (f *IPFilter) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		return err
 	}
 	return eachOption(d, "ip_filter", []option{
-		{name: "allow", parse: func() error { return f.parseAllow(d) }},
+		{name: "allow", parse: func() error { return f.allowArgs(d) }},
 		{name: "source", repeats: true, parse: func() error {
 			if !d.NextArg() {
 				return d.Err("source: want the name of an http.ip_sources module, such as static")
@@ -310,8 +313,8 @@ func (f *IPFilter) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	})
 }
 
-// parseAllow takes addresses. A line of nginx's looks much the same.
-func (f *IPFilter) parseAllow(d *caddyfile.Dispenser) error {
+// allowArgs stores addresses. An nginx line looks much the same.
+func (f *IPFilter) allowArgs(d *caddyfile.Dispenser) error {
 	if err := listArgs(d, &f.Allow); err != nil {
 		return err
 	}
@@ -326,8 +329,8 @@ func (f *IPFilter) parseAllow(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// VendorAddresses is the list of addresses that GREEN-API publishes for WhatsApp, for every option
-// that takes a source of addresses, as `trusted_proxies`.
+// VendorAddresses is the list of addresses that GREEN-API publishes for WhatsApp, for any option that takes
+// a source of addresses, such as `trusted_proxies`.
 type VendorAddresses struct{}
 
 // CaddyModule returns the Caddy module information.
@@ -352,9 +355,9 @@ func (VendorAddresses) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// AddressFile is a list of addresses in a file, one address or CIDR a line, # for a comment. The
-// file is followed: a change is in force within seconds, and a file that cannot be used leaves the
-// last good copy in force.
+// AddressFile is a list of addresses in a file, one address or CIDR per line, # for a comment. The file is
+// followed: a change takes effect within seconds, and if it is unusable, the last good copy stays in
+// effect.
 type AddressFile struct {
 	// The file's path. Placeholders `{env.*}` and `{file.*}` are resolved at load.
 	Path string `json:"path"`
@@ -378,7 +381,7 @@ func (f *AddressFile) Provision(ctx caddy.Context) error {
 	})
 }
 
-// parseAddresses reads a list of addresses. Its errors name the line and never quote it.
+// parseAddresses parses a list of addresses. Its errors name the line and never quote it.
 func parseAddresses(text []byte) (address.Set, error) {
 	var list []netip.Prefix
 	for number, fields := range follow.Lines(text) {
@@ -396,24 +399,24 @@ func parseAddresses(text []byte) (address.Set, error) {
 	return address.NewSet(list), nil
 }
 
-// addressList is the addresses that a file lists.
+// addressList holds the addresses that a file lists.
 type addressList struct{ address.Set }
 
-// Count is how many lines there are.
+// Count returns the number of prefixes in the list.
 func (l addressList) Count() int { return len(l.Set) }
 
-// MissingFrom is how many of them a newer list does not have.
+// MissingFrom returns how many of them a newer list lacks.
 func (l addressList) MissingFrom(newer follow.Entries) int {
 	return l.Missing(newer.(addressList).Set)
 }
 
-// contains reports whether an address is in the list, without a look at each of its lines.
+// contains reports whether an address is in the list, without scanning all of it.
 func (f *AddressFile) contains(addr netip.Addr) bool { return f.list.Load().Contains(addr) }
 
 // GetIPRanges returns the list.
 func (f *AddressFile) GetIPRanges(*http.Request) []netip.Prefix { return *f.list.Load() }
 
-// UnmarshalCaddyfile takes the path. Syntax:
+// UnmarshalCaddyfile parses the path. Syntax:
 //
 //	green_api_file <path>
 func (f *AddressFile) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {

@@ -14,12 +14,11 @@ func init() {
 	caddy.RegisterModule(ListenerWrapper{})
 }
 
-// ListenerWrapper lets no connection break off over restarts and reloads where Caddy listens on a socket
-// that a supervisor holds, as systemd does (`bind fd/3`): a config that ends stops accepting first, so
-// that new connections wait in the socket for the config or the process that comes next; then each
-// connection is ended with its next answer; and then the server is shut down. A config accepts
-// nothing before all of it has started. Other listeners stay as they are: when they are closed, what
-// waits there is reset.
+// ListenerWrapper prevents broken connections across restarts and reloads when Caddy listens on a socket
+// that a supervisor such as systemd holds (`bind fd/3`). A config that is ending first stops accepting, so
+// that new connections wait in the socket for the next config or process. Then each connection ends with
+// its next answer, and only then does the server shut down. A config accepts nothing until all of it has
+// started. Other listeners are left alone: closing them resets the connections that wait there.
 type ListenerWrapper struct {
 	ctx caddy.Context
 }
@@ -32,13 +31,13 @@ func (ListenerWrapper) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// Provision keeps the config's context, by which its apps are found when they have all been provisioned.
+// Provision keeps the config's context, through which the apps are found once all have been provisioned.
 func (w *ListenerWrapper) Provision(ctx caddy.Context) error {
 	w.ctx = ctx
 	return nil
 }
 
-// WrapListener returns a listener that knows when to accept if the socket is a supervisor's, and else
+// WrapListener returns a listener that knows when to accept if the socket is a supervisor's, and otherwise
 // the listener itself. Without a green_api handler in the config there is nothing to protect.
 func (w *ListenerWrapper) WrapListener(listener net.Listener) net.Listener {
 	app, err := w.ctx.AppIfConfigured("green_api")
@@ -52,7 +51,7 @@ func (w *ListenerWrapper) WrapListener(listener net.Listener) net.Listener {
 	return app.(*App).drain.Listen(listener, func() (net.Listener, error) { return listen(address) })
 }
 
-// inherited returns the address, such as fd/3, by which the config listens on a socket that it was given.
+// inherited returns the address, such as fd/3, at which the config listens on an inherited socket.
 func (w *ListenerWrapper) inherited(bound net.Addr) (caddy.NetworkAddress, bool) {
 	app, err := w.ctx.AppIfConfigured("http")
 	if err != nil {
@@ -78,7 +77,7 @@ func (w *ListenerWrapper) inherited(bound net.Addr) (caddy.NetworkAddress, bool)
 	return caddy.NetworkAddress{}, false
 }
 
-// listen listens on a socket that is there already, beside others that do.
+// listen listens on an existing socket, alongside any other listeners on it.
 func listen(address caddy.NetworkAddress) (net.Listener, error) {
 	listener, err := address.Listen(context.Background(), 0, net.ListenConfig{})
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"math"
 	"net/http"
 	"path/filepath"
@@ -29,25 +28,24 @@ import (
 
 const defaultMaxQuarantine = 1 << 30
 
-// Quarantine says where broken notifications are kept, and how many.
+// Quarantine sets where broken notifications are kept, and how many.
 type Quarantine struct {
-	// Directory, created if it is missing. It belongs to one Caddy process at a time.
-	// Default: `green_api` in Caddy's data directory.
+	// Directory, created if missing. Only one Caddy process may use it at a time. Default: `green_api` in
+	// Caddy's data directory.
 	Path string `json:"path,omitempty"`
 
-	// Most bytes to occupy. When it is full, notifications that fail their schema or have an
-	// unknown type are delivered all the same, others are answered 503 and stay with the sender;
-	// nothing that is kept is thrown away. Where several instances send, so it is for one whose
-	// bodies have filled a quarter; those that name no instance have a quarter together. Default:
-	// 1 GiB.
+	// Maximum size in bytes. When it is full, notifications that fail their schema or have an unknown type
+	// are delivered all the same; others are answered 503 and stay with the sender. Nothing that is kept is
+	// ever discarded. If several instances send, it counts as full for an instance whose bodies fill a
+	// quarter of it; bodies that name no instance share one quarter. Default: 1 GiB.
 	MaxSize int64 `json:"max_size,omitempty"`
 
-	// Deletes entries that are older, for good: no byte of them stays in the file. The operator is
-	// told 48 hours before. For as long after the machine's clock was set while Caddy runs, by over an
-	// hour or a twentieth of this, none is deleted. Default: none is deleted.
+	// Deletes older entries for good: no byte of them stays in the file. The operator is alerted 48 hours
+	// before. If the machine's clock is set while Caddy runs, by more than an hour or a twentieth of
+	// max_age (the lesser), nothing is deleted for the next 48 hours. Default: nothing is deleted.
 	MaxAge caddy.Duration `json:"max_age,omitempty"`
 
-	said string // the path as the config says it, for logs and errors
+	said string // the path as in the config, for logs and errors
 }
 
 // provision checks the options. It touches no file.
@@ -81,7 +79,7 @@ type sharedQuarantine struct {
 	times *delivery.FailureTimes
 }
 
-// holdQuarantine returns the quarantine of a path. Its file stays shut until Open.
+// holdQuarantine returns the quarantine for a path. Its file stays closed until Open.
 func holdQuarantine(path string) *sharedQuarantine {
 	shared, _, _ := quarantines.LoadOrNew(path, func() (caddy.Destructor, error) { // never fails
 		times := delivery.NewFailureTimes()
@@ -98,7 +96,7 @@ func releaseQuarantine(path string) error {
 	return err
 }
 
-// Destruct closes the store when nobody holds it any longer.
+// Destruct closes the store once nobody holds it any longer.
 func (s *sharedQuarantine) Destruct() error { return s.Close() }
 
 // quarantineStats returns how much the open quarantines hold.
@@ -113,9 +111,9 @@ func quarantineStats() (all quarantine.Stats) {
 	return all
 }
 
-// keep puts the notification into the quarantine, where it is durable when keep returns. If that
-// cannot be done, a notification that a handler might take goes on (nil), and any other stays with
-// the sender.
+// keep puts the notification into the quarantine; it is durable when keep returns. If that fails, keep
+// returns nil for a notification that a handler might take, so that it goes on, and otherwise a verdict
+// that leaves it with the sender.
 func (h *Handler) keep(c *outcome.Case, end *outcome.Verdict) *outcome.Verdict {
 	id, err := h.app.put(h.Name, c, end)
 	if err == nil {
@@ -152,10 +150,10 @@ func (a *App) put(name string, c *outcome.Case, end *outcome.Verdict) (id string
 	return id, a.Quarantine.hide(err)
 }
 
-// openQuarantine returns the store, and what to call when it is no longer used.
+// openQuarantine returns the store and a function to release it.
 func (a *App) openQuarantine() (*quarantine.Store, func(), error) {
 	shared := holdQuarantine(a.Quarantine.Path)
-	release := func() { _ = releaseQuarantine(a.Quarantine.Path) } // closing does not undo what is durable
+	release := func() { _ = releaseQuarantine(a.Quarantine.Path) } // a failed close does not undo what is durable
 	store, err := shared.Open()
 	if err != nil {
 		release()
@@ -164,20 +162,11 @@ func (a *App) openQuarantine() (*quarantine.Store, func(), error) {
 	return store, release, nil
 }
 
-// hide takes the path out of an error, if the config has a placeholder in its place.
-func (q *Quarantine) hide(err error) error {
-	if err == nil || !resolvable.MatchString(q.said) {
-		return err
-	}
-	text := err.Error()
-	if wrapped, ok := errors.AsType[*fs.PathError](err); ok { // of a directory above it
-		text = strings.ReplaceAll(text, wrapped.Path, q.said)
-	}
-	return hiding{err, strings.ReplaceAll(text, q.Path, q.said)}
-}
+// hide removes the path from an error if the config has a placeholder for it.
+func (q *Quarantine) hide(err error) error { return hidePath(err, q.said, q.Path) }
 
-// newEntry is what is kept of a notification. All of it but the body is clipped: lists hold many of
-// these in memory, and the sender chooses how long they are.
+// newEntry returns what is kept of a notification. Everything but the body is clipped, because lists hold
+// many entries in memory and the sender chooses how long these values are.
 func newEntry(name string, c *outcome.Case, end *outcome.Verdict) quarantine.Entry {
 	entry := quarantine.Entry{
 		Received: c.Started, Name: name, Reason: string(end.Reason), Unadmitted: !c.Admitted,
@@ -186,7 +175,8 @@ func newEntry(name string, c *outcome.Case, end *outcome.Verdict) quarantine.Ent
 	}
 	for _, name := range []string{"Content-Type", "Content-Encoding"} {
 		for _, value := range c.Header.Values(name) {
-			// Two say as much as more. One that is clipped is no JSON type any longer, to whoever reads it.
+			// Two values are enough to show a doubled header. A clipped value is not a JSON type to any
+			// reader.
 			if len(entry.Header[name]) < 2 {
 				entry.Header[name] = append(entry.Header[name], outcome.ClipTo(value, maxKeptText))
 			}
@@ -196,7 +186,7 @@ func newEntry(name string, c *outcome.Case, end *outcome.Verdict) quarantine.Ent
 		entry.Offset, entry.Cause = end.Syntax.Offset, end.Syntax.Cause
 	}
 	for _, said := range c.Answers {
-		entry.Answers = append(entry.Answers, quarantine.Answer(said))
+		entry.Answers = append(entry.Answers, quarantine.Answer{Handler: said.Handler, Status: said.Status, Text: said.Text, Error: said.Error})
 	}
 	for _, f := range end.Faults {
 		entry.Faults = append(entry.Faults, quarantine.Fault{Pointer: outcome.ClipTo(f.Pointer, maxKeptText), Keyword: f.Keyword})
@@ -204,13 +194,13 @@ func newEntry(name string, c *outcome.Case, end *outcome.Verdict) quarantine.Ent
 	return entry
 }
 
-// Most bytes of what is kept beside a body.
+// Maximum number of bytes of a value kept beside the body.
 const (
-	maxKeptHost = 255 // a name of the DNS has no more
+	maxKeptHost = 255 // a DNS name is no longer
 	maxKeptText = 1 << 10
 )
 
-// clipURI bounds a URI. What is left of a longer one is a URI, too: a replay asks for it.
+// clipURI limits a URI. The result is still a valid URI, because a replay requests it.
 func clipURI(uri string) string {
 	if len(uri) <= maxKeptText {
 		return uri
@@ -223,7 +213,8 @@ func clipURI(uri string) string {
 	return path
 }
 
-// expiry deletes what is older than max_age and wipes what deletions left behind, and lets the operator know.
+// expiry returns what deletes entries older than max_age, wipes the remains of deleted ones and tells the
+// operator.
 func (a *App) expiry() *quarantine.Expiry {
 	maxAge := time.Duration(a.Quarantine.MaxAge)
 	return &quarantine.Expiry{
@@ -253,10 +244,10 @@ func (a *App) expiry() *quarantine.Expiry {
 	}
 }
 
-// diskEvery is how often the quarantine's disk is looked at.
+// diskEvery is how often the quarantine's disk is checked.
 const diskEvery = time.Minute
 
-// watchDisk lets the operator know when little is free on the quarantine's disk, until ctx is over.
+// watchDisk tells the operator when the quarantine's disk is nearly full, until ctx ends.
 func (a *App) watchDisk(ctx context.Context) {
 	ticker := time.NewTicker(diskEvery)
 	defer ticker.Stop()
@@ -272,7 +263,7 @@ func (a *App) watchDisk(ctx context.Context) {
 	}
 }
 
-// lookAtDisk tells what there is to tell of the disk. Its error says that it is not known how much is free.
+// lookAtDisk checks the disk and reports a change. It returns an error if the free space is unknown.
 func (a *App) lookAtDisk(now time.Time) error {
 	free, err := a.diskFree(a.Quarantine.Path)
 	if err != nil {
@@ -301,16 +292,16 @@ func (a *App) lookAtDisk(now time.Time) error {
 	return nil
 }
 
-// shares is into how many parts the quarantine is divided: where several instances send, what the
-// bodies of one of them cause fills at most one part. So nobody's faults take the room of another's.
+// shares is the number of parts of the quarantine. If several instances send, the bodies of one instance
+// fill at most one part, so that one instance's faults cannot use up the room of the others.
 const shares = 4
 
-// severalFor is for how long an instance that has sent something is one of those that send.
+// severalFor is how long an instance counts as sending after it has sent something.
 const severalFor = 24 * time.Hour
 
-// shareOf says whose share of the quarantine an entry counts against. That no handler took a
-// notification is not its sender's doing, and counts against none. Bodies that name no instance have
-// one share together.
+// shareOf returns the instance whose share an entry counts against. If no handler took a notification, that
+// is not the sender's fault and counts against no share. Bodies that name no instance have one share
+// together.
 func shareOf(e quarantine.Entry) (instance string, counted bool) {
 	switch reason.Reason(e.Reason) {
 	case reason.Malformed, reason.Encoding, reason.TooLarge, reason.Schema, reason.UnknownType, reason.UnknownMessage:
@@ -319,7 +310,7 @@ func shareOf(e quarantine.Entry) (instance string, counted bool) {
 	return "", false
 }
 
-// maxShare is how many bytes one share may have; 0 for no limit, where a single instance sends.
+// maxShare returns the maximum size of one share in bytes, 0 for no limit if only one instance sends.
 func (a *App) maxShare(instance string, now time.Time) int64 {
 	if !a.severalSend(instance, now) {
 		return 0
@@ -327,8 +318,8 @@ func (a *App) maxShare(instance string, now time.Time) int64 {
 	return a.Quarantine.MaxSize / shares
 }
 
-// warnOfSmallShares tells of blocks that keep longer bodies than a share has room for. Where several
-// instances send, such a body can never be kept, and its queue stands still.
+// warnOfSmallShares warns of blocks that keep longer bodies than fit into a share. If several instances
+// send, such a body can never be kept, and its queue stands still.
 func (a *App) warnOfSmallShares() {
 	for _, b := range a.blocks {
 		if longest := b.handler.Validate.MaxKeptBody; longest >= a.Quarantine.MaxSize/shares {
@@ -339,8 +330,8 @@ func (a *App) warnOfSmallShares() {
 	}
 }
 
-// severalSend reports whether more than one instance sends: those that have sent something of late,
-// those that the config names, and the one that sends now.
+// severalSend reports whether more than one instance sends, counting those that have sent something lately,
+// those that the config names, and the one that is sending now.
 func (a *App) severalSend(instance string, now time.Time) bool {
 	known := newFew(2)
 	known.add(instance)
@@ -356,7 +347,7 @@ func (a *App) severalSend(instance string, now time.Time) bool {
 	return known.full()
 }
 
-// few is a set of texts that takes no more than a few.
+// few is a set that holds at most a few texts.
 type few struct {
 	of   map[string]bool
 	most int
@@ -399,8 +390,8 @@ var _ caddy.Destructor = (*sharedQuarantine)(nil)
 
 var errNoProxyToReplay = errors.New("the block has no reverse_proxy in it, so there is no way to its handlers but a request's")
 
-// replay takes an entry through the gate validate again, if that is asked for, and to the handlers. tried
-// are those that did not take it.
+// replay delivers an entry to the handlers, after validating it again if recheck is set. tried lists the
+// handlers that did not take it.
 func (h *Handler) replay(entry quarantine.Entry, recheck bool) (end *outcome.Verdict, tried []string) {
 	v := h.replayVisit(entry)
 	if n, err := notification.Parse(entry.Body); err == nil {
@@ -425,11 +416,11 @@ func (h *Handler) replayEnd(v *visit, entry quarantine.Entry, recheck bool) *out
 	if h.proxy == nil {
 		return &outcome.Verdict{Outcome: outcome.Failed, Reason: reason.NoHandler, Level: zap.ErrorLevel, Err: errNoProxyToReplay}
 	}
-	return h.fleet.Replay(v.r.Context(), &v.Case, h.wayOf(v, noNext), &h.limits, &h.hooks)
+	return h.fleet.Replay(&v.Case, h.wayOf(v, noNext), &h.limits, &h.hooks)
 }
 
-// replayVisit is the visit that an entry came with, as far as it is kept, and with a token of the config:
-// none is kept.
+// replayVisit returns the visit that brought the entry, as far as it is kept. The token comes from the
+// config, because the original is not kept.
 func (h *Handler) replayVisit(entry quarantine.Entry) *visit {
 	header := api.Header(entry)
 	if token := h.Auth.headerFor(entry.Instance); token != "" {

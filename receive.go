@@ -25,16 +25,16 @@ import (
 	"github.com/greenapi-community/caddy-green-api/vendorapi"
 )
 
-// Receive takes the notifications of one instance from GREEN-API's HTTP API, for which no public
-// address is needed. They go the way of posted ones, through `validate` and `deliver`, and are deleted
-// from the instance's queue where a posted one would be answered 200.
+// Receive fetches the notifications of one instance from GREEN-API's HTTP API, which needs no public
+// address. They go through `validate` and `deliver` like posted ones, and are deleted from the instance's
+// queue where a posted one would be answered 200.
 //
 // The instance must have no `webhookUrl` (GREEN-API docs: "HTTP API technology", read 2026-07).
 type Receive struct {
-	// The instance's id, `idInstance` in the console.
+	// The instance's ID, `idInstance` in the console.
 	Instance string `json:"instance"`
 
-	// Its token for the API, `apiTokenInstance` in the console. Placeholders `{env.*}` and `{file.*}`
+	// The instance's API token, `apiTokenInstance` in the console. Placeholders `{env.*}` and `{file.*}`
 	// are resolved at load.
 	Token string `json:"token"`
 
@@ -50,7 +50,7 @@ type Receive struct {
 
 func (c *Receive) provision(ctx caddy.Context, h *Handler) error {
 	if !notification.IsInstanceID(c.Instance) {
-		return errReceiveID // without the id: it may be a token in the wrong place
+		return errReceiveID // does not quote the ID: it may be a token in the wrong place
 	}
 	secret, err := c.resolveToken()
 	if err != nil {
@@ -94,7 +94,7 @@ func (c *Receive) resolveToken() (string, error) {
 	return secret, nil
 }
 
-// resolveAPI returns the API's address, as it is written and in its parts.
+// resolveAPI returns the API's address, both as text and parsed.
 func (c *Receive) resolveAPI() (address string, api *url.URL, err error) {
 	if address, err = resolve(cmp.Or(c.APIURL, vendorapi.DefaultURL)); err != nil {
 		return "", nil, err
@@ -116,8 +116,8 @@ func isLocal(host string) bool {
 
 var errNoProxyToReceive = errors.New("want a reverse_proxy in the same block, which delivers what is received")
 
-// provisionReceive checks what the block receives, and enters it into the app: an instance is
-// received in one place.
+// provisionReceive checks what the block receives and registers it with the app: an instance is received in
+// only one place.
 func (h *Handler) provisionReceive(ctx caddy.Context) error {
 	if len(h.Receive) > 0 && h.ReverseProxy == nil {
 		return errNoProxyToReceive
@@ -140,7 +140,7 @@ func (h *Handler) provisionReceive(ctx caddy.Context) error {
 	return nil
 }
 
-// startReceivers lets the receivers of this config begin, or those that run go on with it.
+// startReceivers starts the receivers of this config. Those already running switch to it.
 func (a *App) startReceivers() {
 	if a.receiving {
 		return
@@ -151,7 +151,7 @@ func (a *App) startReceivers() {
 	}
 }
 
-// stopReceivers gives the receivers up. Those that no other config has end with the notification in hand.
+// stopReceivers releases the receivers. Those that no other config uses end with the notification in hand.
 func (a *App) stopReceivers() {
 	if !a.receiving {
 		return
@@ -162,15 +162,15 @@ func (a *App) stopReceivers() {
 	}
 }
 
-// viaHTTPAPI marks the records of what was received, not posted.
+// viaHTTPAPI marks the records of notifications that were received, not posted.
 const viaHTTPAPI = "http_api"
 
-// receive takes a notification of the HTTP API the way of a posted one.
+// receive takes a notification from the HTTP API through the same steps as a posted one.
 func (h *Handler) receive(c *Receive, body []byte) (end *outcome.Verdict) {
 	header := http.Header{"Content-Type": {notification.ContentType}}
 	v := h.unposted(outcome.Case{Via: viaHTTPAPI, URI: c.URI, Header: header, Body: body})
 	v.Body = nil                                         // until a step reads it, which may refuse to
-	v.N.Instance = notification.SameInstance(c.Instance) // unless the body says another
+	v.N.Instance = notification.SameInstance(c.Instance) // unless the body names another
 	v.Admitted = true                                    // the instance's own token fetched it
 	if token := h.Auth.headerFor(v.N.Instance); token != "" {
 		v.Header.Set("Authorization", token)
@@ -178,7 +178,7 @@ func (h *Handler) receive(c *Receive, body []byte) (end *outcome.Verdict) {
 	if h.survive(func() { end = h.walk(v, h.received, noNext) }) {
 		end = &outcome.Verdict{Outcome: outcome.Failed, Reason: reason.Panic, Status: http.StatusInternalServerError, Level: zap.ErrorLevel, Err: errGatePanic}
 	}
-	h.survive(func() { h.record(v, end) }) // what was delivered stays so
+	h.survive(func() { h.record(v, end) }) // a panic here does not undo a delivery
 	return end
 }
 
@@ -187,7 +187,7 @@ var errGatePanic = errors.New("panic in the gates of green_api")
 // noNext is the next handler where there is no route.
 var noNext caddyhttp.Handler = caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error { return nil })
 
-// configuredInstances returns the instances that the config names: with tokens of their own, or to be
+// configuredInstances returns the instances that the config names, with tokens of their own or to be
 // received.
 func (h *Handler) configuredInstances() []string {
 	all := h.Auth.configuredInstances()
@@ -215,7 +215,7 @@ func (h *Handler) configured(instance string) bool {
 func (c *Receive) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	args := d.RemainingArgs()
 	if len(args) != 2 {
-		return d.Err("receive: want an instance and its apiTokenInstance") // without the arguments: they may be a token
+		return d.Err("receive: want an instance and its apiTokenInstance") // does not quote the arguments: they may be a token
 	}
 	if !notification.IsInstanceID(args[0]) {
 		return d.Errf("receive: %w", errReceiveID)
@@ -227,8 +227,8 @@ func (c *Receive) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	})
 }
 
-// isFor reports whether the block lets in notifications of an instance, if their token is right, or
-// receives them. A body that names no instance is for any block.
+// isFor reports whether the block receives notifications of an instance, or lets them in if their token is
+// right. A body that names no instance is for any block.
 func (h *Handler) isFor(instance string) bool {
 	return instance == "" || h.Auth.hasTokenFor(instance) || h.receives(instance)
 }
@@ -237,11 +237,16 @@ func (h *Handler) receives(instance string) bool {
 	return slices.ContainsFunc(h.Receive, func(c *Receive) bool { return notification.SameInstance(c.Instance) == instance })
 }
 
-// unposted returns the visit of a notification that nobody posted. Nobody who waits for it can cut it short.
+// unposted returns a visit for a notification that nobody posted.
 func (h *Handler) unposted(c outcome.Case) *visit {
 	c.Kind, c.Started, c.N = notification.KindNone, time.Now(), new(notification.Notification)
+	return h.made(c)
+}
+
+// made returns a visit with a request that is made for a case. No client can cut it short by hanging up.
+func (h *Handler) made(c outcome.Case) *visit {
 	v := &visit{Case: c}
-	v.r = proxy.NewRequest(&v.Case, h.server)
+	v.of(proxy.NewRequest(&v.Case, h.server))
 	v.Host, v.URI = v.r.Host, v.r.RequestURI
 	return v
 }

@@ -129,6 +129,7 @@ func TestReceiveFails(t *testing.T) {
 // TestReceiveTrouble: the operator is told once in the log, and by alerts, what keeps an instance
 // from being received; and nobody of the token.
 func TestReceiveTrouble(t *testing.T) {
+	quickAlerts(t)
 	tests := []struct {
 		instance string
 		fault    standin.Fault

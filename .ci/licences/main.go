@@ -1,6 +1,5 @@
-// Command licences writes the list of the licences of all modules that are linked into Caddy with
-// this one, docs/licences.md, or with -check says whether it is up to date. A licence that it does
-// not know is an error.
+// Command licences writes docs/licences.md, the list of the licences of all modules linked into Caddy with
+// this one, or, with -check, reports whether it is up to date. An unknown licence is an error.
 package main
 
 import (
@@ -18,7 +17,7 @@ import (
 
 const file = "docs/licences.md"
 
-// known tells licences by what is in their texts and no other's; the first that fits counts.
+// known identifies licences by what only their texts contain; the first match counts.
 var known = []struct{ name, mark string }{
 	{"Apache-2.0", "Apache License Version 2.0"},
 	{"MPL-2.0", "Mozilla Public License Version 2.0"},
@@ -56,7 +55,7 @@ func main() {
 func render() ([]byte, error) {
 	listed := exec.Command("go", "list", "-deps", "-f", "{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}} {{.Dir}}{{end}}{{end}}", "./cmd/caddy")
 	listed.Stderr = os.Stderr
-	// What is linked differs a little between systems.
+	// The set of linked modules differs a little between systems.
 	listed.Env = append(os.Environ(), "GOOS=linux", "GOARCH=amd64", "CGO_ENABLED=0")
 	out, err := listed.Output()
 	if err != nil {
@@ -78,7 +77,7 @@ func render() ([]byte, error) {
 	return list.Bytes(), nil
 }
 
-// licenceIn names the licences of a module; more than one if it has several files.
+// licenceIn returns the names of a module's licences; there is more than one if it has several files.
 func licenceIn(dir string) (string, error) {
 	var names []string
 	for _, pattern := range []string{"LICEN[CS]E*", "licen[cs]e*", "Licen[cs]e*", "COPYING*", "UNLICENSE*"} {
@@ -87,7 +86,7 @@ func licenceIn(dir string) (string, error) {
 			return "", err
 		}
 		for _, file := range files {
-			text, err := os.ReadFile(file) //nolint:gosec // of the module cache
+			text, err := os.ReadFile(file) //nolint:gosec // in the module cache
 			if err != nil {
 				continue // a folder
 			}

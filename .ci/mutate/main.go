@@ -2,8 +2,8 @@
 //
 //	go run ./.ci/mutate [-sample 40] [-seed 1] [-run REGEXP] [-timeout 120s] PACKAGE [FILE...]
 //
-// PACKAGE is a folder, and FILE names files in it; all of its non-test files without any. The tree
-// stays as it is: each fault is an overlay of one file. A fault that does not compile does not count.
+// PACKAGE is a folder, and FILE names files in it; the default is all its non-test files. The tree is not
+// modified: each fault is an overlay of one file. A fault that does not compile does not count.
 package main
 
 import (
@@ -46,7 +46,7 @@ type fault struct {
 	file string
 	line int
 	what string
-	text []byte // the whole file with the fault in it
+	text []byte // the whole file with the fault
 }
 
 func mutate(dir string, names []string, sample int, seed uint64, run string, timeout time.Duration) error {
@@ -81,7 +81,7 @@ func mutate(dir string, names []string, sample int, seed uint64, run string, tim
 	return nil
 }
 
-// try runs the tests with a fault. It returns "noticed", "missed" or "broken", if it does not compile.
+// try runs the tests with a fault. It returns "noticed", "missed" or, if it does not compile, "broken".
 func try(work, dir string, f fault, run string, timeout time.Duration) (string, error) {
 	path, err := filepath.Abs(f.file)
 	if err != nil {
@@ -118,7 +118,7 @@ func try(work, dir string, f fault, run string, timeout time.Duration) (string, 
 	return "", err
 }
 
-// faultsIn lists the faults that can be made in the files of a folder.
+// faultsIn returns the faults that can be made in the files of a folder.
 func faultsIn(dir string, names []string) ([]fault, error) {
 	if len(names) == 0 {
 		paths, err := filepath.Glob(filepath.Join(dir, "*.go"))
@@ -196,7 +196,7 @@ var others = map[token.Token][]token.Token{
 	token.SUB: {token.ADD}, token.MUL: {token.QUO},
 }
 
-// removable names a statement that can be left out without a new name being missed.
+// removable names a statement that can be removed without removing a new name that is used later.
 func removable(s ast.Stmt) string {
 	switch s := s.(type) {
 	case *ast.ExprStmt:

@@ -174,12 +174,13 @@ func TestBehindProxyProtocol(t *testing.T) {
 }
 
 func TestBehindNginx(t *testing.T) {
+	edgetest.Proof(t)
 	binary := needs(t, "nginx", "nginx-light")
 	b, e := behind(t, "behind nginx")
 	// The edge has the port for http; here nginx has the one for https.
 	front := strings.ReplaceAll(configOf(t, page(t, behindPage), "in front of the edge"), "127.0.0.1:8080", "127.0.0.1:"+b.http)
 	stop := b.startNginx(binary, b.place(front), b.https)
-	defer stop()
+	defer func() { stop() }()
 	status, client, remote := b.judged(e, request{from: fromGreenAPI}) // claimed, and replaced by nginx
 	if status != 403 || client != "127.0.0.1" {
 		t.Errorf("a claim: %d, judged %q of %q", status, client, remote)

@@ -25,6 +25,7 @@ func ownEdge(t *testing.T) *edgetest.Edge {
 // TestSeveralEdges: of two edges behind the page's nginx one is killed, started, stopped and started again under load.
 // Nothing is lost, and no instance sends more than once again for each.
 func TestSeveralEdges(t *testing.T) {
+	edgetest.Proof(t)
 	binary := needs(t, "nginx", "nginx-light")
 	l := edgetest.NewLedger(t)
 	handlers := l.Fleet(2)
@@ -68,6 +69,7 @@ func TestSeveralEdges(t *testing.T) {
 
 // TestUpgrading: docs/upgrading.md moves the quarantine and takes it back from a copy; a second edge does not get it.
 func TestUpgrading(t *testing.T) {
+	edgetest.Proof(t)
 	handler := edgetest.NewUpstream(t, 200, nil)
 	e := ownEdge(t)
 	config, admin := edgetest.WithAdmin(t, edgetest.Site(edgetest.Loopback+"validate {\ndrift_guard off\n}\nreverse_proxy "+handler.Address))

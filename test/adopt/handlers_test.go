@@ -228,6 +228,7 @@ func (h *handler) kept() (bodies []string) {
 
 // TestHandlers holds each handler of examples/handlers to what docs/handlers.md says of it.
 func TestHandlers(t *testing.T) {
+	edgetest.Proof(t)
 	for _, example := range examples {
 		t.Run(example.name, func(t *testing.T) {
 			command := example.command(t)

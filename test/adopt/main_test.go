@@ -1,5 +1,5 @@
-// Package adopt holds the pages for newcomers to what they say: a real nginx, real handlers, several edges and
-// what stands in front of them.
+// Package adopt holds the pages for newcomers to what they say: with a real nginx, real handlers, several edges and
+// what stands in front of them, and by making the mistakes of docs/troubleshooting.md.
 package adopt
 
 import (

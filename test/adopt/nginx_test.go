@@ -22,6 +22,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -51,6 +52,7 @@ type request struct {
 	method   string
 	scheme   string
 	host     string
+	name     string // that TLS asks for, "-" for none
 	path     string
 	from     string   // X-Forwarded-For, which the load balancer in front has set
 	direct   bool     // sent past the load balancer
@@ -59,6 +61,7 @@ type request struct {
 	chunked  bool
 	handlers []string // what those that are asked do, one after the other; "down" for a handler that is not there
 	away     bool     // all handlers are away for a second
+	gone     bool     // all handlers are down and stay so
 }
 
 func cut(text, old, new string) string { return strings.Replace(text, old, new, 1) }
@@ -108,6 +111,8 @@ var requests = []request{
 	{what: "all are away for a second", away: true},
 	{what: "it takes it with 201", handlers: []string{"201"}},
 	{what: "all say 400", handlers: []string{"400"}},
+	{what: "all say 500", handlers: []string{"500"}},
+	{what: "all are down and stay so", gone: true},
 }
 
 func packed(text string) string {
@@ -123,16 +128,19 @@ type bench struct {
 	t           *testing.T
 	dir         string
 	http, https string // ports
+	old         string // port of an nginx behind the edge
+	balancer    string // address of the load balancer
 	handlers    []*worker
 	archive     string
 
 	mu    sync.Mutex
 	steps []string
-	taken atomic.Int64 // answered 2xx by a handler
+	taken atomic.Int64  // answered 2xx by a handler
+	began chan struct{} // a slow handler has a request
 }
 
 func newBench(t *testing.T) *bench {
-	b := &bench{t: t, dir: t.TempDir(), http: edgetest.FreePort(t), https: edgetest.FreePort(t)}
+	b := &bench{t: t, dir: t.TempDir(), http: edgetest.FreePort(t), https: edgetest.FreePort(t), old: edgetest.FreePort(t), balancer: "127.0.0.1", began: make(chan struct{}, 1)}
 	selfSigned(t, filepath.Join(b.dir, "hooks.pem"), filepath.Join(b.dir, "hooks.key"))
 	for range 3 {
 		w := &worker{bench: b, address: "127.0.0.1:" + edgetest.FreePort(t)}
@@ -148,10 +156,10 @@ func newBench(t *testing.T) *bench {
 func (b *bench) place(config string) string {
 	return strings.NewReplacer(
 		"handler-1:8080", b.handlers[0].address, "handler-2:8080", b.handlers[1].address, "handler-3:8080", b.handlers[2].address,
-		"archive:8080", b.archive, "/etc/ssl/", b.dir+"/", "10.0.0.0/8", "127.0.0.1/32",
+		"archive:8080", b.archive, "/etc/ssl/", b.dir+"/", "10.0.0.0/8", b.balancer+"/32", "127.0.0.1:8081", "127.0.0.1:"+b.old,
 		"/var/log/nginx/", b.dir+"/", "/var/log/caddy/", b.dir+"/", "/var/lib/green-api", b.dir+"/quarantine",
 		"listen 443", "listen 127.0.0.1:"+b.https, "listen 80", "listen 127.0.0.1:"+b.http,
-		"admin unix//run/caddy/admin.sock", "",
+		"/run/caddy/", b.dir+"/",
 	).Replace(config)
 }
 
@@ -179,8 +187,13 @@ func (w *worker) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	}
 	step := w.bench.step()
-	if step == "break" {
+	switch step {
+	case "break":
 		panic(http.ErrAbortHandler)
+	case "slow":
+		w.bench.began <- struct{}{}
+		time.Sleep(3 * time.Second)
+		step = "200"
 	}
 	status, err := strconv.Atoi(step)
 	if err != nil {
@@ -228,19 +241,24 @@ func selfSigned(t *testing.T, certFile, keyFile string) {
 	}
 }
 
+// nginxConfig returns a config with the inside of an http block, whose files are in a directory.
+func nginxConfig(dir, inside string) string {
+	config := "pid " + dir + "/nginx.pid;\nerror_log " + dir + "/error.log;\nevents {}\nhttp {\naccess_log off;\n"
+	for _, kind := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
+		config += kind + "_temp_path " + dir + "/" + kind + ";\n"
+	}
+	return config + inside + "\n}\n"
+}
+
 // startNginx runs the inside of an http block until stop is called.
 func (b *bench) startNginx(binary, inside, port string) (stop func()) {
 	b.t.Helper()
 	dir := b.t.TempDir()
-	config := "daemon off;\nmaster_process off;\npid " + dir + "/nginx.pid;\nerror_log " + dir + "/error.log;\nevents {}\nhttp {\naccess_log off;\n"
-	for _, kind := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
-		config += kind + "_temp_path " + dir + "/" + kind + ";\n"
-	}
 	file := filepath.Join(dir, "nginx.conf")
-	if err := os.WriteFile(file, []byte(config+inside+"\n}\n"), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(nginxConfig(dir, inside)), 0o600); err != nil {
 		b.t.Fatal(err)
 	}
-	cmd := exec.Command(binary, "-c", file, "-p", dir)
+	cmd := exec.Command(binary, "-c", file, "-p", dir, "-g", "daemon off; master_process off;")
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		b.t.Fatal(err)
@@ -254,11 +272,13 @@ func (b *bench) startNginx(binary, inside, port string) (stop func()) {
 	}
 }
 
-// startEdge runs a Caddyfile of the page until stop is called.
-func (b *bench) startEdge(config string) (e *edgetest.Edge, stop func()) {
-	b.t.Helper()
-	own := "{\n\tadmin off\n\tpersist_config off\n\tdefault_bind 127.0.0.1\n\thttp_port " + b.http + "\n\thttps_port " + b.https +
+// caddyfile makes a Caddyfile of the page one that runs here.
+func (b *bench) caddyfile(config string) string {
+	own := "{\n\tpersist_config off\n\tdefault_bind 127.0.0.1\n\thttp_port " + b.http + "\n\thttps_port " + b.https +
 		"\n\tlog {\n\t\toutput test_buffer\n\t\tformat json\n\t\tlevel DEBUG\n\t}\n"
+	if !strings.Contains(config, "\tadmin ") {
+		own += "\tadmin off\n"
+	}
 	comment, rest, _ := strings.Cut(config, "\n")
 	if strings.HasPrefix(rest, "{") {
 		config = comment + "\n" + own + strings.TrimPrefix(rest, "{\n")
@@ -266,11 +286,17 @@ func (b *bench) startEdge(config string) (e *edgetest.Edge, stop func()) {
 		config = own + "\tservers {\n\t\ttrusted_proxies static 127.0.0.1/32\n\t\ttrusted_proxies_strict\n\t}\n" +
 			"\tgreen_api {\n\t\tquarantine " + b.dir + "/quarantine\n\t}\n}\n" + cut(rest, "hooks.example.com {\n", "hooks.example.com {\n\ttls /etc/ssl/hooks.pem /etc/ssl/hooks.key\n")
 	}
+	return b.place(config)
+}
+
+// startEdge runs a Caddyfile of the page until stop is called.
+func (b *bench) startEdge(config string) (e *edgetest.Edge, stop func()) {
+	b.t.Helper()
 	b.t.Setenv("GREEN_API_TOKEN", newToken)
 	b.t.Setenv("GREEN_API_OLD_TOKEN", oldToken)
 	b.t.Setenv("CUSTOMER_TOKEN", customerToken)
 	e = &edgetest.Edge{T: b.t, Logs: edgetest.NewLogBuffer()}
-	text, err := edgetest.Adapt(b.place(config))
+	text, err := edgetest.Adapt(b.caddyfile(config))
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -302,6 +328,11 @@ func (b *bench) ask(r request) (status int, taken bool) {
 			close(back)
 		})
 		defer func() { <-back }()
+	case r.gone:
+		for _, w := range b.handlers {
+			w.stop()
+			defer w.start()
+		}
 	case len(r.handlers) > 0 && r.handlers[0] == "down":
 		b.handlers[0].stop()
 		defer b.handlers[0].start()
@@ -342,15 +373,19 @@ func (b *bench) send(r request) int {
 			out.Header.Set(r.header[i], r.header[i+1])
 		}
 	}
-	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}}
+	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(b.balancer)}}
 	if r.direct {
 		dialer.LocalAddr = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 9)}
+	}
+	name := orElse(r.name, "hooks.example.com")
+	if name == "-" {
+		name = "127.0.0.1" // addresses are not sent
 	}
 	client := &http.Client{
 		Timeout: 20 * time.Second,
 		Transport: &http.Transport{
 			DisableKeepAlives: true, DialContext: dialer.DialContext,
-			TLSClientConfig: &tls.Config{InsecureSkipVerify: true, ServerName: "hooks.example.com"},
+			TLSClientConfig: &tls.Config{InsecureSkipVerify: true, ServerName: name},
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
@@ -377,7 +412,7 @@ func outcomeOf(status int, taken bool) string {
 }
 
 // faulty: the row leaves marks on the handlers, so that what stands in front of them begins anew after it.
-func (r request) faulty() bool { return r.handlers != nil || r.away }
+func (r request) faulty() bool { return r.handlers != nil || r.away || r.gone }
 
 // seenByNginx sends all requests to an nginx with a config of the page.
 func seenByNginx(t *testing.T, config string) (seen []string) {
@@ -395,22 +430,33 @@ func seenByNginx(t *testing.T, config string) (seen []string) {
 	return seen
 }
 
+// askEdge sends a request to an edge, and says what became of it and what was logged of it.
+func (b *bench) askEdge(e *edgetest.Edge, r request) (text string, logged []edgetest.Record) {
+	b.t.Helper()
+	before := len(e.Logs.Records(b.t))
+	status, taken := b.ask(r)
+	text, logged = outcomeOf(status, taken), e.Logs.Records(b.t)[before:]
+	if len(logged) == 0 || taken {
+		return text, logged
+	}
+	last := logged[len(logged)-1]
+	if last.Text("outcome") == "quarantined" {
+		text = strconv.Itoa(status) + " kept"
+	}
+	return text + " `" + last.Text("reason") + "`", logged
+}
+
 // seenByEdge sends all requests to an edge with a config of the page.
 func seenByEdge(t *testing.T, config string) (seen []string) {
 	b := newBench(t)
 	e, stop := b.startEdge(config)
 	defer func() { stop() }()
 	for _, r := range requests {
-		before := len(e.Logs.Records(t))
-		status, taken := b.ask(r)
-		text := outcomeOf(status, taken)
-		if records := e.Logs.Records(t); len(records) > before && !taken {
-			last := records[len(records)-1]
-			if last.Text("outcome") == "quarantined" {
-				text = strconv.Itoa(status) + " kept"
-			}
-			text += " `" + last.Text("reason") + "`"
+		if r.gone { // the edge waits for as long as it may
+			stop()
+			e, stop = b.startEdge(cut(config, "\tgreen_api /green-api/webhook* {\n", "\tgreen_api /green-api/webhook* {\n\t\tdeliver {\n\t\t\ttimeout 2s\n\t\t}\n"))
 		}
+		text, _ := b.askEdge(e, r)
 		seen = append(seen, text)
 		if r.faulty() {
 			stop()
@@ -442,10 +488,14 @@ const fromNginx = "docs/from-nginx.md"
 
 // TestFromNginx holds the table of the page to what nginx and the edge answered. `-update` writes it.
 func TestFromNginx(t *testing.T) {
-	if len(requests) != 40 {
-		t.Errorf("%d requests, want 40", len(requests))
-	}
+	edgetest.Proof(t)
+	needs(t, "nginx", "nginx-light")
 	text := page(t, fromNginx)
+	for _, document := range []string{"README.md", "README.ru.md"} {
+		if !regexp.MustCompile(fmt.Sprintf(`\b%d (?:requests|запрос)`, len(requests))).MatchString(page(t, document)) {
+			t.Errorf("%s does not say that there are %d requests", document, len(requests))
+		}
+	}
 	columns := []struct {
 		title  string
 		config string
@@ -482,54 +532,157 @@ func TestFromNginx(t *testing.T) {
 		return
 	}
 	if old != table {
-		t.Errorf("%s says something else than what was seen (go test ./test/adopt -run TestFromNginx -update writes it):\n%s", fromNginx, differing(old, table))
+		t.Errorf("%s says something else than what was seen (GREEN_API_PROOFS=1 go test ./test/adopt -run TestFromNginx -update writes it):\n%s", fromNginx, differing(old, table))
 	}
 }
 
-// TestFromNginxOptions: what the page names beside a directive is an option that loads; a word of nginx is none.
+// optionsSite is a config around what the page names.
+type optionsSite struct{ global, site, token, block, upstreams, proxy string }
+
+func (o optionsSite) load() error {
+	config := "{\nadmin off\nauto_https off\nlog {\noutput discard\n}\n" + o.global + "\n}\nhttps://127.0.0.1 {\n" + o.site +
+		"\ngreen_api {\nauth {\ntoken " + orElse(o.token, "demo-token") + "\n}\n" + o.block + "\nreverse_proxy " + orElse(o.upstreams, "a:1 b:1") + " {\n" + o.proxy + "\n}\n}\n}\n"
+	text, err := edgetest.Adapt(config)
+	if err != nil {
+		return err
+	}
+	var parsed caddy.Config
+	if err := json.Unmarshal(text, &parsed); err != nil {
+		return err
+	}
+	return caddy.Validate(&parsed)
+}
+
+// TestFromNginxOptions: what the page names beside a directive is an option that loads; a word of nginx is none, except
+// those that the page warns of.
 func TestFromNginxOptions(t *testing.T) {
 	text := page(t, fromNginx)
 	addresses := filepath.Join(t.TempDir(), "addresses")
 	if err := os.WriteFile(addresses, []byte("203.0.113.7\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	load := func(block, proxy string) error {
-		config := "{\nadmin off\nauto_https off\nlog {\noutput discard\n}\n}\nhttp://127.0.0.1:8080 {\ngreen_api {\nauth {\ntoken demo-token\n}\n" + block + "\nreverse_proxy a:1 b:1 {\n" + proxy + "\n}\n}\n}\n"
-		text, err := edgetest.Adapt(config)
-		if err != nil {
-			return err
-		}
-		var parsed caddy.Config
-		if err := json.Unmarshal(text, &parsed); err != nil {
-			return err
-		}
-		return caddy.Validate(&parsed)
-	}
-	for _, test := range []struct{ named, block, proxy string }{
-		{"ip_filter { allow … }", "ip_filter {\nallow green_api 203.0.113.0/24\n}", ""},
-		{"ip_filter { source green_api_file FILE }", "ip_filter {\nsource green_api_file " + addresses + "\n}", ""},
-		{"validate { max_body_size 1MiB }", "validate {\nmax_body_size 1MiB\n}", ""},
-		{"deliver { attempt_timeout … timeout … }", "deliver {\nattempt_timeout 40s\ntimeout 90s\n}", ""},
-		{"lb_policy weighted_round_robin 2 1", "", "lb_policy weighted_round_robin 2 1"},
-		{"lb_policy first", "", "lb_policy first"},
-		{"lb_policy green_api chat", "", "lb_policy green_api chat"},
-		{"unhealthy_request_count", "", "unhealthy_request_count 32"},
-		{"`max_fails`, `fail_duration`", "", "max_fails 3\nfail_duration 5s"},
-		{"transport http { dial_timeout … }", "", "transport http {\ndial_timeout 2s\n}"},
-		{"header_up", "", "header_up X-Real-IP {client_ip}"},
-		{"dynamic a", "", "dynamic a {\nname handlers\nport 8080\n}"},
-		{"report_only", "ip_filter {\nreport_only\n}", ""},
+	for _, test := range []struct {
+		named string
+		optionsSite
+	}{
+		{"ip_filter { allow … }", optionsSite{block: "ip_filter {\nallow green_api 203.0.113.0/24\n}"}},
+		{"ip_filter { source green_api_file FILE }", optionsSite{block: "ip_filter {\nsource green_api_file " + addresses + "\n}"}},
+		{"validate { max_body_size 1MiB }", optionsSite{block: "validate {\nmax_body_size 1MiB\n}"}},
+		{"deliver { attempt_timeout … timeout … }", optionsSite{block: "deliver {\nattempt_timeout 40s\ntimeout 90s\n}"}},
+		{"lb_policy weighted_round_robin 2 1", optionsSite{proxy: "lb_policy weighted_round_robin 2 1"}},
+		{"lb_policy first", optionsSite{proxy: "lb_policy first"}},
+		{"lb_policy green_api chat", optionsSite{proxy: "lb_policy green_api chat"}},
+		{"unhealthy_request_count", optionsSite{proxy: "unhealthy_request_count 32"}},
+		{"`max_fails`, `fail_duration`", optionsSite{proxy: "max_fails 3\nfail_duration 5s"}},
+		{"transport http { dial_timeout … }", optionsSite{proxy: "transport http {\ndial_timeout 2s\n}"}},
+		{"header_up X-Real-IP {client_ip}", optionsSite{proxy: "header_up X-Real-IP {client_ip}"}},
+		{"dynamic a", optionsSite{proxy: "dynamic a {\nname handlers\nport 8080\n}"}},
+		{"report_only", optionsSite{block: "ip_filter {\nreport_only\n}"}},
+		{"`https_port 8443`, `http_port 8080`", optionsSite{global: "https_port 8443\nhttp_port 8080"}},
+		{"tls { protocols tls1.3 }", optionsSite{site: "tls {\nprotocols tls1.3\n}"}},
+		{"redir https://$host$request_uri", optionsSite{site: "redir https://$host$request_uri"}},
+		{"log /var/log/hooks.log", optionsSite{site: "log /var/log/hooks.log"}},
+		{"respond 404;", optionsSite{site: "respond 404;"}},
 	} {
 		if !strings.Contains(text, test.named) {
 			t.Errorf("the page does not name %s", test.named)
 		}
-		if err := load(test.block, test.proxy); err != nil {
+		if err := test.load(); err != nil {
 			t.Errorf("%s: %v", test.named, err)
 		}
 	}
-	for _, word := range []string{"proxy_pass http://handlers", "upstream handlers", "allow all", "deny all", "client_max_body_size 1m"} {
-		if load(word, "") == nil {
-			t.Errorf("%s loads", word)
+	for _, wrong := range []optionsSite{
+		{block: "proxy_pass http://handlers"}, {block: "upstream handlers"}, {block: "allow all"}, {block: "deny all"}, {block: "client_max_body_size 1m"},
+		{site: "proxy_pass http://handlers"}, {site: "location /"}, {site: "return 404"}, {site: "proxy_set_header X y"},
+		{upstreams: "a:1 weight=2 b:1"}, {upstreams: "a:1 b:1 backup"}, {proxy: "header_up X-Real-IP $remote_addr"}, {token: "demo-token;"},
+		{proxy: "lb_policy weighted_round_robin 2"},
+	} {
+		if wrong.load() == nil {
+			t.Errorf("loads: %+v", wrong)
+		}
+	}
+}
+
+// TestFromNginxSameWords: what Caddy makes of nginx's words that it knows is what the page warns of.
+func TestFromNginxSameWords(t *testing.T) {
+	e := edgetest.Start(t, edgetest.SiteWith("", "redir /old https://$host$request_uri\nrespond /lost 404;\n"))
+	base := "http://127.0.0.1:" + e.Port
+	if location := e.Send("GET", base+"/old", nil).Header.Get("Location"); location != "https://$host$request_uri" {
+		t.Errorf("redirects to %s", location)
+	}
+	if status := e.Send("POST", base+"/lost", nil).StatusCode; status != 200 {
+		t.Errorf("respond 404; answers %d", status)
+	}
+}
+
+// TestFromNginxHeaders: header_up and map take the placeholders of the page, and the site's header and handle_errors do
+// to the answers of green_api what it says.
+func TestFromNginxHeaders(t *testing.T) {
+	for _, named := range []string{"header_up X-Instance {http.green_api.instance}", "map {http.green_api.instance} {shard} { … }", "header_up X-Shard {shard}"} {
+		if !strings.Contains(page(t, fromNginx), named) {
+			t.Errorf("the page does not name %s", named)
+		}
+	}
+	handler := edgetest.NewUpstream(t, 200, nil)
+	e := edgetest.Start(t, edgetest.SiteWith("servers {\ntrusted_proxies static 127.0.0.1/32\ntrusted_proxies_strict\n}\n", `
+	header X-Own always
+	map {http.green_api.instance} {shard} {
+		1101000001 first
+		default second
+	}
+	green_api /green-api/webhook* {
+		auth {
+			token TOKEN
+		}
+		reverse_proxy `+handler.Address+` {
+			header_up X-Real-IP {client_ip}
+			header_up X-Instance {http.green_api.instance}
+			header_up X-Shard {shard}
+		}
+	}
+	error /broken 500
+	handle_errors {
+		respond own
+	}
+	respond 404
+`))
+	for _, test := range []struct {
+		body, token string
+		status      int
+	}{{edgetest.TextMessage, edgetest.Token, 200}, {cut(edgetest.TextMessage, "1101000001", "1101000002"), edgetest.Token, 200}, {edgetest.TextMessage, "wrong", 401}} {
+		answer := e.Send("POST", e.URL, strings.NewReader(test.body), "X-Forwarded-For", fromGreenAPI, "Authorization", "Bearer "+test.token)
+		if answer.StatusCode != test.status || answer.Header.Get("X-Own") != "always" || answer.ContentLength != 0 {
+			t.Errorf("answered %d with %d bytes, %v", answer.StatusCode, answer.ContentLength, answer.Header)
+		}
+	}
+	want := [][]string{{fromGreenAPI, "1101000001", "first"}, {fromGreenAPI, "1101000002", "second"}}
+	for i, got := range handler.Requests() {
+		seen := []string{got.Header.Get("X-Real-IP"), got.Header.Get("X-Instance"), got.Header.Get("X-Shard")}
+		if i >= len(want) || !slices.Equal(seen, want[i]) {
+			t.Errorf("the handler got %q", seen)
+		}
+	}
+	if n := len(handler.Requests()); n != len(want) {
+		t.Errorf("%d requests", n)
+	}
+	if answer := e.Send("GET", "http://127.0.0.1:"+e.Port+"/broken", nil); answer.ContentLength != int64(len("own")) {
+		t.Errorf("handle_errors does not see errors of others: %d bytes", answer.ContentLength)
+	}
+}
+
+// TestFromNginxBackup: with `lb_policy first` the others are what nginx calls a backup.
+func TestFromNginxBackup(t *testing.T) {
+	main, backup := edgetest.NewUpstream(t, 200, nil), edgetest.NewUpstream(t, 200, nil)
+	e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"reverse_proxy "+main.Address+" "+backup.Address+" {\nlb_policy first\n}"))
+	for i, want := range [][2]int{{1, 0}, {2, 0}, {3, 0}, {3, 1}, {3, 2}} {
+		if i == 3 {
+			main.Close()
+		}
+		if status := e.Post(edgetest.TextMessage); status != 200 {
+			t.Errorf("answered %d", status)
+		}
+		if got := [2]int{len(main.Requests()), len(backup.Requests())}; got != want {
+			t.Errorf("after message %d the two have got %v, want %v", i+1, got, want)
 		}
 	}
 }
@@ -537,56 +690,13 @@ func TestFromNginxOptions(t *testing.T) {
 // TestFromNginxPath: with the page's rewrite a handler gets its own path.
 func TestFromNginxPath(t *testing.T) {
 	handler := edgetest.NewUpstream(t, 200, nil)
-	inside := strings.NewReplacer("{env.GREEN_API_TOKEN}", "TOKEN", "handler-1:8080", handler.Address, "auth {", "ip_filter off\nauth {").Replace(configOf(t, page(t, fromNginx), "part"))
+	inside := strings.NewReplacer("{env.GREEN_API_TOKEN}", "TOKEN", "handler-1:8080", handler.Address, "auth {", "ip_filter off\nauth {").Replace(configOf(t, page(t, fromNginx), "part of a site"))
 	e := edgetest.Start(t, edgetest.SiteWith("", inside))
 	if status := e.Post(edgetest.TextMessage); status != 200 {
 		t.Errorf("answered %d", status)
 	}
 	if got := handler.Requests(); len(got) != 1 || got[0].Path != "/hooks" {
 		t.Errorf("the handler got %+v", got)
-	}
-}
-
-// TestFromNginxMove: the edge of the page in front of the old nginx refuses nothing, tells what it would have done,
-// and nginx decides as before.
-func TestFromNginxMove(t *testing.T) {
-	binary := needs(t, "nginx", "nginx-light")
-	text := page(t, fromNginx)
-	b := newBench(t)
-	old := edgetest.FreePort(t)
-	hardened := regexp.MustCompile(`listen 443 ssl[^;]*;`).ReplaceAllString(configOf(t, text, "a hardened one"), "listen 127.0.0.1:"+old+";")
-	hardened = strings.Replace(hardened, "listen 80;", "listen 127.0.0.1:"+edgetest.FreePort(t)+";", 1)
-	hardened = strings.Replace(hardened, "\tset_real_ip_from 10.0.0.0/8;\n", "\tset_real_ip_from 127.0.0.1;\n", 1)
-	stop := b.startNginx(binary, b.place(hardened), old)
-	defer stop()
-	e, stopEdge := b.startEdge(strings.ReplaceAll(configOf(t, text, "the edge in front of the old nginx"), "127.0.0.1:8081", "127.0.0.1:"+old))
-	defer stopEdge()
-	for _, test := range []struct {
-		request
-		status       int
-		taken        bool
-		outcome, why string // that would have been
-	}{
-		{request{what: "genuine"}, 200, true, "", ""},
-		{request{what: "broken", body: edgetest.TextMessage[:120]}, 200, true, "quarantined", "malformed"},
-		{request{what: "fails its schema", body: edgetest.Broken("3EB0C767D097B7C7C031")}, 200, true, "quarantined", "schema"},
-		{request{what: "old token, which the edge does not know", header: []string{"Authorization", "Bearer " + oldToken}}, 200, true, "refused", "bad_token"},
-		{request{what: "stranger", from: stranger}, 502, false, "refused", "misrouted"},
-		{request{what: "another path", path: "/webhook"}, 404, false, "", ""},
-	} {
-		if status, taken := b.ask(test.request); status != test.status || taken != test.taken {
-			t.Errorf("%s: %s, want %s", test.what, outcomeOf(status, taken), outcomeOf(test.status, test.taken))
-		}
-		if test.outcome == "" {
-			continue
-		}
-		found := false
-		for _, r := range e.Logs.Records(t) {
-			found = found || r.Text("report_only") == "true" && strings.Contains(r.Text("would_be"), test.outcome) && r.Text("reason") == test.why
-		}
-		if !found {
-			t.Errorf("%s: the log does not say that it would be %s for %s:\n%s", test.what, test.outcome, test.why, e.Logged("report_only"))
-		}
 	}
 }
 

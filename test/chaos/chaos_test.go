@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -26,10 +25,12 @@ const (
 )
 
 // TestChaosKill: handlers are killed and started again in turn, as in a deployment.
-func TestChaosKill(t *testing.T) {
+func TestChaosKill(t *testing.T) { edgetest.BothWays(t, chaosKill) }
+
+func chaosKill(t *testing.T, option string) {
 	l := edgetest.NewLedger(t)
 	handlers := []*edgetest.HandlerProcess{l.NewHandlerProcess(), l.NewHandlerProcess(), l.NewHandlerProcess()}
-	e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"deliver {\nsecond_opinion 2\n}\nreverse_proxy "+handlers[0].Address+" "+handlers[1].Address+" "+handlers[2].Address+" {\nlb_policy green_api chat\n}"))
+	e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"deliver {\nsecond_opinion 2\n}\nreverse_proxy "+handlers[0].Address+" "+handlers[1].Address+" "+handlers[2].Address+" {\n"+option+"lb_policy green_api chat\n}"))
 	report := l.Send(edgetest.ChaosOptions(e), l.Queues(20, 0, time.Now().Add(edgetest.ChaosLength(t))), func(ctx context.Context) {
 		for i := 0; edgetest.Pauses(ctx, 100*time.Millisecond); i++ {
 			h := handlers[i%3]
@@ -50,11 +51,13 @@ func TestChaosKill(t *testing.T) {
 }
 
 // TestChaosFaults: one handler after the other does anything that a handler can do wrong.
-func TestChaosFaults(t *testing.T) {
+func TestChaosFaults(t *testing.T) { edgetest.BothWays(t, chaosFaults) }
+
+func chaosFaults(t *testing.T, option string) {
 	l := edgetest.NewLedger(t)
 	handlers := l.Fleet(3)
 	modes := []string{"hang", "break", "500", "502", "503", "429", "204", "301", "404", "200"}
-	e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"deliver {\nattempt_timeout 200ms\nsecond_opinion 2\n}\nreverse_proxy"+edgetest.Addresses(handlers)))
+	e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"deliver {\nattempt_timeout 200ms\nsecond_opinion 2\n}\nreverse_proxy"+edgetest.Addresses(handlers)+" {\n"+option+"}"))
 	report := l.Send(edgetest.ChaosOptions(e), l.Queues(20, 0, time.Now().Add(edgetest.ChaosLength(t))), func(ctx context.Context) {
 		for i := 0; ; i++ {
 			f := handlers[i%3]
@@ -137,8 +140,8 @@ func TestChaosAllGone(t *testing.T) {
 func TestChaosBacklog(t *testing.T) {
 	const instances, places = 300, 20
 	each, delay := 1000, 10*time.Millisecond
-	if os.Getenv("GREEN_API_CHAOS") == "" {
-		each, delay = 15, 60*time.Millisecond // slow enough to be full, however slow the edge
+	if length := edgetest.ChaosLength(t); length < time.Minute {
+		each, delay = int(length/(300*time.Millisecond)), 60*time.Millisecond // slow enough to be full, however slow the edge
 	}
 	l := edgetest.NewLedger(t)
 	handlers := l.Fleet(3)
@@ -159,10 +162,12 @@ func TestChaosBacklog(t *testing.T) {
 }
 
 // TestChaosSingle: a single handler is restarted again and again.
-func TestChaosSingle(t *testing.T) {
+func TestChaosSingle(t *testing.T) { edgetest.BothWays(t, chaosSingle) }
+
+func chaosSingle(t *testing.T, option string) {
 	l := edgetest.NewLedger(t)
 	handler := l.NewHandlerProcess()
-	e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"reverse_proxy "+handler.Address))
+	e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"reverse_proxy "+handler.Address+" {\n"+option+"}"))
 	var gone time.Duration // at most
 	report := l.Send(edgetest.ChaosOptions(e), l.Queues(20, 0, time.Now().Add(edgetest.ChaosLength(t))), func(ctx context.Context) {
 		for edgetest.Pauses(ctx, 300*time.Millisecond) {
@@ -236,8 +241,10 @@ func TestChaosReload(t *testing.T) {
 
 // TestChaosEdge: the edge itself is killed, or told to end, and started again.
 func TestChaosEdge(t *testing.T) {
+	t.Parallel() // it is a process of its own
 	for _, signal := range []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM} {
 		t.Run(signal.String(), func(t *testing.T) {
+			t.Parallel()
 			l := edgetest.NewLedger(t)
 			handlers := l.Fleet(3)
 			e := &edgetest.Edge{T: t, Port: edgetest.FreePort(t), Dir: filepath.Join(t.TempDir(), "quarantine")}

@@ -19,6 +19,7 @@ import (
 // TestKill9: whenever the process is killed, it starts again, and what was answered 200 is in the
 // quarantine or with a handler. `make crash` kills it a hundred times.
 func TestKill9(t *testing.T) {
+	t.Parallel() // it is a process of its own
 	rounds := 3
 	if text := os.Getenv("GREEN_API_CRASHES"); text != "" {
 		var err error

@@ -27,7 +27,8 @@ import (
 
 // TestSoak lets a process work for long, while one thing after the other goes wrong: reloads, handlers
 // that are killed, a disk that is full, no file descriptor left, a clock that is set; and all the time
-// 1,000 connections whose bodies come a byte a second. GREEN_API_SOAK says how long; `make soak` sets it.
+// 1,000 connections whose bodies come a byte a second. GREEN_API_SOAK says how long, GREEN_API_SOAK_OPTION is an option
+// of the reverse_proxy; `make soak` sets both.
 func TestSoak(t *testing.T) {
 	length, err := time.ParseDuration(os.Getenv("GREEN_API_SOAK"))
 	if err != nil {
@@ -122,7 +123,7 @@ func newSoaked(t *testing.T, handlers []*edgetest.Faulty) *soaked {
 		return strings.NewReplacer("admin off", "admin unix/"+socket, "level DEBUG", "exclude http.handlers.green_api",
 			"quarantine DIR", "quarantine DIR {\nmax_age 30d\n}").Replace(edgetest.SiteWith("servers {\ntimeouts {\nread_header 5s\nread_body 5s\nidle 30s\n}\n}",
 			"green_api /green-api/webhook* {\n"+edgetest.Loopback+fmt.Sprintf("deliver {\ntimeout %ds\n}\n", 100+n%20)+
-				"reverse_proxy"+edgetest.Addresses(handlers)+" {\nlb_policy green_api chat\n}\n}\nrespond 404\n"))
+				"reverse_proxy"+edgetest.Addresses(handlers)+" {\nlb_policy green_api chat\n"+os.Getenv("GREEN_API_SOAK_OPTION")+"\n}\n}\nrespond 404\n"))
 	}
 	s.clock = filepath.Join(t.TempDir(), "clock")
 	t.Setenv(clockVariable, s.clock)

@@ -18,6 +18,7 @@ import (
 // TestImage builds the image, but for the first stage, which would fetch Go's own, and starts what is in it as its
 // user and with its root directory.
 func TestImage(t *testing.T) {
+	edgetest.Proof(t)
 	once(t)
 	need(t, "buildah", "apt-get install buildah")
 	needRoot(t)

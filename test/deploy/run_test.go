@@ -118,6 +118,7 @@ func inProduction(t *testing.T, adapted []byte, limit time.Duration) {
 // TestRun runs each config with the commands that the files around it have, and sends it what must come through and
 // what must not.
 func TestRun(t *testing.T) {
+	edgetest.Proof(t)
 	for _, p := range plans {
 		t.Run(p.name, func(t *testing.T) {
 			t.Parallel()
@@ -265,6 +266,7 @@ func drain(said <-chan string) (all string) {
 // TestStop: a stop while a handler works at a notification loses nothing, under the limits of each file. `make stop`
 // has a handler that takes 20 seconds.
 func TestStop(t *testing.T) {
+	edgetest.Proof(t)
 	delay := 6 * time.Second // more than Caddy's own unit gives
 	if text := os.Getenv("GREEN_API_STOP"); text != "" {
 		var err error
@@ -296,6 +298,7 @@ func TestStop(t *testing.T) {
 
 // TestComposeHandlers: the handlers of compose.yaml take what its edge gives them.
 func TestComposeHandlers(t *testing.T) {
+	edgetest.Proof(t)
 	t.Parallel()
 	args := list(find(t, read(t, compose), `^    command: \[(.*)\]$`))
 	for i, arg := range args {

@@ -20,6 +20,7 @@ const socketUnit = "deploy/systemd/caddy-green-api.socket"
 
 // TestUnits: systemd understands the units, finds the service exposed to little, and knows the user.
 func TestUnits(t *testing.T) {
+	edgetest.Proof(t)
 	once(t)
 	need(t, "systemd-analyze", "apt-get install systemd")
 	root := t.TempDir()
@@ -76,6 +77,7 @@ func TestUnits(t *testing.T) {
 // TestSystemCalls: what an edge asks the kernel for is what the unit allows. No systemd runs here that would enforce
 // it, so a tracer notes each call.
 func TestSystemCalls(t *testing.T) {
+	edgetest.Proof(t)
 	once(t)
 	need(t, "strace", "apt-get install strace")
 	need(t, "systemd-analyze", "apt-get install systemd")

@@ -34,9 +34,6 @@ const (
 	keptTLS = 4  // connections of HTTP/2
 	streams = 4  // requests at once on each of these
 
-	// One in four clients with a new connection lets so much time pass before it sends.
-	hesitation = 500 * time.Millisecond
-
 	// So many new connections may be under way. Above that the machine cannot keep up, and they come as
 	// fast as others end.
 	most = 1500
@@ -53,6 +50,9 @@ type load struct {
 	config        *tls.Config
 	rate          int // new connections a second, of one request each; of every four, one by HTTP/2
 
+	// One in four clients with a new connection lets up to so much time pass before it sends.
+	hesitation time.Duration
+
 	underWay    atomic.Int64
 	connections atomic.Int64 // new ones, of one request each
 	requests    atomic.Int64
@@ -68,7 +68,10 @@ type load struct {
 }
 
 func newLoad(plain, secure string, config *tls.Config, rate int) *load {
-	return &load{plain: plain, secure: secure, config: config, rate: rate, done: make(chan struct{}), failures: make(map[string]int)}
+	return &load{
+		plain: plain, secure: secure, config: config, rate: rate, hesitation: 500 * time.Millisecond,
+		done: make(chan struct{}), failures: make(map[string]int),
+	}
 }
 
 // start lets all clients run until stop.
@@ -144,7 +147,7 @@ func (l *load) once() {
 		}
 		defer conn.Close()
 		if rand.N(4) == 0 {
-			time.Sleep(rand.N(hesitation))
+			time.Sleep(rand.N(l.hesitation))
 		}
 		_, err = l.exchange(conn, bufio.NewReader(conn), l.plain, "Connection: close\r\n")
 		return err

@@ -1,5 +1,6 @@
-// Package restarts ends and reloads a whole Caddy under load, on sockets that a supervisor holds, and counts
-// the connections that were refused, reset or left without an answer: there must be none.
+// Package restarts ends an edge and looks at what comes next. On sockets that a supervisor holds, it restarts
+// and reloads Caddy under load, and counts the connections that were refused, reset or left without an answer:
+// there must be none. Of two edges that share a storage it kills or suspends the one that receives.
 package restarts
 
 import (

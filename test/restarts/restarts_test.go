@@ -40,6 +40,7 @@ type ends struct{ restarts, reloads, both, early int }
 // GREEN_API_RESTARTS_BESIDE=4 before that, for comparison, four times without sockets and without the
 // listener wrapper, where each may take the whole grace period.
 func TestRestarts(t *testing.T) {
+	edgetest.Proof(t)
 	if edgetest.RaceDetector {
 		t.Skip("what is promised counts in seconds, and the race detector makes a busy machine too slow for that")
 	}

@@ -22,6 +22,7 @@ import (
 // TestSystemdSocketActivate: systemd's own program passes the sockets. It becomes what it starts and holds them
 // no longer, so a shell does that, and starts Caddy again whenever it ends.
 func TestSystemdSocketActivate(t *testing.T) {
+	edgetest.Proof(t)
 	activate, err := exec.LookPath("systemd-socket-activate")
 	if err != nil {
 		if os.Getenv("CI") != "" {

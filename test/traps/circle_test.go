@@ -1,6 +1,7 @@
 package traps
 
 import (
+	"context"
 	"strings"
 	"sync"
 	"testing"
@@ -15,6 +16,7 @@ import (
 // posts; then its URL is cleared and it is received; then it posts again. All the time new
 // notifications come. None is lost or out of order.
 func TestCircle(t *testing.T) {
+	edgetest.Proof(t)
 	const instance = "1101000001"
 	// 5 minutes until settings are in force are 250 ms, and 60 s of pause 50 ms.
 	v := edgetest.NewVendor(t, standin.Options{Scale: 1200}, instance)
@@ -22,7 +24,10 @@ func TestCircle(t *testing.T) {
 	e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"deliver {\ndeduplicate 10m\n}\n"+v.Receives(instance)+
 		"reverse_proxy "+handlers[0].Address+" "+handlers[1].Address+" {\nlb_policy green_api chat\n}"))
 	t.Setenv("GREEN_API_API_TOKEN", edgetest.APIToken)
-	commands := command.New(command.Config{Resolve: func(text string) (string, error) { return text, nil }, Pace: 20 * time.Millisecond})
+	commands := command.New(command.Config{
+		Resolve: func(text string) (string, error) { return text, nil },
+		Pause:   func(ctx context.Context, d time.Duration) bool { return edgetest.Pauses(ctx, d/50) },
+	})
 	set := func(args ...string) {
 		t.Helper()
 		out, problems, code := edgetest.RunCommandOf(t, commands, "", "", append([]string{"green-api", "settings", "set", instance, "--api-url", v.URL, "--wait"}, args...)...)

@@ -6,8 +6,12 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -53,7 +57,40 @@ import (
 //	tokens in logs, alerts, answers           TestSecrets
 //	a quarantine filled for others            TestShares, TestEntryClipped
 //	a replay of what the gates would keep     TestRecheck, TestReplayNamed
-//	deleted bodies that stay in the file      TestWipeRetried, TestMaxAge, TestQuarantineCommands
+//	deleted bodies that stay in the file      TestWipeStaysDue, TestMaxAge, TestQuarantineCommands
+
+// TestTable: each test that the table names exists.
+func TestTable(t *testing.T) {
+	text, err := os.ReadFile("traps_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(text), "//\ttrap ")
+	table, _, _ = strings.Cut(table, "\n\n")
+	named := regexp.MustCompile(`\bTest\w+`).FindAllString(table, -1)
+	tests := make(map[string]bool)
+	err = filepath.WalkDir("../..", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		for _, found := range regexp.MustCompile(`(?m)^func (Test\w+)\(`).FindAllSubmatch(text, -1) {
+			tests[string(found[1])] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range named {
+		if !tests[name] {
+			t.Errorf("there is no %s", name)
+		}
+	}
+	if len(named) < 30 {
+		t.Errorf("the table names %d tests", len(named))
+	}
+}
 
 // trapEdge is an edge behind a strict proxy, which is this machine, and a witness behind it.
 func trapEdge(t *testing.T, block string) (*edgetest.Edge, *edgetest.Witness) {

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
+
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 )
@@ -190,6 +192,9 @@ func TestTrapInjection(t *testing.T) {
 			}
 			if statuses[502] < 1 || statuses[200] < 5 {
 				t.Errorf("answers %v", statuses)
+			}
+			if err := caddy.Stop(); err != nil { // which sends what was gathered for alerts
+				t.Fatal(err)
 			}
 			edgetest.Eventually(t, "alerts", func() bool {
 				if format == "console" { // they are the same

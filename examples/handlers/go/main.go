@@ -1,4 +1,4 @@
-// Command go is a handler for what the edge delivers: each notification goes into a file, and then gets its 200.
+// Command go is a handler behind the edge: it writes each notification to a file, and then answers 200.
 package main
 
 import (
@@ -28,7 +28,7 @@ func keep(body []byte) error {
 	if info, problem := file.Stat(); err != nil || problem != nil || info.Size()+int64(len(body)) > most {
 		return errors.Join(err, problem, errors.New("full: move the file away and work on it"))
 	}
-	// A line end on both sides: a line that a full disk cut short spoils no other one.
+	// Write a newline on both sides: then a line that a full disk cut short spoils no other one.
 	if _, err := fmt.Fprintf(file, "\n%s\n", lineEnds.ReplaceAll(body, []byte(" "))); err != nil {
 		return err
 	}
@@ -55,7 +55,7 @@ func main() {
 	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
 		log.Fatal(err)
 	}
-	if err := <-finished; err != nil { // what was in hand has its answer
+	if err := <-finished; err != nil { // what was in hand has been answered
 		log.Print(err)
 	}
 }

@@ -225,6 +225,27 @@ func TestManifests(t *testing.T) {
 	}
 }
 
+// TestComposeNATS: the servers of the queue are three, and each has a disk of its own.
+func TestComposeNATS(t *testing.T) {
+	t.Setenv("NATS_TOKEN", "invented-secret")
+	options, err := cli.NewProjectOptions([]string{filepath.Join(top, "deploy", "nats", "compose.yaml")}, cli.WithOsEnv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	project, err := options.LoadProject(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(project.Services) != 3 {
+		t.Errorf("%d services", len(project.Services))
+	}
+	for name, service := range project.Services {
+		if !service.ReadOnly || service.Volumes[0].Source != name || *service.Environment["SERVER_NAME"] != name || *service.Environment["NATS_TOKEN"] != "invented-secret" {
+			t.Errorf("%s: %+v", name, service)
+		}
+	}
+}
+
 // TestCompose: compose.yaml is what Compose understands.
 func TestCompose(t *testing.T) {
 	options, err := cli.NewProjectOptions([]string{filepath.Join(top, "deploy", "docker", "compose.yaml")}, cli.WithoutEnvironmentResolution)
