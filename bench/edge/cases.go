@@ -4,21 +4,23 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/greenapi-community/caddy-green-api/bench/load"
 )
 
-// benchCase is one kind of load, and the setting that it meets.
+// benchCase is one kind of load, with its setting.
 type benchCase struct {
 	name, about string
 	edges       []string
 	status      int
-	connections int // 0 for the flag's
+	connections int // 0 for the flag's value
 	rated       bool
 
 	size              int  // of the body
-	wrongToken        bool // in the request
-	hangsUp           bool // the sender does, after each answer
-	broken            bool // the body is
-	prefixes, tokens  int  // in the config, the right one as the last
+	wrongToken        bool // the request has a wrong token
+	hangsUp           bool // the sender hangs up after each answer
+	broken            bool // the body is broken
+	prefixes, tokens  int  // in the config, the right one last
 	nothingIsAllowed  bool
 	drop, logged, own bool
 }
@@ -26,19 +28,22 @@ type benchCase struct {
 const textSize = 470
 
 var (
-	everyEdge = []string{"green_api", "tuned", "other", "caddy", "nginx", "njs", "haproxy"}
+	everyEdge = []string{"green_api", "other", "caddy", "nginx", "njs", "haproxy"}
 	ours      = []string{"green_api", "other"}
+	withCaddy = []string{"green_api", "other", "caddy"}
 )
 
 var cases = []benchCase{
 	{name: "text", about: "a text message of 470 bytes, delivered", edges: append([]string{"none"}, everyEdge...), rated: true},
-	{name: "logged", about: "the same, with a record of each: ours the one of a notification, the others' of an access", edges: everyEdge, logged: true},
+	{name: "text256", about: "the same over 256 connections", edges: withCaddy, connections: 256},
+	{name: "text1000", about: "the same over 1,000 connections", edges: withCaddy, connections: 1000},
+	{name: "logged", about: "a text message, with a record of each: ours the one of a notification, the others' of an access", edges: everyEdge, logged: true},
 	{name: "5KB", about: "5 KB, delivered", edges: everyEdge, size: 5_000},
 	{name: "50KB", about: "50 KB, delivered", edges: everyEdge, size: 50_000},
 	{name: "1MB", about: "1 MB, delivered", edges: everyEdge, size: 1_000_000},
-	{name: "dropped", about: "a type that is dropped; respond is a plain Caddy that answers 200 and looks at nothing", edges: []string{"green_api", "tuned", "other", "respond"}, drop: true},
-	{name: "address", about: "refused for its address, without a right token, over a connection of its own, as scanners do", edges: everyEdge, status: anyRefusal, nothingIsAllowed: true, wrongToken: true, hangsUp: true},
-	{name: "token", about: "refused for its token", edges: everyEdge, status: anyRefusal, wrongToken: true},
+	{name: "dropped", about: "a type that is dropped; respond is a plain Caddy that answers 200 and looks at nothing", edges: []string{"green_api", "other", "respond"}, drop: true},
+	{name: "address", about: "refused for its address, without a right token, over a connection of its own, as scanners do", edges: everyEdge, status: load.AnyRefusal, nothingIsAllowed: true, wrongToken: true, hangsUp: true},
+	{name: "token", about: "refused for its token", edges: everyEdge, status: load.AnyRefusal, wrongToken: true},
 	{name: "prefixes", about: "10,000 prefixes in the config, delivered", edges: everyEdge, prefixes: 10_000},
 	{name: "instance", about: "a token of one instance, delivered", edges: everyEdge, own: true},
 	{name: "instances", about: "tokens of 10,000 instances, delivered", edges: everyEdge, tokens: 10_000, own: true},
@@ -61,8 +66,8 @@ func or(value, byDefault int) int {
 	return value
 }
 
-// setting is the config's. What the request has is the last of each list: the worst place, for who
-// looks from the beginning.
+// setting returns the config's setting. The request matches the last entry of each list, which is the worst
+// case for a search from the start.
 func (c *benchCase) setting() setting {
 	s := setting{PerInstance: c.own, Drop: c.drop, Logged: c.logged}
 	for i := range c.prefixes - 1 {
@@ -83,7 +88,7 @@ func token(i int) string { return fmt.Sprintf("bench-token-%06d", i) }
 
 func instance(i int) string { return strconv.Itoa(1101000001 + i) }
 
-// requests are the bytes to send, one request for each connection.
+// requests returns the bytes to send, one request per connection.
 func (c *benchCase) requests(address string, n int) [][]byte {
 	token := token(c.tokens - 1)
 	if c.wrongToken {
@@ -103,7 +108,7 @@ func (c *benchCase) requests(address string, n int) [][]byte {
 	return requests
 }
 
-// body is a text message of the case's size.
+// body returns a text message of the case's size.
 func (c *benchCase) body(i int) string {
 	const before = `{"typeWebhook":"incomingMessageReceived","instanceData":{"idInstance":%s,"wid":"79001234567@c.us",` +
 		`"typeInstance":"whatsapp"},"timestamp":1790000000,"idMessage":"3EB0C767D097B7C%05d","senderData":{"chatId":"79001234568@c.us",` +

@@ -16,43 +16,43 @@ import (
 	"strings"
 	"text/template"
 	"time"
+
+	"github.com/greenapi-community/caddy-green-api/bench/load"
 )
 
 //go:embed configs
 var configs embed.FS
 
-// setting is what a config is made of.
+// setting is what a config is made from.
 type setting struct {
 	Listen, Admin, Dir, Upstream string
 
 	Prefixes    []string
 	Tokens      []string
-	PerInstance bool // each token is of one instance
+	PerInstance bool // each token belongs to one instance
 	Drop        bool
 	Logged      bool
-	Tuned       bool   // as docs/performance.md says for many notifications
-	NJS         string // nginx's module; "" for none
+	NJS         string // nginx's module file; "" for none
 }
 
-// edge is one of the programs that are compared.
+// edge is one of the compared programs.
 type edge struct {
 	name    string
 	config  string
-	command []string // CONFIG is the file, DIR its directory; nothing to send to the upstream itself
-	tuned   bool
+	command []string // CONFIG is the file, DIR its directory; nil means to send straight to the upstream
 	njs     string
-	missing string // what to install, if it is not there
+	missing string // what to install if it is missing
 
 	setting
 	process *exec.Cmd
 	output  bytes.Buffer
 }
 
-// nginxModules are where Debian and others have nginx's modules.
+// nginxModules are the places where Debian and others put nginx's modules.
 var nginxModules = []string{"/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/etc/nginx/modules", "/usr/local/lib/nginx/modules"}
 
 // findEdges builds or finds the programs.
-func findEdges(dir, modules, other string) ([]*edge, error) {
+func findEdges(dir, modules, other string, xcaddy bool) ([]*edge, error) {
 	const module = "github.com/greenapi-community/caddy-green-api"
 	build := func(path string) (string, error) {
 		out := filepath.Join(dir, filepath.Base(path))
@@ -61,11 +61,11 @@ func findEdges(dir, modules, other string) ([]*edge, error) {
 		}
 		return out, nil
 	}
-	ours, err := build("/cmd/caddy")
-	if err != nil {
-		return nil, err
+	path := "/cmd/caddy"
+	if xcaddy {
+		path = "/bench/edge/xcaddy"
 	}
-	stock, err := build("/bench/edge/stock")
+	binary, err := build(path)
 	if err != nil {
 		return nil, err
 	}
@@ -74,11 +74,10 @@ func findEdges(dir, modules, other string) ([]*edge, error) {
 	}
 	nginx := []string{"nginx", "-c", "CONFIG", "-p", "DIR"}
 	edges := []*edge{
-		{name: "green_api", config: "green_api.Caddyfile", command: caddy(ours)},
-		{name: "tuned", config: "green_api.Caddyfile", command: caddy(ours), tuned: true},
+		{name: "green_api", config: "green_api.Caddyfile", command: caddy(binary)},
 		{name: "other", config: "green_api.Caddyfile", command: caddy(other)},
-		{name: "caddy", config: "caddy.Caddyfile", command: caddy(stock)},
-		{name: "respond", config: "respond.Caddyfile", command: caddy(stock)},
+		{name: "caddy", config: "caddy.Caddyfile", command: caddy(binary)},
+		{name: "respond", config: "respond.Caddyfile", command: caddy(binary)},
 		{name: "nginx", config: "nginx.conf", command: nginx},
 		{name: "njs", config: "nginx.conf", command: nginx},
 		{name: "haproxy", config: "haproxy.cfg", command: []string{"haproxy", "-f", "CONFIG"}},
@@ -104,7 +103,7 @@ func findEdges(dir, modules, other string) ([]*edge, error) {
 	return edges, nil
 }
 
-// findNJS returns the file of nginx's module for JavaScript, "" if there is none.
+// findNJS returns the file of nginx's JavaScript module, "" if there is none.
 func findNJS(modules string) string {
 	for _, dir := range append([]string{modules}, nginxModules...) {
 		file := filepath.Join(dir, "ngx_http_js_module.so")
@@ -115,7 +114,7 @@ func findNJS(modules string) string {
 	return ""
 }
 
-// printVersions says what is compared.
+// printVersions prints the versions of what is compared.
 func printVersions(edges []*edge) {
 	if out, err := exec.Command("go", "list", "-m", "-f", "{{.Version}}", "github.com/caddyserver/caddy/v2").Output(); err == nil {
 		fmt.Printf("Caddy %s; ", bytes.TrimSpace(out))
@@ -149,7 +148,7 @@ func (e *edge) start(dir, upstream string, s setting) (err error) {
 	if e.Dir, err = os.MkdirTemp(dir, e.name+"-"); err != nil {
 		return err
 	}
-	s.Dir, s.Upstream, s.NJS, s.Tuned = e.Dir, upstream, e.njs, e.tuned
+	s.Dir, s.Upstream, s.NJS = e.Dir, upstream, e.njs
 	if s.Listen, err = freeAddress(); err != nil {
 		return err
 	}
@@ -168,12 +167,12 @@ func (e *edge) start(dir, upstream string, s setting) (err error) {
 	e.process.Env = append(os.Environ(), "XDG_DATA_HOME="+e.Dir, "XDG_CONFIG_HOME="+e.Dir)
 	e.output.Reset()
 	e.process.Stdout, e.process.Stderr = &e.output, &e.output
-	if s.Logged && e.name == "haproxy" { // it writes no files
+	if s.Logged && e.name == "haproxy" { // it does not write log files
 		file, err := os.Create(e.file("access.log"))
 		if err != nil {
 			return err
 		}
-		defer func() { _ = file.Close() }() // the process has it
+		defer func() { _ = file.Close() }() // the process has its own handle
 		e.process.Stdout, e.process.Stderr = file, file
 	}
 	if err := e.process.Start(); err != nil {
@@ -222,19 +221,19 @@ func (e *edge) stop() {
 		return
 	}
 	_ = e.process.Process.Signal(os.Interrupt)
-	_ = e.process.Wait() // it was told to end
+	_ = e.process.Wait() // it was told to stop
 	os.RemoveAll(e.Dir)
 }
 
-// usage is what the edge has used; nothing of the upstream.
-func (e *edge) usage() (usage, error) {
+// usage returns what the edge has used, zero for the upstream alone.
+func (e *edge) usage() (load.Usage, error) {
 	if e.process == nil {
-		return usage{}, nil
+		return load.Usage{}, nil
 	}
-	return usageOf(e.process.Process.Pid)
+	return load.UsageOf(e.process.Process.Pid)
 }
 
-// profile writes a CPU profile of the next seconds into a file.
+// profile writes a CPU profile of the next seconds to a file.
 func (e *edge) profile(file string, seconds int) error {
 	response, err := http.Get("http://" + e.Admin + "/debug/pprof/profile?seconds=" + strconv.Itoa(seconds))
 	if err != nil {

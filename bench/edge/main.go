@@ -1,11 +1,11 @@
-// Command edge sends the same notifications through green_api, Caddy without it, nginx, nginx with
-// a check in njs and HAProxy, with configs that do the same as far as they can, and prints what each
-// costs. The configs are in the folder configs. It is a benchmark, no test: it fails only if an edge
-// does not answer as it should.
+// Command edge sends the same notifications through green_api, the same Caddy without it, nginx, nginx with a check
+// in njs, and HAProxy, with configs that do the same as far as possible, and prints what each costs. The
+// configs are in the folder configs. It is a benchmark, not a test: it fails only if an edge does not
+// answer as it should.
 //
 // The edges take turns, in rounds. CPU is what the operating system counts for the edge's processes
-// (/proc/PID/stat), by request; the generator and the upstream run on the same machine and are not
-// in it. A ratio is made within each round, so that what disturbs the machine disturbs both sides.
+// (/proc/PID/stat), per request. The generator and the upstream run on the same machine and are not
+// included. Ratios are computed within each round, so that a disturbance of the machine affects both sides.
 package main
 
 import (
@@ -21,25 +21,26 @@ import (
 	"syscall"
 	"text/tabwriter"
 	"time"
+
+	"github.com/greenapi-community/caddy-green-api/bench/load"
 )
 
 var (
 	rounds      = flag.Int("rounds", 5, "in which the edges take turns")
 	seconds     = flag.Float64("seconds", 3, "of the first case and its measured rate, each; the other cases have half of it")
 	connections = flag.Int("connections", 32, "that are kept open and busy")
-	rate        = flag.Float64("rate", 2000, "requests a second at which the time of an answer is measured, beside full load")
-	only        = flag.String("only", "", "edges to run, with commas: green_api,tuned,caddy,respond,nginx,njs,haproxy,none")
+	rate        = flag.Float64("rate", 4000, "requests a second at which the time of an answer is measured, beside full load")
+	only        = flag.String("only", "", "edges to run, with commas: green_api,caddy,respond,nginx,njs,haproxy,none")
 	onlyCases   = flag.String("cases", "", "cases to run, with commas")
 	modules     = flag.String("nginx-modules", "", "directory of nginx's modules, if it is none of the usual")
+	xcaddy      = flag.Bool("xcaddy", false, "run the build that xcaddy makes by default instead of cmd/caddy")
 	otherBuild  = flag.String("other", "", "another build of cmd/caddy, or a script that starts it, to run beside this one")
 	profileTo   = flag.String("profile", "", "write a CPU profile of green_api in the first case that runs into this file")
 )
 
 func main() {
 	log.SetFlags(0)
-	if os.Getenv(upstreamVariable) != "" {
-		serveUpstream()
-	}
+	load.BeUpstream(nil)
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -48,24 +49,24 @@ func main() {
 	}
 }
 
-// run leaves no process behind when ctx ends early.
+// run leaves no process behind if ctx ends early.
 func run(ctx context.Context) error {
 	dir, err := os.MkdirTemp("", "edge-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	if err := os.Chmod(dir, 0o755); err != nil { // for nginx's workers, who are somebody else
+	if err := os.Chmod(dir, 0o755); err != nil { // nginx's workers run as another user
 		return err
 	}
-	edges, err := findEdges(dir, *modules, *otherBuild)
+	edges, err := findEdges(dir, *modules, *otherBuild, *xcaddy)
 	if err != nil {
 		return err
 	}
 	fmt.Printf("%s, %s, %d CPUs; %d rounds of %gs, %d connections\n", time.Now().Format("2006-01-02"), runtime.Version(),
 		runtime.NumCPU(), *rounds, *seconds, *connections)
 	printVersions(edges)
-	upstream, stop, err := startUpstream()
+	upstream, stop, err := load.StartUpstream()
 	if err != nil {
 		return err
 	}
@@ -83,7 +84,7 @@ func run(ctx context.Context) error {
 	return nil
 }
 
-// listed reports whether a list with commas is empty or has the name.
+// listed reports whether a comma-separated list is empty or contains the name.
 func listed(list, name string) bool {
 	return list == "" || slices.Contains(strings.Split(list, ","), name)
 }
@@ -92,16 +93,16 @@ type bench struct {
 	dir, upstream string
 }
 
-// result is what one edge did in one round.
+// result is the result of one edge in one round.
 type result struct {
 	perSecond   float64
-	cpu         time.Duration // a request
-	full, rated load
+	cpu         time.Duration // per request
+	full, rated load.Load
 	memory      int   // KiB
-	failed      error // to count these
+	failed      error // why the numbers cannot be used
 }
 
-// run lets the edges of a case take turns and prints a table.
+// run runs the edges of a case in turns and prints a table.
 func (b *bench) run(ctx context.Context, c *benchCase, edges []*edge) error {
 	edges = slices.DeleteFunc(slices.Clone(edges), func(e *edge) bool {
 		return e.missing != "" || !listed(*only, e.name) || !slices.Contains(c.edges, e.name)
@@ -121,8 +122,8 @@ func (b *bench) run(ctx context.Context, c *benchCase, edges []*edge) error {
 			return fmt.Errorf("%s: %w", e.name, err)
 		}
 		defer e.stop()
-		// A short run fills caches and pools, and shows what does not work.
-		if _, err := send(e.Listen, c.requests(e.Listen, n), c.status, 0, 200*time.Millisecond); err != nil {
+		// A short run fills caches and pools, and reveals what does not work.
+		if _, err := load.Send(e.Listen, c.requests(e.Listen, n), nil, c.status, 0, 200*time.Millisecond); err != nil {
 			return fmt.Errorf("%s: %w\n%s", e.name, err, e.output.String())
 		}
 	}
@@ -134,11 +135,12 @@ func (b *bench) run(ctx context.Context, c *benchCase, edges []*edge) error {
 	return nil
 }
 
-// takeTurns measures each edge in each round.
+// takeTurns measures each edge in each round. What an edge comes after must not count.
 func (b *bench) takeTurns(ctx context.Context, c *benchCase, edges []*edge, n int) (map[string][]result, error) {
 	results := make(map[string][]result)
-	for range *rounds {
-		for _, e := range edges {
+	for round := range *rounds {
+		for i := range edges { // each round begins with another one
+			e := edges[(i+round)%len(edges)]
 			if ctx.Err() != nil {
 				return nil, ctx.Err()
 			}
@@ -170,19 +172,19 @@ func (b *bench) measure(c *benchCase, e *edge, n int) (r result, err error) {
 		}()
 	}
 	before, usageErr := e.usage()
-	full, err := send(e.Listen, requests, c.status, 0, length)
+	full, err := load.Send(e.Listen, requests, nil, c.status, 0, length)
 	if err != nil {
 		return r, err
 	}
 	after, _ := e.usage()
-	r = result{perSecond: float64(full.requests) / full.took.Seconds(), full: *full, failed: usageErr, memory: after.memory}
-	if full.requests > 0 {
-		r.cpu = (after.cpu - before.cpu) / time.Duration(full.requests)
+	r = result{perSecond: float64(full.Requests) / full.Took.Seconds(), full: *full, failed: usageErr, memory: after.Memory}
+	if full.Requests > 0 {
+		r.cpu = (after.CPU - before.CPU) / time.Duration(full.Requests)
 	}
 	if !c.rated || *rate == 0 {
 		return r, nil
 	}
-	rated, err := send(e.Listen, requests, c.status, *rate, length)
+	rated, err := load.Send(e.Listen, requests, nil, c.status, *rate, length)
 	if err != nil {
 		return r, err
 	}
@@ -212,8 +214,8 @@ func printTable(c *benchCase, edges []*edge, results map[string][]result, n int)
 	}
 }
 
-// row is an edge's line in the table of a case, beside the results of the edge that it is held
-// against, if there are any.
+// row returns an edge's line in the table of a case. Its results are compared with those of another edge,
+// if there are any.
 func row(c *benchCase, e *edge, all, others []result) string {
 	cpu := fmt.Sprintf("%.1f", median(all, func(r result) float64 { return float64(r.cpu) / 1e3 }))
 	if e.command == nil {
@@ -246,9 +248,9 @@ func median(all []result, of func(result) float64) float64 {
 func quantile(all []result, q float64, rated bool) string {
 	value := time.Duration(median(all, func(r result) float64 {
 		if rated {
-			return float64(r.rated.quantile(q))
+			return float64(r.rated.Quantile(q))
 		}
-		return float64(r.full.quantile(q))
+		return float64(r.full.Quantile(q))
 	}))
 	if value > 10*time.Millisecond {
 		return value.Round(time.Millisecond).String()
@@ -256,7 +258,7 @@ func quantile(all []result, q float64, rated bool) string {
 	return value.Round(10 * time.Microsecond).String()
 }
 
-// ratio is the median of the ratios of all rounds, the least and the greatest.
+// ratio returns the median, minimum and maximum of the ratios of all rounds.
 func ratio(all, others []result, of func(result) float64) string {
 	ratios := make([]float64, len(all))
 	for i := range all {

@@ -1,7 +1,7 @@
-// Command stall lets the same faults happen to handlers behind nginx and behind green_api, under
-// the same sender, and prints what each costs: how often GREEN-API would send again, how many
-// notifications handlers took twice, and how long notifications waited from their first attempt to
-// their 200, with each pause counted as the real 60 s. The configs are beside it.
+// Command stall causes the same faults in handlers behind nginx and behind green_api, with the same sender,
+// and prints what each costs: how often GREEN-API would send again, how many notifications handlers took
+// twice, and how long notifications waited from their first attempt to their 200, with each pause counted
+// as the real 60 s. The configs are next to it.
 package main
 
 import (
@@ -41,9 +41,9 @@ var nginxTuned string
 var caddyfile string
 
 const (
-	// pause stands for the sender's 60 s. In the table each re-send counts as the real one.
+	// pause replaces the sender's 60 s. The table counts each re-send with the real pause.
 	pause   = time.Second
-	attempt = "2s" // longest time for a handler, in all configs
+	attempt = "2s" // timeout for a handler, in all configs
 )
 
 var (
@@ -61,7 +61,7 @@ func main() {
 	}
 }
 
-// compare lets each edge go through each fault, and prints a table.
+// compare puts each edge through each fault, and prints a table.
 func compare() error {
 	dir, err := os.MkdirTemp("", "stall-")
 	if err != nil {
@@ -72,13 +72,17 @@ func compare() error {
 	if out, err := exec.Command("go", "build", "-o", caddy, "github.com/greenapi-community/caddy-green-api/cmd/caddy").CombinedOutput(); err != nil {
 		return fmt.Errorf("building: %w\n%s", err, out)
 	}
+	green := func(name, option string) edge {
+		return edge{
+			name: name, config: strings.Replace(caddyfile, "OPTION", option, 1), command: []string{caddy, "run", "--adapter", "caddyfile", "--config", "CONFIG"},
+			reload: []string{caddy, "reload", "--force", "--adapter", "caddyfile", "--config", "CONFIG", "--address", "ADMIN"},
+		}
+	}
 	edges := []edge{
 		{name: "nginx", config: nginxPlain, command: []string{"nginx", "-c", "CONFIG", "-p", "DIR"}, reload: []string{"nginx", "-c", "CONFIG", "-p", "DIR", "-s", "reload"}},
 		{name: "nginx, tuned", config: nginxTuned, command: []string{"nginx", "-c", "CONFIG", "-p", "DIR"}, reload: []string{"nginx", "-c", "CONFIG", "-p", "DIR", "-s", "reload"}},
-		{
-			name: "green_api", config: caddyfile, command: []string{caddy, "run", "--adapter", "caddyfile", "--config", "CONFIG"},
-			reload: []string{caddy, "reload", "--force", "--adapter", "caddyfile", "--config", "CONFIG", "--address", "ADMIN"},
-		},
+		green("green_api", ""),
+		green("through Caddy", "verbose_logs"), // the same, with each notification through reverse_proxy
 	}
 	if _, err := exec.LookPath("nginx"); err != nil {
 		fmt.Println("nginx is not installed (Debian: nginx-light); only green_api runs")
@@ -117,7 +121,7 @@ func printVersions() {
 	fmt.Println()
 }
 
-// A fault happens to handlers or to the edge while the sender sends.
+// A fault affects handlers or the edge while the sender sends.
 type fault struct {
 	name string
 	do   func(ctx context.Context, handlers []*handler, reload func() error)
@@ -198,7 +202,7 @@ func run(e *edge, f fault, dir string) (result, error) {
 	for i := range *instances {
 		queues = append(queues, queue(strconv.Itoa(1101000001+i), end))
 	}
-	// What a notification waits for its 200: in flight, and in pauses of the real length.
+	// The time that a notification waits for its 200: in flight, and in pauses of the real length.
 	var waited atomic.Int64
 	report, err := sender.Run(ctx, sender.Options{
 		URL: "http://" + e.listen + "/green-api/webhook", Token: "bench-token", Pause: pause, Rate: *rate, Attempts: 60,
@@ -239,7 +243,7 @@ func queue(instance string, end time.Time) sender.Queue {
 	})}
 }
 
-// edge is one of the programs that are compared.
+// edge is one of the compared programs.
 type edge struct {
 	name            string
 	config          string
@@ -295,11 +299,11 @@ func (e *edge) doReload() error {
 }
 
 func (e *edge) stop() {
-	_ = e.process.Process.Signal(os.Interrupt) // it may have ended
+	_ = e.process.Process.Signal(os.Interrupt) // it may have ended already
 	_ = e.process.Wait()
 }
 
-// handler takes notifications as its mode says.
+// handler answers notifications as its mode says.
 type handler struct {
 	address string
 	mode    atomic.Value // a status, "hang" or "break"
@@ -335,7 +339,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		panic(http.ErrAbortHandler)
 	}
-	time.Sleep(2 * time.Millisecond) // its work
+	time.Sleep(2 * time.Millisecond) // the work
 	switch mode := h.mode.Load().(string); mode {
 	case "hang":
 		<-r.Context().Done()

@@ -1,4 +1,4 @@
-package main
+package load
 
 import (
 	"errors"
@@ -10,17 +10,17 @@ import (
 	"time"
 )
 
-// tick is the unit of /proc/PID/stat: USER_HZ, 100 on every Linux that Go runs on.
+// tick is the time unit in /proc/PID/stat: USER_HZ, 100 on every Linux that Go supports.
 const tick = time.Second / 100
 
-// usage is what a process and those it has started have used, as the operating system counts it.
-type usage struct {
-	cpu    time.Duration
-	memory int // the most that each has had in memory, in KiB
+// Usage is what a process and its descendants have used, as counted by the operating system.
+type Usage struct {
+	CPU    time.Duration
+	Memory int // sum of each one's peak memory, in KiB
 }
 
-// usageOf returns an error where there is no /proc.
-func usageOf(pid int) (sum usage, err error) {
+// UsageOf returns the usage of a process. It returns an error on systems without /proc.
+func UsageOf(pid int) (sum Usage, err error) {
 	all, err := processes()
 	if err != nil {
 		return sum, err
@@ -28,8 +28,8 @@ func usageOf(pid int) (sum usage, err error) {
 	for id, p := range all {
 		for at, depth := id, 0; at != 0 && depth < 5; at, depth = all[at].parent, depth+1 {
 			if at == pid {
-				sum.cpu += p.used
-				sum.memory += peak(id)
+				sum.CPU += p.used
+				sum.Memory += peak(id)
 			}
 		}
 	}
@@ -41,7 +41,7 @@ type process struct {
 	used   time.Duration
 }
 
-// processes returns all that run, by their ids.
+// processes returns all running processes, by ID.
 func processes() (map[int]process, error) {
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil || len(stats) == 0 {
@@ -64,7 +64,7 @@ func processes() (map[int]process, error) {
 	return all, nil
 }
 
-// readStat reads a line such as: pid (name) state parent …; the name may have anything in it.
+// readStat parses a line such as: pid (name) state parent …; the name may contain anything.
 func readStat(text string) (p process, err error) {
 	_, after, _ := strings.Cut(text, "(")
 	fields := strings.Fields(after[strings.LastIndexByte(after, ')')+1:])
@@ -84,6 +84,6 @@ func peak(pid int) int {
 	}
 	_, after, _ := strings.Cut(string(text), "VmHWM:")
 	var size int
-	_, _ = fmt.Sscan(after, &size) // a system that does not say has 0
+	_, _ = fmt.Sscan(after, &size) // stays 0 on a system that does not say
 	return size
 }

@@ -1,4 +1,6 @@
-package main
+// Package load has what the benchmarks need around an edge: a generator of requests, an upstream, and what a process
+// has used.
+package load
 
 import (
 	"bufio"
@@ -11,34 +13,40 @@ import (
 	"time"
 )
 
-// load is what one run of the generator has seen.
-type load struct {
-	requests int
-	took     time.Duration
-	waited   []time.Duration // sorted
+// Load is the result of one run of the generator.
+type Load struct {
+	Requests int
+	Took     time.Duration
+	Waited   []time.Duration // sorted
 }
 
-// quantile of the waits; 0 if there are none.
-func (l *load) quantile(q float64) time.Duration {
-	if len(l.waited) == 0 {
+// Quantile returns a quantile of the waits, 0 if there are none.
+func (l *Load) Quantile(q float64) time.Duration {
+	if len(l.Waited) == 0 {
 		return 0
 	}
-	return l.waited[min(len(l.waited)-1, int(q*float64(len(l.waited))))]
+	return l.Waited[min(len(l.Waited)-1, int(q*float64(len(l.Waited))))]
 }
 
-// send keeps one request on its way over each connection for a time. The requests are finished
-// bytes, one for each connection: the same bytes at the same time would be the same notification.
-// rate is how many a second are sent in all, 0 for as many as there can be.
+// Send keeps one request in flight on each connection for a time. The requests are complete bytes, one per
+// connection: the same bytes at the same time would be the same notification. rate is how many are sent per
+// second in total, 0 for as many as possible.
 //
-// At a rate, a wait counts from the moment that the request was due, so that one that is held up
-// by the answer before it counts in full.
-func send(address string, requests [][]byte, status int, rate float64, length time.Duration) (*load, error) {
+// A request that has to differ each time is changed by next, which may be nil, before it is sent: its connection's
+// index, and the bytes.
+//
+// With a rate, a wait counts from the moment when the request was due, so that a request delayed by the
+// answer before it counts in full.
+func Send(address string, requests [][]byte, next func(i int, request []byte), status int, rate float64, length time.Duration) (*Load, error) {
 	var wg sync.WaitGroup
 	waits := make([][]time.Duration, len(requests))
 	errs := make([]error, len(requests))
 	started := time.Now()
 	for i, request := range requests {
 		c := client{address: address, request: request, status: status, end: started.Add(length)}
+		if next != nil {
+			c.next = func() { next(i, request) }
+		}
 		if rate > 0 {
 			c.every = time.Duration(float64(len(requests)) / rate * float64(time.Second))
 			c.first = started.Add(c.every * time.Duration(i) / time.Duration(len(requests)))
@@ -46,15 +54,15 @@ func send(address string, requests [][]byte, status int, rate float64, length ti
 		wg.Go(func() { waits[i], errs[i] = c.run() })
 	}
 	wg.Wait()
-	l := &load{took: time.Since(started)}
+	l := &Load{Took: time.Since(started)}
 	for i := range requests {
 		if errs[i] != nil {
 			return nil, errs[i]
 		}
-		l.waited = append(l.waited, waits[i]...)
+		l.Waited = append(l.Waited, waits[i]...)
 	}
-	l.requests = len(l.waited)
-	slices.Sort(l.waited)
+	l.Requests = len(l.Waited)
+	slices.Sort(l.Waited)
 	return l, nil
 }
 
@@ -66,6 +74,7 @@ type client struct {
 	end     time.Time
 	every   time.Duration // 0 for at once
 	first   time.Time
+	next    func() // nil for the same again
 
 	conn   net.Conn
 	answer *bufio.Reader
@@ -84,7 +93,7 @@ func (c *client) run() (waits []time.Duration, err error) {
 		if c.every > 0 {
 			if pause := due.Sub(start); pause > 0 {
 				time.Sleep(pause)
-				start = time.Now() // the generator's own delay is not the edge's
+				start = time.Now() // do not blame the edge for the generator's own delay
 			} else {
 				start = due
 			}
@@ -92,6 +101,9 @@ func (c *client) run() (waits []time.Duration, err error) {
 		}
 		if !start.Before(c.end) {
 			return waits, nil
+		}
+		if c.next != nil {
+			c.next()
 		}
 		if err := c.once(); err != nil {
 			return nil, err
@@ -120,11 +132,11 @@ func (c *client) once() error {
 	if err != nil {
 		return fmt.Errorf("reading the answer: %w", err)
 	}
-	if status != c.status && (c.status != anyRefusal || status/100 != 4) {
+	if status != c.status && (c.status != AnyRefusal || status/100 != 4) {
 		return fmt.Errorf("answered %d, want %d", status, c.status)
 	}
 	if !stays {
-		// A reset: closed connections that linger would use up the ports within seconds.
+		// Reset the connection: lingering closed ones would use up the ports within seconds.
 		_ = c.conn.(*net.TCPConn).SetLinger(0)
 		c.conn.Close()
 		c.conn = nil
@@ -132,8 +144,8 @@ func (c *client) once() error {
 	return nil
 }
 
-// anyRefusal stands for any status of 4xx.
-const anyRefusal = 400
+// AnyRefusal stands for any 4xx status.
+const AnyRefusal = 400
 
 var (
 	lengthName     = []byte("content-length:")
@@ -141,7 +153,7 @@ var (
 	encodingName   = []byte("transfer-encoding:")
 )
 
-// readAnswer reads one answer, its body included. stays reports whether the connection does.
+// readAnswer reads one answer with its body. stays reports whether the connection stays open.
 func readAnswer(r *bufio.Reader) (status int, stays bool, err error) {
 	line, err := r.ReadSlice('\n')
 	if err != nil {

@@ -1,4 +1,4 @@
-package main
+package load
 
 import (
 	"bufio"
@@ -13,11 +13,12 @@ import (
 	"strings"
 )
 
-// upstreamVariable says to a copy of this program that it is the upstream.
-const upstreamVariable = "BENCH_EDGE_UPSTREAM"
+// upstreamVariable tells a copy of the benchmark that it is the upstream.
+const upstreamVariable = "BENCH_UPSTREAM"
 
-// startUpstream starts the upstream in a process of its own, so that its work is not counted.
-func startUpstream() (address string, stop func(), err error) {
+// StartUpstream starts the upstream in a process of its own, so that its work is not counted. main calls BeUpstream
+// first.
+func StartUpstream() (address string, stop func(), err error) {
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), upstreamVariable+"=1")
 	cmd.Stderr = os.Stderr
@@ -25,7 +26,7 @@ func startUpstream() (address string, stop func(), err error) {
 	if err != nil {
 		return "", nil, err
 	}
-	in, err := cmd.StdinPipe() // its end is the upstream's
+	in, err := cmd.StdinPipe() // closing it stops the upstream
 	if err != nil {
 		return "", nil, err
 	}
@@ -41,8 +42,12 @@ func startUpstream() (address string, stop func(), err error) {
 	}, nil
 }
 
-// serveUpstream takes every notification with the least of work.
-func serveUpstream() {
+// BeUpstream does not return if this process is the upstream. It takes every notification with as little work as
+// possible, or gives its body to take, which may be nil and returns what to answer: "" for 200 without a body.
+func BeUpstream(take func(body []byte) (answer string)) {
+	if os.Getenv(upstreamVariable) == "" {
+		return
+	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		log.Fatal(err)
@@ -57,21 +62,35 @@ func serveUpstream() {
 		if err != nil {
 			log.Fatal(err)
 		}
-		go take(conn)
+		go serve(conn, take)
 	}
 }
 
-func take(conn net.Conn) {
+func serve(conn net.Conn, take func([]byte) string) {
 	defer conn.Close()
 	r := bufio.NewReaderSize(conn, 64<<10)
 	answer := []byte("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 	lines := textproto.NewReader(r)
+	var body []byte
 	for {
 		length, err := readHeader(lines)
 		if err != nil {
 			return
 		}
-		if _, err := r.Discard(length); err != nil {
+		if take == nil {
+			_, err = r.Discard(length)
+		} else {
+			body = append(body[:0], make([]byte, length)...)
+			if _, err = io.ReadFull(r, body); err == nil {
+				if text := take(body); text != "" {
+					_, err = fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(text), text)
+					if err == nil {
+						continue
+					}
+				}
+			}
+		}
+		if err != nil {
 			return
 		}
 		if _, err := conn.Write(answer); err != nil {
@@ -82,14 +101,13 @@ func take(conn net.Conn) {
 
 // readHeader returns the length of the body.
 func readHeader(lines *textproto.Reader) (length int, err error) {
-	length = -1
 	for {
 		line, err := lines.ReadLine()
 		if err != nil {
 			return 0, err
 		}
 		if line == "" {
-			break
+			return length, nil
 		}
 		if name, value, _ := strings.Cut(line, ":"); len(name) == len("Content-Length") && strings.EqualFold(name, "Content-Length") {
 			if length, err = strconv.Atoi(strings.TrimSpace(value)); err != nil {
@@ -97,8 +115,4 @@ func readHeader(lines *textproto.Reader) (length int, err error) {
 			}
 		}
 	}
-	if length < 0 {
-		log.Fatal("upstream: a request without Content-Length")
-	}
-	return length, nil
 }
