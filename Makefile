@@ -5,8 +5,8 @@ CYCLONEDX_VERSION = v1.10.0
 GORELEASER_VERSION = v2.15.1
 GOVULNCHECK_VERSION = v1.4.0
 
-.PHONY: check test race chaos restarts soak crash memory cost fuzz fuzz-short timing h2spec licences vuln bench bench-edge bench-stall pgo lint run \
-	tools goreleaser stop deb sbom deploy-files workflows
+.PHONY: check test proofs race chaos queue-chaos restarts soak crash memory cost fuzz fuzz-short timing h2spec licences vuln bench bench-edge bench-stall bench-queue pgo lint run \
+	tools goreleaser stop deb sbom nats nats-chaos deploy-files workflows
 
 check: ## what CI runs
 	.ci/run
@@ -14,18 +14,28 @@ check: ## what CI runs
 test:
 	go test ./...
 
+proofs: ## what `go test ./...` skips: what takes seconds, or wants nginx, php, node, strace and the like (.ci/run installs them); three minutes
+	GREEN_API_PROOFS=1 GREEN_API_CHAOS=$(or $(CHAOS),5s) go test -count=1 ./test/adopt ./test/chaos ./test/deliver ./test/deploy ./test/queue ./test/restarts ./test/traps
+	GREEN_API_PROOFS=1 go test -count=1 -run '^TestCost' ./notification
+	GREEN_API_PROOFS=1 go test -count=1 -run '^TestKill' ./queue/bolt
+
 race:
 	go test -race ./...
+	GREEN_API_PROOFS=1 GREEN_API_CHAOS=5s go test -race -count=1 ./test/adopt ./test/queue ./test/restarts ./test/traps
 
-chaos: ## a minute of each kind of failure, ten minutes or so; prints its counts
-	GREEN_API_CHAOS=$(or $(CHAOS),1m) go test -run '^TestChaos' -v -timeout 30m . ./test/chaos
+chaos: ## a minute of each kind of failure, some of them directly and through reverse_proxy, a quarter of an hour; prints its counts
+	GREEN_API_PROOFS=1 GREEN_API_CHAOS=$(or $(CHAOS),1m) go test -run '^TestChaos' -v -timeout 30m . ./test/chaos
+
+queue-chaos: ## an edge with a queue is killed, reloaded and starved for two minutes with each key, six in all; CHAOS=1h for longer; prints its counts
+	GREEN_API_PROOFS=1 GREEN_API_CHAOS=$(or $(CHAOS),2m) go test -count=1 -parallel 1 -run '^TestQueueLosesNothing$$' -v -timeout 24h ./test/queue
 
 restarts: ## twenty restarts and reloads under load on a supervisor's sockets, and four each without the listener wrapper and without sockets; ten minutes
-	GREEN_API_RESTARTS=$(or $(RESTARTS),20) GREEN_API_RESTARTS_BESIDE=4 go test -count=1 -run '^TestRestarts$$' -v -timeout 1h ./test/restarts
+	GREEN_API_PROOFS=1 GREEN_API_RESTARTS=$(or $(RESTARTS),20) GREEN_API_RESTARTS_BESIDE=4 go test -count=1 -run '^TestRestarts$$' -v -timeout 1h ./test/restarts
 
-soak: ## half an hour of load while everything goes wrong in turn; SOAK=2m for less; builds all of Go's library once
+soak: ## an hour of load while everything goes wrong in turn, half of it directly and half through Caddy's reverse_proxy; SOAK=2m for less of each; builds all of Go's library once
 	.ci/clock .soak
-	GREEN_API_SOAK=$(or $(SOAK),30m) go test -overlay .soak/overlay.json -tags clockstep -run '^TestSoak$$' -v -timeout 2h ./test/chaos
+	for option in "" verbose_logs; do GREEN_API_SOAK=$(or $(SOAK),30m) GREEN_API_SOAK_OPTION=$$option \
+		go test -overlay .soak/overlay.json -tags clockstep -run '^TestSoak$$' -v -timeout 2h ./test/chaos || exit 1; done
 
 crash: ## kills the edge at a hundred random moments under load, and a hundred while it starts
 	GREEN_API_CRASHES=$(or $(CRASHES),100) go test -count=1 -run '^TestKill9$$' -v ./test/chaos
@@ -37,8 +47,8 @@ cost: ## what bodies cost that ask for as much as they can, one and eight at onc
 	GREEN_API_COST=1 go test -count=1 -run '^TestCost' -v -timeout 30m ./notification
 
 # Each target of fuzzing, PACKAGE:NAME. A whole Caddy is never twice alike, and would be minimized for ever.
-FUZZ = ./notification:FuzzParse ./notification:FuzzVerdict ./notification:FuzzMeets ./notification:FuzzSchema ./notification:FuzzNumber ./quarantine:FuzzEntry ./quarantine:FuzzFile ./vendorapi:FuzzReceived \
-	.:FuzzAuthorization .:FuzzClientAddress .:FuzzCaddyfile ./test/traps:FuzzRequest
+FUZZ = ./notification:FuzzParse ./notification:FuzzVerdict ./notification:FuzzMeets ./notification:FuzzSchema ./notification:FuzzNumber ./notification:FuzzLex ./quarantine:FuzzEntry ./quarantine:FuzzFile ./queue:FuzzDecode ./queue/bolt:FuzzFile ./vendorapi:FuzzReceived \
+	./internal/doctor:FuzzWayTo ./internal/exchange:FuzzAnswer .:FuzzAuthorization .:FuzzClientAddress .:FuzzCaddyfile ./test/traps:FuzzRequest
 FUZZTIME = 1m
 
 fuzz: $(addprefix fuzz-of/,$(subst :,/,$(FUZZ))) ## a minute for each target; FUZZTIME=10m for longer
@@ -62,6 +72,7 @@ vuln: ## known vulnerabilities in what is linked; asks vuln.go.dev
 	test -x .lint/govulncheck || (mkdir -p .lint/vuln && cd .lint/vuln && (test -f go.mod || go mod init vuln) && \
 		go get golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK_VERSION) && go build -o ../govulncheck golang.org/x/vuln/cmd/govulncheck)
 	.lint/govulncheck ./...
+	cd nats && ../.lint/govulncheck ./...
 
 bench:
 	go test -run '^$$' -bench . -benchmem ./...
@@ -72,6 +83,9 @@ bench-edge: ## a quarter of an hour; beside Caddy without it, nginx, njs and HAP
 
 pgo: ## three minutes; the profile that cmd/caddy is built with, of this benchmark's load
 	GOFLAGS=-trimpath go run ./bench/edge --cases text --only green_api --rounds 1 --seconds 30 --rate 0 --profile cmd/caddy/default.pgo
+
+bench-queue: ## two minutes; how much the queue takes in and delivers, beside the quarantine on the same disk
+	go run ./bench/queue
 
 bench-stall: ## six minutes; the same faults behind nginx (Debian: nginx-light) and behind green_api
 	go run ./bench/stall
@@ -86,7 +100,7 @@ run:
 	go run ./cmd/caddy run --config Caddyfile.example
 
 stop: ## whether a stop loses what a handler works at for 20 seconds, under the limits of each file in deploy/
-	GREEN_API_STOP=$(or $(STOP),20s) go test -count=1 -run '^TestStop$$' -v -timeout 5m ./test/deploy
+	GREEN_API_PROOFS=1 GREEN_API_STOP=$(or $(STOP),20s) go test -count=1 -run '^TestStop$$' -v -timeout 5m ./test/deploy
 
 # Each tool is built from a module of its own, as lint is: $(call tool,NAME,PACKAGE,VERSION)
 define tool
@@ -111,6 +125,12 @@ deb: tools ## dist/caddy-green-api_VERSION_ARCH.deb for this machine; VERSION=0.
 sbom: tools ## dist/caddy-green-api.cdx.json: what is linked in
 	deploy/build v$(or $(VERSION),0.0.0) dist/caddy-green-api
 	.lint/cyclonedx-gomod bin -json -output dist/caddy-green-api.cdx.json dist/caddy-green-api
+
+nats: ## the module nats, with nats-server processes; a minute
+	cd nats && go vet ./... && go test -count=1 ./...
+
+nats-chaos: ## three edges and three servers are killed, cut off, stopped and reloaded for ten minutes; EDGES=1h for longer; prints its counts
+	cd nats && GREEN_API_EDGES=$(or $(EDGES),10m) go test -count=1 -run '^TestQueueEdges$$' -v -timeout 24h .
 
 deploy-files: ## decodes the files of deploy/ as the programs do that read them
 	cd test/deploy/files && go vet ./... && go test -count=1 ./...
