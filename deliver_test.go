@@ -68,6 +68,8 @@ func TestJoin(t *testing.T) {
 			if n := asked.Load(); n != 1 {
 				t.Errorf("asked %d times", n)
 			}
+			// The one whose sender has hung up writes its record when the other one may have its answer already.
+			edgetest.Eventually(t, "records of both", func() bool { return len(e.Logs.Records(t)) >= 2 })
 			joined := 0
 			for _, record := range e.Logs.Records(t) {
 				if record["joined"] == true {
