@@ -30,6 +30,12 @@ type block struct {
 	running int         // deliveries
 	timer   *time.Timer // for the next waiting lane, or the next probe
 
+	// A lane whose last round failed may hang again, for as long as attempt_timeout. Such lanes never have more than
+	// failingPlaces deliveries, so that a handler that hangs leaves the other places to lanes that did nothing wrong.
+	failing int         // deliveries of such lanes
+	aside   fifo[*lane] // such lanes for which next found no place; as line otherwise
+	placed  time.Time   // a lane last got a place
+
 	// While no handler can be reached, one lane at a time finds out whether that is over, and the others stay in
 	// line.
 	down    bool
@@ -49,6 +55,9 @@ type block struct {
 
 // longestProbe is the longest time between two looks whether a handler can be reached.
 const longestProbe = 5 * time.Second
+
+// failingPlaces returns how many places lanes may have whose last round failed: half of all.
+func (o *Options) failingPlaces() int { return max(1, o.InFlight/2) }
 
 // reachedAfter is how long a probe takes that must have reached a handler. One that cannot be connected to is given up
 // sooner: after 3 seconds by default, and a round may ask several.
@@ -149,17 +158,38 @@ func (b *block) next() *lane {
 	if b.down && (b.probing != nil || b.probeAt.After(time.Now())) {
 		return nil
 	}
+	l := b.first()
+	if l == nil {
+		return nil
+	}
+	l.state, b.placed = delivering, time.Now()
+	if l.failing {
+		l.placed = true
+		b.failing++
+	}
+	if b.down {
+		b.probing, b.probeAt = l, b.placed.Add(reachedAfter)
+		b.setTimer()
+	}
+	return l
+}
+
+// first takes the first lane out of line that there is a place for. Those aside were in front of all others.
+func (b *block) first() *lane {
+	room := b.failing < b.options.failingPlaces()
+	for room && b.aside.len() > 0 {
+		if l := b.aside.pop(); l.state == ready {
+			return l
+		}
+	}
 	for b.line.len() > 0 {
-		l := b.line.pop()
-		if l.state != ready {
-			continue
+		switch l := b.line.pop(); {
+		case l.state != ready:
+		case l.failing && !room:
+			b.aside.push(l)
+		default:
+			return l
 		}
-		l.state = delivering
-		if b.down {
-			b.probing, b.probeAt = l, time.Now().Add(reachedAfter)
-			b.setTimer()
-		}
-		return l
 	}
 	return nil
 }
@@ -173,6 +203,10 @@ func (b *block) wait(l *lane, due time.Time) {
 
 // settle notes how a round of a lane ended. It reports whether another lane has the entry and will end it once more.
 func (b *block) settle(l *lane, r Result, now time.Time) (again bool) {
+	if l.placed {
+		l.placed = false
+		b.failing--
+	}
 	b.learn(l, r, now)
 	switch {
 	case b.lanes[l.laneKey] != l: // its share is lost
@@ -180,6 +214,7 @@ func (b *block) settle(l *lane, r Result, now time.Time) (again bool) {
 		return b.inherit(l)
 	case r.Outcome != "":
 		b.drop(l.instance, 1)
+		l.failing = l.failing && r.Outcome != Delivered
 		if l.next() {
 			b.schedule(l)
 		} else {

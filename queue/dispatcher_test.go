@@ -141,6 +141,15 @@ func (b *bench) answers(answer func(queue.Delivery) queue.Result) {
 	b.answer = answer
 }
 
+// underWay returns how many rounds there are at this moment, and how many there have been at once since the last call.
+func (b *bench) underWay() (now, most int) {
+	synctest.Wait()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	most, b.most = b.most, b.inFlight
+	return b.inFlight, most
+}
+
 func (b *bench) entries() int { return b.store.Stats().Entries }
 
 func (b *bench) end() {
@@ -209,6 +218,146 @@ func TestInFlight(t *testing.T) {
 		}
 		if b.most != 3 {
 			t.Errorf("%d at once", b.most)
+		}
+	})
+}
+
+// hangs answers after five minutes that no handler took it, for instances whose name begins with h.
+func hangs(d queue.Delivery) queue.Result {
+	if !strings.HasPrefix(d.Instance, "h") {
+		return queue.Result{Outcome: queue.Delivered}
+	}
+	time.Sleep(5 * time.Minute)
+	if d.Round == 3 {
+		return queue.Result{Outcome: queue.Quarantined}
+	}
+	return queue.Result{Why: "handler_timeout"}
+}
+
+// TestHang: lanes that have hung once never hold more than half of the places, and everything else goes on at once; but
+// none of them is forgotten.
+func TestHang(t *testing.T) {
+	inBench(t, queue.Options{InFlight: 8}, func(b *bench) {
+		b.answers(hangs)
+		const lanes, each = 20, 6
+		for n := range each {
+			for i := range lanes {
+				b.put(fmt.Sprintf("h%d//%d", i, n))
+			}
+		}
+		if got := len(b.seen()); got != 8 {
+			t.Fatalf("%d begin, want all places to be used", got)
+		}
+		time.Sleep(15*time.Minute + 10*time.Second) // each has failed once
+		b.seen()
+		for i := range 60 {
+			b.put(fmt.Sprintf("%d//1", i))
+			got := b.seen()
+			if hang, most := b.underWay(); len(got) != 1 || hang != 4 || i > 0 && most != 5 {
+				t.Fatalf("%d minutes later: %q begin, %d hang, %d at once", i, got, hang, most)
+			}
+			time.Sleep(time.Minute)
+			for _, round := range b.seen() {
+				if !strings.HasPrefix(round, "h") {
+					t.Errorf("%s begins late", round)
+				}
+			}
+		}
+		for _, lane := range b.Lanes() { // 4 of 20 at a time, 5 minutes each: 12 times 4 rounds in an hour
+			if lane.Round == 1 && lane.Entries == each {
+				t.Errorf("not tried again: %+v", lane)
+			}
+		}
+		b.answers(nil)
+		time.Sleep(11 * time.Minute)
+		if n, _ := b.underWay(); b.entries() != 0 || n != 0 {
+			t.Errorf("%d left, %d under way", b.entries(), n)
+		}
+	})
+}
+
+// TestHangOver: a lane that had failed has all places again when a handler takes something of it, and one that no
+// handler could be reached for has never lost them.
+func TestHangOver(t *testing.T) {
+	for name, failure := range map[string]queue.Result{"failed": {Why: "handler_error"}, "unreachable": {Why: "not_now", Unreachable: true}} {
+		t.Run(name, func(t *testing.T) {
+			inBench(t, queue.Options{InFlight: 4}, func(b *bench) {
+				var failing atomic.Bool
+				failing.Store(true)
+				b.answers(func(queue.Delivery) queue.Result {
+					if failing.Load() {
+						return failure
+					}
+					time.Sleep(time.Second)
+					return queue.Result{Outcome: queue.Delivered}
+				})
+				for i := range 8 {
+					b.put(fmt.Sprintf("%d//1", i), fmt.Sprintf("%d//2", i))
+				}
+				time.Sleep(30 * time.Second)
+				failing.Store(false)
+				b.underWay()
+				time.Sleep(30 * time.Second)
+				if _, most := b.underWay(); b.entries() != 0 || most != 4 {
+					t.Errorf("%d left, %d at once", b.entries(), most)
+				}
+			})
+		})
+	}
+}
+
+// TestHangHeld: lanes that are paused and resumed while they wait for a place get no more of them.
+func TestHangHeld(t *testing.T) {
+	inBench(t, queue.Options{InFlight: 2, Retry: []time.Duration{time.Second}}, func(b *bench) {
+		b.answers(hangs)
+		b.put("h1//1", "h2//1", "h3//1", "h4//1")
+		time.Sleep(10*time.Minute + 10*time.Second)
+		b.seen()
+		for range 3 {
+			_ = b.Pause(queue.Target{})
+			_ = b.Resume(queue.Target{})
+		}
+		for range 20 {
+			time.Sleep(5 * time.Minute)
+			if n, _ := b.underWay(); n > 1 {
+				t.Fatalf("%d hang", n)
+			}
+		}
+		b.answers(nil)
+		time.Sleep(10 * time.Minute)
+		if b.entries() != 0 {
+			t.Errorf("%d left", b.entries())
+		}
+	})
+}
+
+// TestCrowded: that lanes wait for a place is seen when none has become free for a while.
+func TestCrowded(t *testing.T) {
+	inBench(t, queue.Options{InFlight: 2}, func(b *bench) {
+		b.answers(hangs)
+		b.put("h1//1", "h2//1")
+		time.Sleep(time.Minute)
+		if s := b.Summary(); len(s.Crowded) != 0 {
+			t.Errorf("nobody waits: %+v", s.Crowded)
+		}
+		b.put("1//1", "2//1")
+		synctest.Wait()
+		since := time.Now().Add(-time.Minute)
+		if s := b.Summary(); len(s.Crowded) != 1 || s.Crowded[0] != (queue.Crowd{Block: "default", Places: 2, Since: since, Ready: 2}) {
+			t.Errorf("%+v", s.Crowded)
+		}
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		if s := b.Summary(); len(s.Crowded) != 0 || s.Entries != 2 {
+			t.Errorf("%+v", s)
+		}
+		b.answers(later(20 * time.Second))
+		for i := range 20 {
+			b.put(fmt.Sprintf("%d//1", i))
+		}
+		time.Sleep(3*time.Minute + 15*time.Second)
+		if s := b.Summary(); len(s.Crowded) != 0 || s.InFlight != 2 {
+			t.Errorf("places become free: %+v", s)
 		}
 	})
 }

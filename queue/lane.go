@@ -25,6 +25,9 @@ type lane struct {
 	due   time.Time // time of the next one, if waiting
 	place int       // in the heap, if waiting
 
+	failing bool // its last round failed, for no reason that is the block's
+	placed  bool // the delivery under way counts as that of a lane that fails
+
 	// If its share was lost during its delivery: the lane that goes on with the same items, nil if none has come yet.
 	successor *lane
 }
@@ -89,6 +92,7 @@ func (l *lane) failed(r Result, retry []time.Duration, now time.Time) time.Durat
 	}
 	l.round++
 	l.why = r.Why
+	l.failing = l.failing || r.asked && !r.Unreachable
 	pause := spread(retry[min(l.round, len(retry))-1])
 	return max(pause, min(r.RetryAfter, longestRetryAfter))
 }

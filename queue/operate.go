@@ -355,7 +355,20 @@ type Summary struct {
 	Done     map[Outcome]int64
 	Paused   bool // something is
 	Draining bool
+	Crowded  []Crowd // blocks in which lanes have waited for a place for long
 }
+
+// A Crowd is a block all of whose places have been taken for more than crowdedAfter, without any change, while lanes
+// wait for one.
+type Crowd struct {
+	Block  string
+	Places int
+	Since  time.Time // a lane last got a place
+	Ready  int       // lanes that wait for one
+}
+
+// crowdedAfter is longer than most handlers need for a notification.
+const crowdedAfter = 30 * time.Second
 
 // Summary returns what the dispatcher has and does.
 func (d *Dispatcher) Summary() Summary {
@@ -371,13 +384,20 @@ func (d *Dispatcher) Summary() Summary {
 	for _, b := range d.blocks {
 		s.Lanes += len(b.lanes)
 		s.InFlight += b.running
+		wanting := 0
 		for _, l := range b.lanes {
+			if l.state == ready {
+				wanting++
+			}
 			if at := l.entries.front().received; oldest == 0 || at < oldest {
 				oldest = at
 			}
 			if l.state == waiting || l.state == held || l.state == ready && b.down {
 				s.Waiting++
 			}
+		}
+		if wanting > 0 && b.running >= b.options.InFlight && time.Since(b.placed) > crowdedAfter {
+			s.Crowded = append(s.Crowded, Crowd{b.name, b.running, b.placed, wanting})
 		}
 	}
 	if oldest != 0 {

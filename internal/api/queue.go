@@ -48,6 +48,15 @@ type QueueState struct {
 	InFlight int            `json:"in_flight"`
 	Paused   []queue.Target `json:"paused"` // {} is all of the queue
 	Draining bool           `json:"draining"`
+	Crowded  []QueueCrowd   `json:"crowded,omitempty"`
+}
+
+// QueueCrowd is a block whose places are all taken, without any change for half a minute, while lanes wait for one.
+type QueueCrowd struct {
+	Name     string    `json:"name"`
+	InFlight int       `json:"in_flight"`
+	Since    time.Time `json:"since"` // a lane last got a place
+	Ready    int       `json:"ready"` // lanes that wait for one
 }
 
 // QueueDone is the answer to a retry, a skip and a move: how many lanes or notifications there were.
@@ -195,9 +204,13 @@ func answerState(w http.ResponseWriter, d *queue.Dispatcher) error {
 	if c.Paused == nil {
 		c.Paused = []queue.Target{}
 	}
+	var crowded []QueueCrowd
+	for _, c := range s.Crowded {
+		crowded = append(crowded, QueueCrowd{c.Block, c.Places, c.Since.UTC(), c.Ready})
+	}
 	return answer(w).write(QueueState{
 		Entries: s.Entries, Bytes: s.Bytes, MaxBytes: s.MaxBytes, Lanes: s.Lanes, Waiting: s.Waiting, InFlight: s.InFlight,
-		Paused: c.Paused, Draining: c.Draining,
+		Paused: c.Paused, Draining: c.Draining, Crowded: crowded,
 	})
 }
 

@@ -132,6 +132,53 @@ func TestWatch(t *testing.T) {
 	})
 }
 
+// TestWatchPlaces: when handlers hang and have all places, the operator is told, and by which lanes.
+func TestWatchPlaces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := queue.New(queuetest.NewMemory(1000), queue.Hooks{
+			Deliver: func(queue.Delivery) queue.Result {
+				time.Sleep(5*time.Minute + 20*time.Second)
+				return queue.Result{Outcome: queue.Delivered}
+			},
+		})
+		d.Configure(map[string]queue.Options{"default": {InFlight: 1, Retry: []time.Duration{time.Second}}})
+		d.Start()
+		defer d.Close(context.Background())
+		for i := range 2 {
+			if _, err := d.Put(t.Context(), &queue.Record{Block: "default", Instance: fmt.Sprint(1101000001 + i), Received: time.Now(), Body: []byte("{}")}, 0); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		lane := d.Lanes()[slices.IndexFunc(d.Lanes(), func(l queue.Lane) bool { return l.Instance == "1101000001" })].ID
+		core, logged := observer.New(zapcore.InfoLevel)
+		var w Watch
+		look := func() (got []string) {
+			w.Look(d, time.Now(), func(string) (time.Duration, bool) { return 0, false }, zap.New(core), func(n outcome.Note) { got = append(got, n.More) })
+			for _, entry := range logged.TakeAll() {
+				got = append(got, entry.Message+fmt.Sprint(entry.ContextMap()["name"], entry.ContextMap()["lanes"]))
+			}
+			return got
+		}
+		time.Sleep(time.Minute)
+		if got, want := look(), []string{"all places of a block's queue are taken, other lanes wait" + "default[" + lane + "]"}; !slices.Equal(got, want) {
+			t.Errorf("%q, want %q", got, want)
+		}
+		if got := look(); len(got) != 0 {
+			t.Errorf("told again: %q", got)
+		}
+		time.Sleep(4*time.Minute + time.Second)
+		if got, want := look(), "2 notifications wait. See which: caddy green-api queue list. All places of the block default (1) have been taken for 5m1s."; len(got) != 2 || got[0] != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+		time.Sleep(20 * time.Second)
+		synctest.Wait()
+		if got, want := look(), "places of a block's queue are free again"; !slices.ContainsFunc(got, func(s string) bool { return strings.HasPrefix(s, want) }) {
+			t.Errorf("%q, want %q", got, want)
+		}
+	})
+}
+
 // TestWatchAtOnce: while a config is replaced, both look. The operator is told once all the same.
 func TestWatchAtOnce(t *testing.T) {
 	d := queue.New(queuetest.NewMemory(1000), queue.Hooks{})

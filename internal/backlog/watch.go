@@ -29,6 +29,7 @@ type Watch struct {
 	mu                sync.Mutex // during a reload, two configs may look at once
 	full, behind      watch.Trouble
 	standing, orphans watch.Troubles
+	crowded           watch.Troubles
 	daily             watch.Daily
 	reminded          time.Time // of what is paused
 }
@@ -51,8 +52,10 @@ func (w *Watch) Look(d *queue.Dispatcher, now time.Time, expires func(block stri
 		n.Kind, n.At = notification.KindNone, now
 		tell(n)
 	}}
-	l.atAll(d.Summary())
-	l.atLanes(d.Lanes())
+	s, lanes := d.Summary(), d.Lanes()
+	l.atPlaces(s.Crowded, lanes)
+	l.atAll(s)
+	l.atLanes(lanes)
 	l.atPauses(d.Control())
 }
 
@@ -71,12 +74,45 @@ func (l *look) atAll(s queue.Summary) {
 	switch began, ended := l.behind.See(age > behindAfter); {
 	case began:
 		l.log.Warn("the queue falls behind", zap.Duration("oldest", age), zap.Int("entries", s.Entries), zap.Int("lanes", s.Lanes), zap.Int("lanes_waiting", s.Waiting), zap.Bool("paused", s.Paused))
-		l.tell(outcome.Note{Reason: reason.QueueBehind, Level: zap.WarnLevel, Trouble: trouble, More: fmt.Sprintf("%d notifications wait. See which: caddy green-api queue list.", s.Entries)})
+		more := fmt.Sprintf("%d notifications wait. See which: caddy green-api queue list.", s.Entries)
+		for _, c := range s.Crowded {
+			more += fmt.Sprintf(" All places of the block %s (%d) have been taken for %s.", c.Block, c.Places, l.now.Sub(c.Since).Round(time.Second))
+		}
+		l.tell(outcome.Note{Reason: reason.QueueBehind, Level: zap.WarnLevel, Trouble: trouble, More: more})
 	case ended:
 		l.log.Info("the queue has caught up", zap.Int("entries", s.Entries))
 		l.tell(outcome.Note{Reason: reason.Recovered, Level: zap.InfoLevel, Trouble: trouble, More: "The queue has caught up."})
 	}
 }
+
+// atPlaces looks for blocks with lanes that wait for a place, because handlers hang.
+func (l *look) atPlaces(crowds []queue.Crowd, lanes []queue.Lane) {
+	var names []string
+	for _, c := range crowds {
+		names = append(names, c.Block)
+	}
+	began, ended := l.crowded.See(names)
+	for _, c := range crowds {
+		if !slices.Contains(began, c.Block) {
+			continue
+		}
+		var by []string // the oldest is first
+		for _, lane := range lanes {
+			if lane.Block == c.Block && lane.State == queue.StateDelivering && len(by) < lanesNamed {
+				by = append(by, lane.ID)
+			}
+		}
+		l.log.Warn("all places of a block's queue are taken, other lanes wait", zap.String("name", c.Block), zap.Int("in_flight", c.Places),
+			zap.Duration("since", l.now.Sub(c.Since)), zap.Int("ready", c.Ready), zap.Strings("lanes", by),
+			zap.String("fix", "see why handlers hang, and which lanes they have: caddy green-api queue list; or lower attempt_timeout, or raise in_flight"))
+	}
+	for _, name := range ended {
+		l.log.Info("places of a block's queue are free again", zap.String("name", name))
+	}
+}
+
+// lanesNamed is how many of the lanes that have the places are named.
+const lanesNamed = 5
 
 // atLanes looks for lanes that stand still or that nobody delivers, and for what is about to be too old.
 func (l *look) atLanes(lanes []queue.Lane) {

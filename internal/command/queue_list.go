@@ -33,7 +33,8 @@ how often the first one was tried in vain, when it will be tried again, and why 
 line sums up. With --format json it prints one lane a line.
 
 The states are ready, delivering, waiting (for the next round), paused, and no_handler (the config no
-longer has the block, or not its reverse_proxy).
+longer has the block, or not its reverse_proxy). If handlers hang and lanes wait for a place, it says so
+on stderr.
 
 Exit status: 0 also if the queue is empty, 2 if the command was not understood, the server could not be
 reached, or there is no queue.`,
@@ -98,6 +99,9 @@ func (q *queueFlags) print(cmd *cobra.Command, lanes []api.QueueLane, filtered b
 	default:
 		fmt.Fprintln(cmd.ErrOrStderr(), "the queue is empty")
 	}
+	for _, c := range state.Crowded {
+		fmt.Fprint(cmd.ErrOrStderr(), outcome.PrintableLines(crowdText(&c, time.Now())))
+	}
 	if len(state.Paused) > 0 || state.Draining {
 		fmt.Fprint(cmd.ErrOrStderr(), outcome.PrintableLines(ordersOf(state)))
 	}
@@ -153,6 +157,19 @@ func sumOf(lanes []api.QueueLane, state *api.QueueState) string {
 		text += "; in all " + amount(state.Lanes, state.Entries, state.Bytes)
 	}
 	return text + "; the queue may use " + sizeOf(state.MaxBytes)
+}
+
+// crowdText says that lanes wait for a place.
+func crowdText(c *api.QueueCrowd, now time.Time) string {
+	return fmt.Sprintf("all places of the block %s (%d) have been taken for %s, by the lanes that are delivering; %s for one\n",
+		c.Name, c.InFlight, span(now.Sub(c.Since)), wait(c.Ready))
+}
+
+func wait(lanes int) string {
+	if lanes == 1 {
+		return "1 lane waits"
+	}
+	return countOf(lanes, "lane") + " wait"
 }
 
 func amount(lanes, entries int, bytes int64) string {

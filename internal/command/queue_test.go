@@ -203,6 +203,20 @@ func TestQueueList(t *testing.T) {
 	b.want("list", 0, `.* paused .*`, "paused: instance 1101000003\ndraining: .*")
 }
 
+// TestQueueCrowded: list says when handlers have all places.
+func TestQueueCrowded(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/state") {
+			fmt.Fprintf(w, `{"entries":3,"crowded":[{"name":"sales","in_flight":2,"since":%q,"ready":1}]}`+"\n", time.Now().Add(-125*time.Second).Format(time.RFC3339Nano))
+			return
+		}
+		fmt.Fprintln(w, `{"lane":"0123456789ab","name":"sales","instance":"1101000001","entries":3,"state":"delivering"}`)
+	}))
+	defer server.Close()
+	b := &queueBench{t: t, admin: strings.TrimPrefix(server.URL, "http://")}
+	b.want("list", 0, ".*delivering.*", `all places of the block sales \(2\) have been taken for 2m\ds, by the lanes that are delivering; 1 lane waits for one\n`)
+}
+
 // TestQueueShow: a lane is shown with its notifications in their order.
 func TestQueueShow(t *testing.T) {
 	b := newQueueBench(t)
