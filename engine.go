@@ -145,6 +145,7 @@ func unmarshalQueue(d *caddyfile.Dispenser) (queue.Engine, string, error) {
 type sharedQueue struct {
 	app   atomic.Pointer[App] // of the config in effect; nil before there is one
 	clock quarantine.WallClock
+	doubt atomic.Bool // the operator has been told that the clock was set
 
 	dispatcher atomic.Pointer[queue.Dispatcher] // nil until the store is open
 	looked     atomic.Bool                      // whether there is one to open
@@ -177,6 +178,7 @@ func (q *sharedQueue) open(engine queue.Engine) error {
 		return err
 	}
 	q.store = store
+	q.inDoubt() // so that a change from now on is noticed
 	d := queue.New(store, queue.Hooks{Deliver: q.deliver, Keep: q.keep, Failed: q.failed, InDoubt: q.inDoubt})
 	d.Start()
 	q.said.Store(saidOf(engine))
@@ -274,7 +276,32 @@ func (q *sharedQueue) failed(err error) {
 }
 
 // inDoubt reports whether the clock was changed so recently that ages say nothing.
-func (q *sharedQueue) inDoubt() bool { return q.clock.InDoubt(time.Now(), defaultQueueMaxAge) }
+func (q *sharedQueue) inDoubt() bool {
+	shortest := defaultQueueMaxAge
+	if app := q.app.Load(); app != nil {
+		shortest = app.shortestMaxAge()
+	}
+	return q.clock.InDoubt(time.Now(), shortest)
+}
+
+// shortestMaxAge returns the shortest max_age of a queue, which a change of the clock harms first, but at least one that
+// no pause of a virtual machine harms.
+func (a *App) shortestMaxAge() time.Duration {
+	shortest := defaultQueueMaxAge
+	for _, b := range a.blocks {
+		if q := b.handler.Queue; q != nil && q.MaxAge != maxAgeOff {
+			shortest = min(shortest, time.Duration(q.MaxAge))
+		}
+	}
+	return max(shortest, 20*time.Minute)
+}
+
+// watchClock notices that the clock was changed, and tells the operator once.
+func (q *sharedQueue) watchClock(log *zap.Logger) {
+	if doubt := q.inDoubt(); q.doubt.Swap(doubt) != doubt && doubt {
+		log.Warn("the clock was set: nothing in the queue becomes too old in the next 48 hours, unless Caddy is restarted")
+	}
+}
 
 // stop lets no further delivery begin, because the process is about to exit.
 func (q *sharedQueue) stop() {
@@ -403,7 +430,7 @@ func (a *App) watchQueue(ctx context.Context, d *queue.Dispatcher) {
 		return time.Duration(b.handler.Queue.MaxAge), true
 	}
 	for {
-		a.queue.inDoubt() // so that a change of the clock is noticed
+		a.queue.watchClock(a.logger)
 		a.operator.backlog.Look(d, time.Now(), expires, a.logger, a.operator.desk.Tell)
 		select {
 		case <-ctx.Done():

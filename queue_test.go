@@ -76,6 +76,24 @@ func TestQueueGrace(t *testing.T) {
 	}
 }
 
+// TestShortestMaxAge: the clock is watched as closely as the shortest max_age needs it.
+func TestShortestMaxAge(t *testing.T) {
+	for _, test := range []struct {
+		block string
+		want  time.Duration
+	}{
+		{"reverse_proxy 127.0.0.1:9", 24 * time.Hour},
+		{"queue {\nmax_age 3h\n}\nreverse_proxy 127.0.0.1:9", 3 * time.Hour},
+		{"queue {\nmax_age 10s\n}\nreverse_proxy 127.0.0.1:9", 20 * time.Minute},
+		{"queue {\nmax_age off\n}\nreverse_proxy 127.0.0.1:9", 24 * time.Hour},
+	} {
+		edgetest.Start(t, edgetest.Site(edgetest.Loopback+test.block))
+		if got := activeApp().shortestMaxAge(); got != test.want {
+			t.Errorf("%q: %s, want %s", test.block, got, test.want)
+		}
+	}
+}
+
 func init() { caddy.RegisterModule(lateConfig{}) }
 
 // lateConfig posts notifications, to which nobody listens to the answers, and loads no config.

@@ -404,8 +404,15 @@ func (d *Dispatcher) remove(l *lane, seq uint64, how ending) Result {
 	return Result{Outcome: Quarantined}
 }
 
+// clockTime is how long after a start a wrong clock may take to be set, on a machine that does not keep the time while it
+// is off. That it is set shows in InDoubt.
+const clockTime = 10 * time.Minute
+
+// isTooOld reports whether an entry is older than max_age. By the time of day alone, nothing is: what was received before
+// the start is tried for a while, however old it looks.
 func (d *Dispatcher) isTooOld(received int64, maxAge time.Duration, now time.Time) bool {
-	return maxAge > 0 && now.Sub(time.Unix(0, received)) > maxAge && (d.hooks.InDoubt == nil || !d.hooks.InDoubt())
+	return maxAge > 0 && now.Sub(time.Unix(0, received)) > maxAge && now.Sub(d.began) > min(maxAge, clockTime) &&
+		(d.hooks.InDoubt == nil || !d.hooks.InDoubt())
 }
 
 // sweep moves what has become too old into the quarantine, also from lanes that are held, until ctx ends.

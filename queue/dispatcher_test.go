@@ -29,6 +29,7 @@ type bench struct {
 	keep     func(queue.Delivery, queue.Fate) error
 	inFlight int
 	most     int // in flight at once
+	doubt    atomic.Bool
 	failures []error
 }
 
@@ -49,6 +50,7 @@ func (b *bench) start(o queue.Options) {
 			defer b.mu.Unlock()
 			b.failures = append(b.failures, err)
 		},
+		InDoubt: b.doubt.Load,
 	})
 	if o.InFlight == 0 {
 		o.InFlight = 10
@@ -528,6 +530,56 @@ func TestExpired(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 	})
+}
+
+// TestClock: a clock that is wrong at the start lets nothing expire until it may have been set, and none that was set
+// does.
+func TestClock(t *testing.T) {
+	const years = 30 * 365 * 24 * time.Hour
+	for name, test := range map[string]struct {
+		maxAge, early, late time.Duration
+	}{
+		"long":  {24 * time.Hour, 10 * time.Minute, 11 * time.Minute},
+		"short": {time.Minute, time.Minute, 2 * time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBench(t, queue.Options{MaxAge: test.maxAge}, func(b *bench) {
+				b.answers(func(queue.Delivery) queue.Result { return queue.Result{Why: "handler_error"} })
+				expired := func() bool { return slices.Contains(b.seen(), "A expired") }
+				for _, paused := range []bool{false, true} {
+					old := &queue.Record{Block: "default", Instance: "1", ID: "A", Received: time.Now().Add(-years)}
+					if _, err := b.Put(t.Context(), old, 0); err != nil {
+						t.Fatal(err)
+					}
+					if paused {
+						_ = b.Pause(queue.Target{})
+					}
+					b.end()
+					b.start(queue.Options{MaxAge: test.maxAge})
+					if time.Sleep(test.early); expired() {
+						t.Errorf("paused %t: after %s", paused, test.early)
+					}
+					b.doubt.Store(true)
+					if time.Sleep(48 * time.Hour); expired() {
+						t.Errorf("paused %t: the clock was set", paused)
+					}
+					b.doubt.Store(false)
+					if time.Sleep(time.Minute); !expired() {
+						t.Errorf("paused %t: not after that", paused)
+					}
+				}
+				b.end()
+				_ = b.store.SetControl(queue.Control{})
+				b.start(queue.Options{MaxAge: test.maxAge})
+				if _, err := b.Put(t.Context(), &queue.Record{Block: "default", Instance: "1", ID: "A", Received: time.Now().Add(-years)}, 0); err != nil {
+					t.Fatal(err)
+				}
+				if time.Sleep(test.late); !expired() {
+					t.Errorf("not after %s", test.late)
+				}
+			})
+		})
+	}
 }
 
 // TestSkip: the first entry goes to the quarantine, and the lane goes on.
