@@ -628,11 +628,20 @@ func TestRetry(t *testing.T) {
 			t.Fatal(err)
 		}
 		b.want(first + " #2")
-		if n := b.RetryAll(queue.Target{}); n != 2 {
-			t.Error(n)
+		if n, paused, _ := b.RetryAll(queue.Target{}); n != 2 || paused != 0 {
+			t.Error(n, paused)
 		}
 		if got := b.seen(); len(got) != 2 {
 			t.Error(got)
+		}
+		b.put("1/a/1/old", "2/a/1/old")
+		_ = b.Pause(queue.Target{Instance: "2"})
+		synctest.Wait()
+		if n, paused, noHandler := b.RetryAll(queue.Target{}); n != 1 || paused != 1 || noHandler != 2 {
+			t.Error(n, paused, noHandler)
+		}
+		if n, paused, noHandler := b.RetryAll(queue.Target{Block: "default", Instance: "2"}); n != 0 || paused != 1 || noHandler != 0 {
+			t.Error(n, paused, noHandler)
 		}
 	})
 }

@@ -206,19 +206,26 @@ func (d *Dispatcher) Retry(id string) error {
 	return nil
 }
 
-// RetryAll ends the wait of all lanes that a target covers, and returns how many there are.
-func (d *Dispatcher) RetryAll(t Target) (n int) {
+// RetryAll ends the wait of all lanes that a target covers, and returns how many there are, and how many are paused or
+// have no handler, and so stay as they are.
+func (d *Dispatcher) RetryAll(t Target) (n, paused, noHandler int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, b := range d.blocks {
 		for _, l := range b.lanes {
-			if t.covers(b.name, l.instance) && (l.state == waiting || l.state == ready && b.down) {
+			switch {
+			case !t.covers(b.name, l.instance):
+			case l.state == waiting, l.state == ready && b.down:
 				b.hurry(l)
 				n++
+			case l.state == held && b.known:
+				paused++
+			case l.state == held:
+				noHandler++
 			}
 		}
 	}
-	return n
+	return n, paused, noHandler
 }
 
 // Skip moves the first entry of a lane into the quarantine, so that the lane goes on. If seq is not 0, that must be

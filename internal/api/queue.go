@@ -59,10 +59,14 @@ type QueueCrowd struct {
 	Ready    int       `json:"ready"` // lanes that wait for one
 }
 
-// QueueDone is the answer to a retry, a skip and a move: how many lanes or notifications there were.
+// QueueDone is the answer to a retry, a skip and a move: how many lanes or notifications it was about.
 type QueueDone struct {
 	Lanes   *int `json:"lanes,omitempty"`   // of a retry
 	Entries *int `json:"entries,omitempty"` // of a skip or a move
+
+	// Of a retry of more than one lane: lanes that it left as they were.
+	Paused    int `json:"paused,omitempty"`
+	NoHandler int `json:"no_handler,omitempty"`
 }
 
 // queueOf parses the parameters of a request, which has only those that are allowed, and returns the queue.

@@ -98,10 +98,11 @@ func (e *Edge) retry(w http.ResponseWriter, r *http.Request) error {
 	case id == "" && !some && !all:
 		return badRequest(errNoRetry)
 	}
+	var done QueueDone
 	var n int
 	fields := targetFields(target)
 	if id == "" {
-		n = d.RetryAll(target)
+		n, done.Paused, done.NoHandler = d.RetryAll(target)
 	} else {
 		if n, err = retryLane(d, id); err != nil {
 			return queueError(err)
@@ -109,7 +110,8 @@ func (e *Edge) retry(w http.ResponseWriter, r *http.Request) error {
 		fields = append(fields, zap.String("lane", id))
 	}
 	e.Log.Info("queue lanes retried", append(fields, zap.Int("count", n))...)
-	return answer(w).write(QueueDone{Lanes: &n})
+	done.Lanes = &n
+	return answer(w).write(done)
 }
 
 // retryLane ends the wait of a lane. It returns 0 if the lane did not wait.

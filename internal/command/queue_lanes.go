@@ -2,8 +2,10 @@ package command
 
 import (
 	"errors"
+	"fmt"
 	"net/url"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -17,7 +19,8 @@ func queueRetry() *cobra.Command {
 		Use:   "retry [<lane>]",
 		Short: "Delivers at once what waits for its next round",
 		Long: `Lets one lane, or all lanes of a green_api block or an instance, try at once to deliver what waits for
-its next round. Requires a lane, --name, --instance, or --all.
+its next round. Requires a lane, --name, --instance, or --all. What is paused or has no handler is left
+as it is, and counted.
 
 Exit status: 0 if it was ordered, 1 if no lane has the id, or it is paused or has no handler, 2 if the
 command was not understood, the server could not be reached, or there is no queue.`,
@@ -40,13 +43,29 @@ command was not understood, the server could not be reached, or there is no queu
 				query.Set("all", "true")
 			}
 			_, err = order(cmd, q, "queue/retry", query, func(done api.QueueDone) string {
-				return countOf(number(done.Lanes), "lane") + " retried\n"
+				return retriedText(&done) + "\n"
 			})
 			return err
 		},
 	}
 	cmd.Flags().BoolVar(&all, "all", false, "retry everything that waits")
 	return q.targeted(cmd)
+}
+
+// retriedText says how many lanes were retried, and which were not.
+func retriedText(done *api.QueueDone) string {
+	text := countOf(number(done.Lanes), "lane") + " retried"
+	var left []string
+	if done.Paused > 0 {
+		left = append(left, fmt.Sprintf("%d paused", done.Paused))
+	}
+	if done.NoHandler > 0 {
+		left = append(left, fmt.Sprintf("%d without a handler", done.NoHandler))
+	}
+	if len(left) > 0 {
+		text += "; left as they are: " + strings.Join(left, ", ")
+	}
+	return text
 }
 
 func queueSkip() *cobra.Command {

@@ -238,7 +238,7 @@ func TestQueueOrders(t *testing.T) {
 	b.want("pause --name default --instance 1101000001", 0, "paused: instance 1101000001 of block default\n", "")
 	b.want("pause", 0, "paused: instance 1101000001 of block default\npaused: all of the queue\n", "")
 	b.want("retry "+id, 1, "", queuePrefix+"the lane "+id+" is paused; resume it\n")
-	b.want("retry --all", 0, "0 lanes retried\n", "")
+	b.want("retry --all", 0, "0 lanes retried; left as they are: 2 paused, 1 without a handler\n", "")
 	b.want("resume --instance 1101000001", 1, "paused: all of the queue\n", "caddy green-api queue resume: instance 1101000001 is still paused, because all of the queue is\n")
 	b.want("resume --format json", 0, `\{"entries":4,.*,"paused":\[\],"draining":false\}\n`, "")
 	b.want("pause --name sales", 0, "paused: block sales\n", "")
