@@ -472,7 +472,7 @@ func queueGauges() (g *tell.QueueGauges) {
 		s := d.Summary()
 		g = &tell.QueueGauges{
 			Entries: int64(s.Held), Bytes: s.Bytes, MaxBytes: s.MaxBytes, Lanes: s.Lanes, LanesWaiting: s.Waiting, InFlight: s.InFlight,
-			Paused: s.Paused, Put: s.Put, Done: make(map[string]int64),
+			Paused: s.Paused, Put: s.Put, Done: make(map[string]int64), Shared: s.Shared, Partitions: s.Shares, Takeovers: s.Gained,
 		}
 		if !s.Oldest.IsZero() {
 			g.Oldest = time.Since(s.Oldest)

@@ -119,6 +119,7 @@ func (c *session) run(ctx context.Context) (err error) {
 	s.mu.Lock()
 	s.pins[c.p] = c.pin
 	s.mu.Unlock()
+	c.mine.Store(true)
 	if s.o.noReset {
 		if c.first != nil {
 			_ = c.record(c.first)
@@ -230,6 +231,7 @@ func (c *session) lookAtPin(ctx context.Context) (pin string, err error) {
 	s.mu.Lock()
 	mine := s.pins[c.p]
 	s.mu.Unlock()
+	c.mine.Store(pin == "" || pin == mine)
 	switch {
 	case pin != "" && pin == mine:
 		return pin, nil
@@ -281,6 +283,7 @@ func (c *session) take(ctx context.Context) error {
 	if err := c.pull(); err != nil {
 		return err
 	}
+	c.s.gained()
 	c.extend(time.Now())
 	ticker := time.NewTicker(pullEvery)
 	defer ticker.Stop()
@@ -338,6 +341,12 @@ func (c *session) take(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+func (s *Store) gained() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stats.Gained++
 }
 
 var errStuck = errors.New("the consumer sends nothing")

@@ -35,6 +35,7 @@ type share struct {
 	lost   chan struct{}
 	failed chan error   // has an error after which the share must be lost
 	until  atomic.Int64 // when the lease ends, as a time since Store.born
+	mine   atomic.Bool  // the partition is this edge's, or would be if it had something
 
 	mu      sync.Mutex
 	why     error // the share is lost
@@ -103,6 +104,13 @@ func (h *share) add(seq uint64, msg *natsgo.Msg, pending uint64) {
 	h.fresh = append(h.fresh, seq)
 	h.mu.Unlock()
 	rouse(h.more)
+}
+
+// serves reports whether the share is held, or would be as soon as the partition has something.
+func (h *share) serves() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.why == nil && h.mine.Load()
 }
 
 // size returns how many records of the store the share has or will have.

@@ -346,6 +346,9 @@ func (s *Store) Stats() queue.Stats {
 	mine := 0
 	for _, h := range shares {
 		mine += h.size()
+		if h.serves() {
+			stats.Shares++
+		}
 	}
 	stats.Others = max(0, stats.Entries-mine)
 	stats.Away = !s.isReady() || !s.nc.IsConnected() || s.problem.Load() != nil

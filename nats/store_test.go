@@ -218,7 +218,7 @@ func TestBalance(t *testing.T) {
 		return len(s.shares)
 	}
 	k := serve(t, first, nil)
-	until(t, "all partitions", func() bool { return mine(first) == 16 })
+	until(t, "all partitions", func() bool { return mine(first) == 16 && first.Stats().Shares == 16 })
 	const instances, each = 40, 10
 	want := make(map[string][]string)
 	for i := range instances {
@@ -244,12 +244,16 @@ func TestBalance(t *testing.T) {
 	until(t, "all records", func() bool { return k.count() == 2*instances*each })
 	k2 := serve(t, second, nil)
 	until(t, "a share of the partitions", func() bool { return mine(second) > 0 && mine(first)+mine(second) == 16 })
+	until(t, "what both say of that", func() bool {
+		return first.Stats().Shares == mine(first) && second.Stats().Shares == mine(second) && second.Stats().Gained > 0
+	})
 	began := time.Now()
 	k.end()
 	until(t, "what the first has given up", func() bool { return k2.count() == instances*each })
 	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("took %s", took)
 	}
+	until(t, "what both say of that", func() bool { return first.Stats().Shares == 0 && second.Stats().Shares == 16 })
 	for name, got := range k2.all() {
 		if !slices.Equal(got, want[name]) {
 			t.Errorf("instance %s: got %v, want %v", name, got, want[name])
@@ -767,6 +771,9 @@ func TestCutOff(t *testing.T) {
 		t.Error("a lost share loads a record")
 	}
 	until(t, "the records", func() bool { return k2.count() == 10 })
+	if lost, gained := first.Stats(), second.Stats(); lost.Shares != 0 || gained.Shares != 1 || gained.Gained != 1 {
+		t.Errorf("%+v and %+v", lost, gained)
+	}
 	t.Logf("lost after %s, gained after %s", lost.Round(10*time.Millisecond), gained.Sub(began).Round(10*time.Millisecond))
 	between.setCut(false)
 	put(t, first, "1", 10)

@@ -354,7 +354,8 @@ type Summary struct {
 	// too, so that this holds for each of them, and for their sums.
 	Stats
 
-	Held     int // entries that this process delivers
+	Shared   bool // other processes use the store, too
+	Held     int  // entries that this process delivers
 	Lanes    int
 	Waiting  int       // lanes that stand still: they wait for their next round, or are held
 	InFlight int       // deliveries under way
@@ -381,7 +382,7 @@ const crowdedAfter = 30 * time.Second
 func (d *Dispatcher) Summary() Summary {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	s := Summary{Stats: d.store.Stats(), Paused: len(d.control.Paused) > 0, Draining: d.control.Draining, Done: make(map[Outcome]int64)}
+	s := Summary{Stats: d.store.Stats(), Shared: d.shared, Paused: len(d.control.Paused) > 0, Draining: d.control.Draining, Done: make(map[Outcome]int64)}
 	gone := 0 // entries that this process has seen the end of
 	for _, outcome := range Outcomes() {
 		s.Done[outcome] = d.done[outcome]

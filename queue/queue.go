@@ -60,7 +60,8 @@ type Store interface {
 	Close() error
 }
 
-// A SharedStore is a Store that other processes use, too. What one of them orders, all follow.
+// A SharedStore is a Store that other processes use, too. What one of them orders, all follow. Its Stats say which part
+// this process has.
 type SharedStore interface {
 	Store
 
@@ -119,6 +120,10 @@ type Stats struct {
 	Others   int   // of the entries, those that other processes hold
 	Away     bool  // the store cannot be reached
 	Put      int64 // records stored, including those that were found when the store was opened
+
+	// Of a SharedStore only.
+	Shares int   // that this process holds, or would get as soon as they have something
+	Gained int64 // how often it has begun to hold one
 }
 
 // Control is what the operator has ordered. It survives a restart.

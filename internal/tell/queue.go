@@ -1,6 +1,7 @@
 package tell
 
 import (
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -16,6 +17,11 @@ type QueueGauges struct {
 	Paused                   bool          // something is
 	Put                      int64         // records stored, with those that the queue held when it was opened
 	Done                     map[string]int64
+
+	// Of a queue that several edges share.
+	Shared     bool
+	Partitions int   // that this edge serves
+	Takeovers  int64 // how often it has begun to serve one
 }
 
 // queueMetrics live as long as the desk, as all its metrics do.
@@ -46,9 +52,10 @@ func (m *queueMetrics) all() []prometheus.Collector {
 
 // A queueCollector asks once for all that it shows.
 type queueCollector struct {
-	ask   func() *QueueGauges
-	shown []shownOfQueue
-	done  *prometheus.Desc
+	ask    func() *QueueGauges
+	shown  []shownOfQueue
+	shared []shownOfQueue // only if several edges share the queue
+	done   *prometheus.Desc
 }
 
 type shownOfQueue struct {
@@ -59,8 +66,11 @@ type shownOfQueue struct {
 
 func newQueueCollector(ask func() *QueueGauges) *queueCollector {
 	c := &queueCollector{ask: ask}
+	shownAs := func(name, help string, kind prometheus.ValueType, value func(*QueueGauges) float64) shownOfQueue {
+		return shownOfQueue{prometheus.NewDesc("caddy_green_api_queue_"+name, help, nil, nil), kind, value}
+	}
 	show := func(name, help string, kind prometheus.ValueType, value func(*QueueGauges) float64) {
-		c.shown = append(c.shown, shownOfQueue{prometheus.NewDesc("caddy_green_api_queue_"+name, help, nil, nil), kind, value})
+		c.shown = append(c.shown, shownAs(name, help, kind, value))
 	}
 	gauge := func(name, help string, value func(*QueueGauges) float64) {
 		show(name, help, prometheus.GaugeValue, value)
@@ -79,13 +89,17 @@ func newQueueCollector(ask func() *QueueGauges) *queueCollector {
 		return 0
 	})
 	show("put_total", "Notifications stored in the queue, with those that it held at the start.", prometheus.CounterValue, func(q *QueueGauges) float64 { return float64(q.Put) })
+	c.shared = []shownOfQueue{
+		shownAs("partitions", "Partitions of the shared queue that this edge serves.", prometheus.GaugeValue, func(q *QueueGauges) float64 { return float64(q.Partitions) }),
+		shownAs("takeovers_total", "How often this edge has begun to serve a partition of the shared queue.", prometheus.CounterValue, func(q *QueueGauges) float64 { return float64(q.Takeovers) }),
+	}
 	c.done = prometheus.NewDesc("caddy_green_api_queue_done_total", "Notifications that have left the queue, by what became of them.", []string{"outcome"}, nil)
 	return c
 }
 
 // Describe describes the metrics.
 func (c *queueCollector) Describe(to chan<- *prometheus.Desc) {
-	for _, s := range c.shown {
+	for _, s := range slices.Concat(c.shown, c.shared) {
 		to <- s.desc
 	}
 	to <- c.done
@@ -100,7 +114,11 @@ func (c *queueCollector) Collect(to chan<- prometheus.Metric) {
 	if q == nil {
 		return
 	}
-	for _, s := range c.shown {
+	shown := c.shown
+	if q.Shared {
+		shown = slices.Concat(shown, c.shared)
+	}
+	for _, s := range shown {
 		to <- prometheus.MustNewConstMetric(s.desc, s.kind, s.value(q))
 	}
 	for end, n := range q.Done {

@@ -228,6 +228,10 @@ func TestQueueMetrics(t *testing.T) {
 	if got := shown(true); !slices.Contains(got, "paused 0") {
 		t.Errorf("not paused: %q", got)
 	}
+	state.Shared, state.Partitions, state.Takeovers = true, 12, 13
+	if got := shown(true); !slices.Contains(got, "partitions 12") || !slices.Contains(got, "takeovers_total 13") {
+		t.Errorf("shared: %q", got)
+	}
 	if got := shown(false); len(got) != 0 {
 		t.Errorf("without a queue: %q", got)
 	}
