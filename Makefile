@@ -126,7 +126,7 @@ sbom: tools ## dist/caddy-green-api.cdx.json: what is linked in
 	deploy/build v$(or $(VERSION),0.0.0) dist/caddy-green-api
 	.lint/cyclonedx-gomod bin -json -output dist/caddy-green-api.cdx.json dist/caddy-green-api
 
-nats: ## the module nats, with nats-server processes; a minute
+nats: ## the module nats, with nats-server processes; two minutes
 	cd nats && go vet ./... && go test -count=1 ./...
 
 nats-chaos: ## three edges and three servers are killed, cut off, stopped and reloaded for ten minutes; EDGES=1h for longer; prints its counts

@@ -8,12 +8,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,8 +26,9 @@ import (
 )
 
 const (
-	edgesToken     = "invented-token"
-	edgesInstances = 16
+	edgesToken      = "invented-token"
+	edgesInstances  = 16
+	edgesPartitions = 8
 )
 
 // TestQueueEdges: edges and servers are killed, cut off, stopped and reloaded at random, and whatever was answered 200
@@ -44,26 +48,135 @@ func TestQueueEdges(t *testing.T) {
 	if said, err := exec.Command("go", "build", "-o", binary, "./cmd/caddy").CombinedOutput(); err != nil { //nolint:gosec // of this test
 		t.Fatalf("%v\n%s", err, said)
 	}
-	c := &chaos{t: t, servers: startServers(t, 3, always), ledger: ledger{posted: make(map[mark]time.Time), taken: make(map[mark]time.Time)}}
-	c.handler = httptest.NewServer(http.HandlerFunc(c.ledger.handle))
-	t.Cleanup(c.handler.Close)
+	c := newChaos(t, startServers(t, 3, always), binary, "nats", "GREEN_API")
+	ctx, stop := context.WithTimeout(context.Background(), length)
+	defer stop()
+	wait := c.sendAll(ctx)
+	c.haveBadLuck(ctx)
+	wait()
+	for late := time.Now().Add(2 * time.Minute); c.ledger.missing(time.Now()) > 0 && time.Now().Before(late); time.Sleep(50 * time.Millisecond) {
+	}
+	c.verify()
+	c.settle()
+}
+
+// TestQueueEdgesWithoutReset shows that TestQueueEdges would see what the reset at a takeover is for: the same edges,
+// senders, handler and ledger, and one fault that gives the others something to take over. While the handler takes
+// nothing, an edge gathers notifications that it has been sent and not delivered; then it stands still. Whoever is
+// pinned next without a reset is sent only what comes later.
+func TestQueueEdgesWithoutReset(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes a cluster and six edges")
+	}
+	binary, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(asEdge, "yes")
+	servers := startServers(t, 3, always)
+	t.Run("with it", func(t *testing.T) {
+		t.Parallel()
+		c := newChaos(t, servers, binary, "nats", "WITH_RESET")
+		c.stopAnEdge("all of before taken", func(began time.Time) bool { return c.ledger.missing(began) == 0 })
+		until(t, "the rest", func() bool { return c.ledger.missing(time.Now()) == 0 })
+		c.verify()
+	})
+	t.Run("without it", func(t *testing.T) {
+		t.Parallel()
+		c := newChaos(t, servers, binary, "nats_without_reset", "WITHOUT_RESET")
+		before := 0 // a partition may have moved from edge to edge as soon as they had started
+		c.stopAnEdge("one taken before an earlier one", func(began time.Time) bool {
+			if time.Since(began) < time.Second {
+				before = len(c.ledger.outOfOrder())
+			}
+			return len(c.ledger.outOfOrder()) > before
+		})
+		t.Logf("taken before an earlier one: %v", c.ledger.outOfOrder())
+	})
+}
+
+// stopAnEdge stops one that has been sent a lot, lets others have its partitions, and waits until something holds.
+func (c *chaos) stopAnEdge(what string, holds func(began time.Time) bool) {
+	c.t.Helper()
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	c.settle()
+	c.ledger.refuses.Store(true)
+	wait := c.sendAll(ctx)
+	const gathered = 10
+	until(c.t, "notifications of each instance", func() bool { return c.ledger.least() >= gathered })
+	stopped := c.ledger.asker()
+	e := c.edges[stopped]
+	e.resting.Store(true)
+	e.signal(syscall.SIGSTOP)
+	began := time.Now()
+	defer e.signal(syscall.SIGCONT)
+	c.ledger.refuses.Store(false)
+	until(c.t, what, func() bool { return holds(began) })
+	c.t.Logf("edge %d stopped, %s after %s", stopped, what, time.Since(began).Round(100*time.Millisecond))
+	stop()
+	wait()
+}
+
+// newChaos starts three edges with an engine.
+func newChaos(t *testing.T, servers []*server, binary, engine, stream string) *chaos {
+	t.Helper()
+	c := &chaos{t: t, servers: servers, ledger: ledger{posted: make(map[mark]time.Time), taken: make(map[mark]time.Time), askers: make(map[string]int)}}
 	for i := range 3 {
-		c.edges = append(c.edges, c.newEdge(i, binary))
+		c.edges = append(c.edges, c.newEdge(i, binary, engine, stream))
 	}
 	for _, e := range c.edges {
 		until(t, "an edge", e.answers)
 	}
-	ctx, stop := context.WithTimeout(context.Background(), length)
-	defer stop()
+	return c
+}
+
+// settle waits until each partition is served by one edge, and none has moved for a moment.
+func (c *chaos) settle() {
+	c.t.Helper()
+	var before []string
+	same := 0
+	until(c.t, "a balance", func() bool {
+		var now []string
+		sum := 0
+		for _, e := range c.edges {
+			n := e.metric("partitions")
+			sum += n
+			now = append(now, fmt.Sprint(n, e.metric("takeovers_total")))
+		}
+		if same++; sum != edgesPartitions || !slices.Equal(now, before) {
+			same, before = 0, now
+		}
+		return same > 20 // times 20 ms
+	})
+}
+
+// metric returns a metric of the queue, -1 if there is none.
+func (e *edge) metric(name string) int {
+	resp, err := http.Get("http://" + e.admin + "/metrics")
+	if err != nil {
+		return -1
+	}
+	defer resp.Body.Close()
+	text, _ := io.ReadAll(resp.Body)
+	for line := range strings.Lines(string(text)) {
+		if value, ok := strings.CutPrefix(line, "caddy_green_api_queue_"+name+" "); ok {
+			n, err := strconv.Atoi(strings.TrimSpace(value))
+			if err == nil {
+				return n
+			}
+		}
+	}
+	return -1
+}
+
+// sendAll lets all instances send until ctx ends, and returns what waits for that.
+func (c *chaos) sendAll(ctx context.Context) (wait func()) {
 	var senders sync.WaitGroup
 	for i := range edgesInstances {
 		senders.Go(func() { c.send(ctx, fmt.Sprint(1101000001+i)) })
 	}
-	c.haveBadLuck(ctx)
-	senders.Wait()
-	for late := time.Now().Add(2 * time.Minute); c.ledger.missing() > 0 && time.Now().Before(late); time.Sleep(50 * time.Millisecond) {
-	}
-	c.verify()
+	return senders.Wait
 }
 
 // A mark identifies a notification.
@@ -80,21 +193,58 @@ type ledger struct {
 	early   []string // what was taken before something earlier
 	repeats int
 	slowest time.Duration
+	askers  map[string]int // by instance, the edge that asked last
+	refuses atomic.Bool    // it takes nothing
 }
 
-func (l *ledger) missing() (n int) {
+// missing returns how many were answered 200 before a time and have not been taken.
+func (l *ledger) missing(before time.Time) (n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for m := range l.posted {
-		if l.taken[m].IsZero() {
+	for m, at := range l.posted {
+		if at.Before(before) && l.taken[m].IsZero() {
 			n++
 		}
 	}
 	return n
 }
 
-// handle takes a notification, now and then not at once.
-func (l *ledger) handle(w http.ResponseWriter, r *http.Request) {
+// least returns how many were answered 200 of the instance that has the fewest.
+func (l *ledger) least() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	counts := make(map[string]int)
+	for m := range l.posted {
+		counts[m.instance]++
+	}
+	least := math.MaxInt
+	for i := range edgesInstances {
+		least = min(least, counts[fmt.Sprint(1101000001+i)])
+	}
+	return least
+}
+
+// asker returns the edge that has asked for more instances than any other.
+func (l *ledger) asker() (most int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	counts := make(map[int]int)
+	for _, i := range l.askers {
+		if counts[i]++; counts[i] > counts[most] {
+			most = i
+		}
+	}
+	return most
+}
+
+func (l *ledger) outOfOrder() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.early)
+}
+
+// handle takes a notification from an edge, now and then not at once.
+func (l *ledger) handle(from int, w http.ResponseWriter, r *http.Request) {
 	var n struct {
 		InstanceData struct {
 			IDInstance int `json:"idInstance"`
@@ -106,14 +256,15 @@ func (l *ledger) handle(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	time.Sleep(rand.N(20 * time.Millisecond))
-	if rand.N(20) == 0 {
-		w.WriteHeader(http.StatusServiceUnavailable)
-		return
-	}
 	m := mark{instance: fmt.Sprint(n.InstanceData.IDInstance)}
 	_, _ = fmt.Sscanf(n.IDMessage, "M%d", &m.n)
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.askers[m.instance] = from
+	if l.refuses.Load() || rand.N(20) == 0 {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return
+	}
 	if !l.taken[m].IsZero() {
 		l.repeats++
 		return
@@ -137,18 +288,20 @@ type edge struct {
 	proxies    []*proxy
 	cmd        *exec.Cmd
 	ended      chan struct{}
+	resting    atomic.Bool // nothing is posted to it
 }
 
 type chaos struct {
 	t       *testing.T
 	servers []*server
 	edges   []*edge
-	handler *httptest.Server
 	ledger  ledger
 	refused atomic.Int64
 }
 
-func (c *chaos) newEdge(i int, binary string) *edge {
+func (c *chaos) newEdge(i int, binary, engine, stream string) *edge {
+	handler := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { c.ledger.handle(i, w, r) }))
+	c.t.Cleanup(handler.Close)
 	ports := freePorts(c.t, 2)
 	e := &edge{t: c.t, binary: binary, dir: c.t.TempDir(), url: fmt.Sprintf("http://127.0.0.1:%d/green-api/webhook", ports[0]), admin: fmt.Sprintf("127.0.0.1:%d", ports[1])}
 	var servers []string
@@ -164,9 +317,10 @@ func (c *chaos) newEdge(i int, binary string) *edge {
 	grace_period 5s
 	green_api {
 		quarantine %s
-		queue nats {
+		queue %s {
 			servers %s
-			partitions 8
+			stream %s
+			partitions %d
 			max_per_instance 500
 			max_size 1GiB
 			edge edge-%d
@@ -193,7 +347,7 @@ http://:%d {
 	}
 	respond 404
 }
-`, e.admin, filepath.Join(e.dir, "quarantine"), strings.Join(servers, " "), i, ports[0], edgesToken, strings.TrimPrefix(c.handler.URL, "http://"))
+`, e.admin, filepath.Join(e.dir, "quarantine"), engine, strings.Join(servers, " "), stream, edgesPartitions, i, ports[0], edgesToken, strings.TrimPrefix(handler.URL, "http://"))
 	e.start()
 	c.t.Cleanup(func() {
 		e.kill()
@@ -286,7 +440,10 @@ func (c *chaos) send(ctx context.Context, instance string) {
 				return
 			}
 			e := c.edges[rand.N(len(c.edges))]
-			r, _ := http.NewRequest(http.MethodPost, e.url, bytes.NewReader(body))
+			if e.resting.Load() {
+				continue
+			}
+			r, _ := http.NewRequestWithContext(ctx, http.MethodPost, e.url, bytes.NewReader(body))
 			r.Header.Set("Authorization", "Bearer "+edgesToken)
 			r.Header.Set("Content-Type", "application/json")
 			resp, err := client.Do(r)

@@ -256,16 +256,20 @@ func (q *Queue) Key() string { return q.key }
 // Open connects. If the servers cannot be reached, the queue is opened all the same: until they can, notifications are
 // answered 503.
 func (q *Queue) Open() (queue.Store, error) {
-	store, err := Open(Options{
-		Servers: q.servers, Connect: q.connect, Stream: q.Stream, Replicas: q.Replicas, MaxSize: q.MaxSize, Partitions: q.Partitions,
-		MaxPerInstance: q.MaxPerInstance, Edge: q.Edge,
-		// One that was made for a config would be closed with it.
-		Logger: func() *zap.Logger { return caddy.Log().Named("green_api.queues.nats") },
-	})
+	store, err := Open(q.options())
 	if err != nil {
 		return nil, err
 	}
 	return store, nil
+}
+
+func (q *Queue) options() Options {
+	return Options{
+		Servers: q.servers, Connect: q.connect, Stream: q.Stream, Replicas: q.Replicas, MaxSize: q.MaxSize, Partitions: q.Partitions,
+		MaxPerInstance: q.MaxPerInstance, Edge: q.Edge,
+		// One that was made for a config would be closed with it.
+		Logger: func() *zap.Logger { return caddy.Log().Named("green_api.queues.nats") },
+	}
 }
 
 // Stored returns false: what an edge leaves in the stream is delivered by the others.

@@ -13,10 +13,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	_ "github.com/caddyserver/caddy/v2/modules/standard"
 	natsgo "github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
+
+	_ "github.com/greenapi-community/caddy-green-api"
+	"github.com/greenapi-community/caddy-green-api/queue"
 )
 
 // serverBinary is set by TestMain.
@@ -25,6 +31,10 @@ var serverBinary string
 func TestMain(m *testing.M) { os.Exit(testMain(m)) }
 
 func testMain(m *testing.M) int {
+	if os.Getenv(asEdge) != "" { // of TestQueueEdgesWithoutReset
+		caddycmd.Main()
+		return 0
+	}
 	dir, err := os.MkdirTemp("", "nats-server")
 	if err == nil {
 		defer os.RemoveAll(dir)
@@ -39,6 +49,27 @@ func testMain(m *testing.M) int {
 		return 1
 	}
 	return m.Run()
+}
+
+// asEdge is a variable that makes this test's program an edge, as cmd/caddy is, which has the engine nats_without_reset
+// as well.
+const asEdge = "GREEN_API_TEST_AS_EDGE"
+
+func init() {
+	caddy.RegisterModule(queueWithoutReset{})
+}
+
+// queueWithoutReset is the engine with what takeovers need left out.
+type queueWithoutReset struct{ Queue }
+
+func (queueWithoutReset) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "green_api.queues.nats_without_reset", New: func() caddy.Module { return new(queueWithoutReset) }}
+}
+
+func (q *queueWithoutReset) Open() (queue.Store, error) {
+	o := q.options()
+	o.noReset = true
+	return Open(o)
 }
 
 // A server is a process of nats-server.
