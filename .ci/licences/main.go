@@ -1,5 +1,5 @@
 // Command licences writes docs/licences.md, the list of the licences of all modules linked into Caddy with
-// this one, or, with -check, reports whether it is up to date. An unknown licence is an error.
+// this one, and with the module nats as well, or, with -check, reports whether it is up to date. An unknown licence is an error.
 package main
 
 import (
@@ -53,7 +53,34 @@ func main() {
 }
 
 func render() ([]byte, error) {
+	plain, err := linked(".")
+	if err != nil {
+		return nil, err
+	}
+	shared, err := linked("nats")
+	if err != nil {
+		return nil, err
+	}
+	var list bytes.Buffer
+	list.WriteString("# Licences\n\nOf the modules that are linked into Caddy with this one, on Linux. Written by `make licences`.\n\n")
+	if err := table(&list, plain); err != nil {
+		return nil, err
+	}
+	list.WriteString("\n## With the queue in NATS\n\nA Caddy with the module `nats` as well has these, in the place of those above or besides.\n\n")
+	if err := table(&list, slices.DeleteFunc(shared, func(line string) bool {
+		return slices.Contains(plain, line) || strings.HasPrefix(line, ours+" ")
+	})); err != nil {
+		return nil, err
+	}
+	return list.Bytes(), nil
+}
+
+const ours = "github.com/greenapi-community/caddy-green-api"
+
+// linked returns the modules that are linked into the cmd/caddy of a folder, with their versions and folders.
+func linked(folder string) ([]string, error) {
 	listed := exec.Command("go", "list", "-deps", "-f", "{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}} {{.Dir}}{{end}}{{end}}", "./cmd/caddy")
+	listed.Dir = folder
 	listed.Stderr = os.Stderr
 	// The set of linked modules differs a little between systems.
 	listed.Env = append(os.Environ(), "GOOS=linux", "GOARCH=amd64", "CGO_ENABLED=0")
@@ -63,18 +90,22 @@ func render() ([]byte, error) {
 	}
 	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
 	slices.Sort(lines)
-	var list bytes.Buffer
-	list.WriteString("# Licences\n\nOf the modules that are linked into Caddy with this one, on Linux. Written by `make licences`.\n\n| module | version | licence |\n|---|---|---|\n")
-	for _, line := range slices.Compact(lines) {
+	return slices.Compact(lines), nil
+}
+
+// table writes the licences of modules.
+func table(list *bytes.Buffer, modules []string) error {
+	list.WriteString("| module | version | licence |\n|---|---|---|\n")
+	for _, line := range modules {
 		path, rest, _ := strings.Cut(line, " ")
 		version, dir, _ := strings.Cut(rest, " ")
 		licence, err := licenceIn(dir)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
+			return fmt.Errorf("%s: %w", path, err)
 		}
-		fmt.Fprintf(&list, "| `%s` | %s | %s |\n", path, version, licence)
+		fmt.Fprintf(list, "| `%s` | %s | %s |\n", path, version, licence)
 	}
-	return list.Bytes(), nil
+	return nil
 }
 
 // licenceIn returns the names of a module's licences; there is more than one if it has several files.
