@@ -272,7 +272,9 @@ func (h *Handler) round(d queue.Delivery) (result queue.Result) {
 		return queue.Result{Outcome: queue.Quarantined}
 	}
 	heard := slices.ContainsFunc(v.Answers, func(a outcome.Attempt) bool { return a.Status != 0 })
-	return queue.Result{Why: string(end.Reason), RetryAfter: last.RetryAfter, Unreachable: last.Result == delivery.NotNow && !heard}
+	return queue.Result{
+		Why: string(end.Reason), RetryAfter: last.RetryAfter, Unreachable: last.Result == delivery.NotNow && !heard, Answers: backlog.AnswersOf(&v.Trail),
+	}
 }
 
 // queued returns the visit that brought a notification that is in the queue.

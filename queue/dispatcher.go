@@ -35,6 +35,9 @@ type Delivery struct {
 	Round int    // from 1
 	Seq   uint64
 
+	// For Keep: what handlers said to it so far, as far as that is known.
+	Answers []Answer
+
 	lane laneKey
 }
 
@@ -56,8 +59,17 @@ type Result struct {
 	Why         string        // the round failed
 	RetryAfter  time.Duration // how long the handler asked to be left alone
 	Unreachable bool          // no handler could be reached at all
+	Answers     []Answer      // of handlers that did not take the record, the latest at the end; kept in memory, so few and short
 
 	asked bool // handlers were asked
+}
+
+// An Answer is what a handler said to a record that it did not take.
+type Answer struct {
+	Handler string // its address, "" if unknown
+	Status  int    // 0 if it did not answer
+	Text    string // the beginning of its answer
+	Error   string // why there is no answer
 }
 
 // An Outcome is what became of a record that has left the queue.
@@ -307,7 +319,7 @@ func (d *Dispatcher) settle(b *block, l *lane, r Result) {
 // round makes one round for the first entry of a lane, which nobody else touches meanwhile.
 func (d *Dispatcher) round(b *block, l *lane) Result {
 	d.mu.Lock()
-	e, by, round, maxAge := l.entries.front(), b.name, l.round+1, b.options.MaxAge
+	e, by, round, maxAge, answers := l.entries.front(), b.name, l.round+1, b.options.MaxAge, l.answers
 	seq, received, ended := e.seq, e.received, e.ended
 	d.begin(l.share)
 	d.mu.Unlock()
@@ -327,6 +339,7 @@ func (d *Dispatcher) round(b *block, l *lane) Result {
 	}
 	delivery := Delivery{Record: r, By: by, Round: round, Seq: seq, lane: l.laneKey}
 	if d.isTooOld(received, maxAge, time.Now()) {
+		delivery.Answers = answers
 		result, _ := d.keep(l, delivery, Expired)
 		return result
 	}

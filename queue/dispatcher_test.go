@@ -72,7 +72,7 @@ func (b *bench) over(store queue.Store) {
 func (b *bench) keeps(d queue.Delivery, why queue.Fate) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.rounds = append(b.rounds, d.ID+" "+string(why))
+	b.rounds = append(b.rounds, strings.TrimSuffix(fmt.Sprint(d.ID, " ", why, " ", d.Answers), " []"))
 	if b.keep != nil {
 		return b.keep(d, why)
 	}
@@ -587,16 +587,25 @@ func TestSkip(t *testing.T) {
 	inBench(t, queue.Options{}, func(b *bench) {
 		b.answers(func(d queue.Delivery) queue.Result {
 			if d.ID == "1/a/1" {
-				return queue.Result{Why: "handler_error"}
+				r := queue.Result{Why: "handler_error"}
+				if d.Round == 1 {
+					r.Answers = []queue.Answer{{Handler: "h:1", Error: "connection refused"}, {Handler: "h:2", Status: 500, Text: "boom"}}
+				}
+				return r
 			}
 			return later(time.Second)(d)
 		})
 		b.put("1/a/1", "1/a/2")
 		b.want("1/a/1 #1")
+		time.Sleep(2 * time.Second)
+		b.want("1/a/1 #2") // which has asked nobody
 		id := b.Lanes()[0].ID
-		_, entries, err := b.Entries(id, 5)
-		if err != nil || len(entries) != 2 {
+		lane, entries, err := b.Entries(id, 5)
+		if err != nil || len(entries) != 2 || entries[0].ID != "1/a/1" || entries[1].ID != "1/a/2" || entries[1].Size != 5 {
 			t.Fatal(entries, err)
+		}
+		if len(lane.Answers) != 2 || lane.Answers[1].Text != "boom" {
+			t.Errorf("%+v", lane)
 		}
 		if err := b.Skip(id, entries[1].Seq); !errors.Is(err, queue.ErrPassed) {
 			t.Errorf("not the first one: %v", err)
@@ -604,7 +613,10 @@ func TestSkip(t *testing.T) {
 		if err := b.Skip(id, entries[0].Seq); err != nil {
 			t.Fatal(err)
 		}
-		b.want("1/a/1 skipped", "1/a/2 #1")
+		b.want("1/a/1 skipped [{h:1 0  connection refused} {h:2 500 boom }]", "1/a/2 #1")
+		if lane := b.Lanes()[0]; len(lane.Answers) != 0 {
+			t.Errorf("answers to the one before: %+v", lane)
+		}
 		if err := b.Skip(id, 0); !errors.Is(err, queue.ErrBusy) {
 			t.Errorf("while it is being delivered: %v", err)
 		}

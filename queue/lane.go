@@ -19,11 +19,12 @@ type lane struct {
 	state   state
 
 	// About the first entry.
-	round int       // rounds that have failed
-	since time.Time // end of the first one that failed; zero if none did
-	why   string    // the last one failed
-	due   time.Time // time of the next one, if waiting
-	place int       // in the heap, if waiting
+	round   int       // rounds that have failed
+	since   time.Time // end of the first one that failed; zero if none did
+	why     string    // the last one failed
+	answers []Answer  // in the last one that asked handlers
+	due     time.Time // time of the next one, if waiting
+	place   int       // in the heap, if waiting
 
 	failing bool // its last round failed, for no reason that is the block's
 	placed  bool // the delivery under way counts as that of a lane that fails
@@ -92,6 +93,9 @@ func (l *lane) failed(r Result, retry []time.Duration, now time.Time) time.Durat
 	}
 	l.round++
 	l.why = r.Why
+	if len(r.Answers) > 0 {
+		l.answers = r.Answers
+	}
 	l.failing = l.failing || r.asked && !r.Unreachable
 	pause := spread(retry[min(l.round, len(retry))-1])
 	return max(pause, min(r.RetryAfter, longestRetryAfter))
@@ -109,7 +113,7 @@ func spread(d time.Duration) time.Duration {
 // next makes the lane forget its first entry, and reports whether it has another.
 func (l *lane) next() bool {
 	l.bytes -= int64(l.entries.pop().size)
-	l.round, l.since, l.why = 0, time.Time{}, ""
+	l.round, l.since, l.why, l.answers = 0, time.Time{}, "", nil
 	return l.entries.len() > 0
 }
 

@@ -35,6 +35,7 @@ type Lane struct {
 	Since    time.Time // when the first of them failed, zero if none did
 	Next     time.Time // when the next one begins, zero if that is not known
 	Why      string    // the last one failed
+	Answers  []Answer  // of the last one that asked handlers, the latest at the end
 }
 
 // The states of a lane.
@@ -78,7 +79,7 @@ func (b *block) describe(l *lane) Lane {
 	first := l.entries.front()
 	s := Lane{
 		Block: b.name, Instance: l.instance, Chat: l.chat, Entries: l.entries.len(), Bytes: l.bytes,
-		Oldest: time.Unix(0, first.received).UTC(), Round: l.round, Since: l.since, Why: l.why,
+		Oldest: time.Unix(0, first.received).UTC(), Round: l.round, Since: l.since, Why: l.why, Answers: l.answers,
 	}
 	switch l.state {
 	case delivering, behind:
@@ -102,23 +103,45 @@ func (b *block) describe(l *lane) Lane {
 	return s
 }
 
+// An Entry is a record in its lane, as the operator sees it.
+type Entry struct {
+	Item
+	ID, Type, Message string // of the notification; "" if the record cannot be read now
+}
+
 // Entries returns up to limit entries of a lane, in their order.
-func (d *Dispatcher) Entries(id string, limit int) (Lane, []Item, error) {
+func (d *Dispatcher) Entries(id string, limit int) (Lane, []Entry, error) {
+	lane, list, share, err := d.items(id, limit)
+	for i := range list {
+		e := &list[i]
+		r, err := share.Load(e.Seq)
+		switch {
+		case err == nil:
+			e.ID, e.Type, e.Message = r.ID, r.Type, r.Message
+		case !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrDamaged): // the store fails, and may do so slowly
+			return lane, list, nil
+		}
+	}
+	return lane, list, err
+}
+
+// items is Entries without what only the store knows, and the share that the lane is in.
+func (d *Dispatcher) items(id string, limit int) (Lane, []Entry, Share, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	b, l, err := d.find(id)
 	if err != nil {
-		return Lane{}, nil, err
+		return Lane{}, nil, nil, err
 	}
 	lane := b.describe(l)
 	lane.ID = id
-	var list []Item
+	var list []Entry
 	for _, e := range l.entries.all()[:min(limit, l.entries.len())] {
-		list = append(list, Item{
+		list = append(list, Entry{Item: Item{
 			Seq: e.seq, Block: b.name, Instance: l.instance, Chat: e.chat.Value(), Received: time.Unix(0, e.received).UTC(), Size: int(e.size),
-		})
+		}})
 	}
-	return lane, list, nil
+	return lane, list, l.share, nil
 }
 
 // find returns a lane. The caller holds the lock.
@@ -232,6 +255,7 @@ func (d *Dispatcher) RetryAll(t Target) (n, paused, noHandler int) {
 // the entry. An entry that cannot be read is removed, and the error is ErrGone.
 func (d *Dispatcher) Skip(id string, seq uint64) error {
 	var ended ending
+	var answers []Answer
 	d.mu.Lock()
 	b, l, err := d.find(id)
 	if err == nil {
@@ -241,7 +265,7 @@ func (d *Dispatcher) Skip(id string, seq uint64) error {
 		case !b.seize(l):
 			err = ErrBusy
 		default:
-			seq, ended = first, l.entries.front().ended
+			seq, ended, answers = first, l.entries.front().ended, l.answers
 			d.begin(l.share) // so that no other process delivers it meanwhile
 			defer d.end(l.share)
 		}
@@ -257,7 +281,7 @@ func (d *Dispatcher) Skip(id string, seq uint64) error {
 	case ended != notEnded: // a handler has it, it only has to be removed
 		result, err = d.remove(l, seq, ended), nil
 	case err == nil:
-		result, err = d.keep(l, Delivery{Record: r, By: b.name, Seq: seq, lane: l.laneKey}, Skipped)
+		result, err = d.keep(l, Delivery{Record: r, By: b.name, Seq: seq, Answers: answers, lane: l.laneKey}, Skipped)
 	case errors.Is(err, ErrDamaged): // or else the lane would stand for ever
 		d.hooks.Failed(err)
 		result, err = Result{Outcome: Gone}, fmt.Errorf("%w: %w", ErrGone, err)

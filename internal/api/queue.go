@@ -28,6 +28,16 @@ type QueueLane struct {
 	Round    int       `json:"round"`         // rounds that have failed for the first entry
 	Next     time.Time `json:"next,omitzero"` // when the next one begins, if that is known
 	Reason   string    `json:"reason"`        // the last one failed
+
+	Answer *QueueAnswer `json:"answer,omitempty"` // the last one to it, if a handler was asked
+}
+
+// QueueAnswer is what a handler said to a notification that it did not take.
+type QueueAnswer struct {
+	Handler string `json:"handler,omitempty"` // its address
+	Status  int    `json:"status,omitempty"`
+	Text    string `json:"text,omitempty"`  // the beginning of its answer
+	Error   string `json:"error,omitempty"` // why there is none
 }
 
 // QueueEntry is a notification in the queue, as the API shows it.
@@ -36,6 +46,9 @@ type QueueEntry struct {
 	Received time.Time `json:"received"`
 	Size     int       `json:"size"` // bytes of the body
 	Chat     string    `json:"chat"`
+	ID       string    `json:"id,omitempty"` // idMessage
+	Type     string    `json:"type,omitempty"`
+	Message  string    `json:"message,omitempty"`
 }
 
 // QueueState says what the queue holds, and what the operator has ordered.
@@ -133,10 +146,15 @@ func limitOf(asked url.Values, otherwise int) (int, error) {
 
 // showLane returns a lane as the API shows it.
 func showLane(l *queue.Lane) QueueLane {
-	return QueueLane{
+	shown := QueueLane{
 		Lane: l.ID, Name: l.Block, Instance: l.Instance, Chat: l.Chat, Entries: l.Entries, Bytes: l.Bytes, Oldest: l.Oldest, State: l.State,
 		Round: l.Round, Next: l.Next.UTC(), Reason: l.Why,
 	}
+	if n := len(l.Answers); n > 0 {
+		last := QueueAnswer(l.Answers[n-1])
+		shown.Answer = &last
+	}
+	return shown
 }
 
 // lanes lists the lanes, the one with the oldest first entry first.
@@ -186,7 +204,7 @@ func (e *Edge) lane(w http.ResponseWriter, r *http.Request) error {
 		return out.end(err)
 	}
 	for _, item := range items {
-		if err := out.write(QueueEntry{item.Seq, item.Received, item.Size, item.Chat}); err != nil {
+		if err := out.write(QueueEntry{item.Seq, item.Received, item.Size, item.Chat, item.ID, item.Type, item.Message}); err != nil {
 			return out.end(err)
 		}
 	}

@@ -43,7 +43,7 @@ func onQueue(t *testing.T, run func(t *testing.T, b *queueBench)) {
 				if end, ok := b.ends[d.Instance]; ok {
 					return end
 				}
-				return queue.Result{Why: "handler_refused"}
+				return queue.Result{Why: "handler_refused", Answers: []queue.Answer{{Handler: "h:1", Status: 400}, {Handler: "h:2", Status: 404, Text: "no chat\n"}}}
 			},
 			Keep: func(d queue.Delivery, _ queue.Fate) error {
 				b.mu.Lock()
@@ -80,7 +80,7 @@ func (b *queueBench) put(names ...string) {
 	b.t.Helper()
 	for _, name := range names {
 		part := strings.Split(name, "/")
-		r := &queue.Record{Block: part[0], Instance: part[1], Chat: part[2], ID: part[3], Received: time.Now(), Body: []byte(name)}
+		r := &queue.Record{Block: part[0], Instance: part[1], Chat: part[2], ID: part[3], Type: "incomingCall", Received: time.Now(), Body: []byte(name)}
 		if _, err := b.queue.Put(b.t.Context(), r, 0); err != nil {
 			b.t.Fatal(err)
 		}
@@ -138,7 +138,7 @@ func TestQueueLanes(t *testing.T) {
 				t.Errorf("line %d: %s, want %s", i, lines[i], want)
 			}
 		}
-		if !strings.HasSuffix(first, `Z","reason":"handler_refused"}`) {
+		if !strings.HasSuffix(first, `Z","reason":"handler_refused","answer":{"handler":"h:2","status":404,"text":"no chat\n"}}`) {
 			t.Errorf("why it waits: %s", first)
 		}
 		for query, want := range map[string]string{
@@ -149,8 +149,8 @@ func TestQueueLanes(t *testing.T) {
 			}
 		}
 		id := b.lane("1101000001")
-		entry := `{"seq":1,"received":"2000-01-01T00:00:00Z","size":39,"chat":"79001234568@c.us"}`
-		if _, got := b.call("GET", "queue/"+id, ""); got != first+"\n"+entry+"\n"+strings.NewReplacer(`:1,`, `:2,`, `00Z`, `01Z`).Replace(entry) {
+		entry := `{"seq":1,"received":"2000-01-01T00:00:00Z","size":39,"chat":"79001234568@c.us","id":"ONE","type":"incomingCall"}`
+		if _, got := b.call("GET", "queue/"+id, ""); got != first+"\n"+entry+"\n"+strings.NewReplacer(`:1,`, `:2,`, `00Z`, `01Z`, "ONE", "TWO").Replace(entry) {
 			t.Errorf("a lane: %s", got)
 		}
 		if _, got := b.call("GET", "queue/"+id, "limit=1"); got != first+"\n"+entry {

@@ -51,6 +51,25 @@ func TestRecord(t *testing.T) {
 	}
 }
 
+// TestAnswers: what handlers said last is remembered, for as little memory as a hundred thousand lanes may have.
+func TestAnswers(t *testing.T) {
+	var said outcome.Trail
+	for i := range 5 {
+		said.Answers = append(said.Answers, outcome.Attempt{Handler: fmt.Sprint("h:", i), Status: 500, Text: strings.Repeat("x", 1000), Times: 2})
+	}
+	said.Answers[4] = outcome.Attempt{Handler: "h:4", Error: "connection refused", Times: 1}
+	kept := AnswersOf(&said)
+	got := CaseOf(queue.Delivery{Record: new(queue.Record), Answers: kept}).Answers
+	long := strings.Repeat("x", 256) + "…"
+	want := []outcome.Attempt{{Handler: "h:2", Status: 500, Text: long, Times: 1}, {Handler: "h:3", Status: 500, Text: long, Times: 1}, {Handler: "h:4", Error: "connection refused", Times: 1}}
+	if !slices.Equal(got, want) {
+		t.Errorf("%+v", got)
+	}
+	if got := AnswersOf(new(outcome.Trail)); got != nil {
+		t.Errorf("%+v", got)
+	}
+}
+
 // TestWatch: what goes wrong is told once when it begins, and when it has ended.
 func TestWatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

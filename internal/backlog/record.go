@@ -57,6 +57,31 @@ func CaseOf(d queue.Delivery) outcome.Case {
 	return outcome.Case{
 		Via: d.Via, Client: d.Client, Remote: d.Remote, TLS: d.TLS, Host: d.Host, URI: d.URI, Header: d.Header, Started: d.Received,
 		Admitted: !d.Unadmitted, Body: d.Body, Kind: d.Kind, Round: max(1, d.Round),
-		N: &notification.Notification{Type: d.Type, Message: d.Message, Instance: d.Instance, Chat: d.Chat, ID: d.ID, Timestamp: d.Sent},
+		N:     &notification.Notification{Type: d.Type, Message: d.Message, Instance: d.Instance, Chat: d.Chat, ID: d.ID, Timestamp: d.Sent},
+		Trail: trailOf(d.Answers),
 	}
+}
+
+// What is remembered of a round: a hundred thousand lanes may wait.
+const (
+	maxAnswers = 3
+	maxAnswer  = 256 // bytes of its text
+)
+
+// AnswersOf returns what the queue remembers of a round that failed.
+func AnswersOf(t *outcome.Trail) (answers []queue.Answer) {
+	for _, said := range t.Answers[max(0, len(t.Answers)-maxAnswers):] {
+		answers = append(answers, queue.Answer{
+			Handler: said.Handler, Status: said.Status, Text: strings.Clone(outcome.ClipTo(said.Text, maxAnswer)), Error: strings.Clone(outcome.ClipTo(said.Error, maxAnswer)),
+		})
+	}
+	return answers
+}
+
+// trailOf returns what is known of earlier rounds.
+func trailOf(answers []queue.Answer) (t outcome.Trail) {
+	for _, said := range answers {
+		t.Answers = append(t.Answers, outcome.Attempt{Handler: said.Handler, Status: said.Status, Text: said.Text, Error: said.Error, Times: 1})
+	}
+	return t
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/greenapi-community/caddy-green-api/internal/api"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
+	"github.com/greenapi-community/caddy-green-api/quarantine"
 )
 
 func queueList() *cobra.Command {
@@ -209,8 +210,9 @@ func queueShow() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show <lane>",
 		Short: "Shows a lane, with its first notifications",
-		Long: `Shows a lane, with its first notifications in their order: time of receipt, position in the queue, size
-and chat. With --format json it prints the lane as list does, and behind it one notification a line.
+		Long: `Shows a lane, with the last answer of a handler to its first notification if that has failed, and its
+first notifications in their order: time of receipt, position in the queue, size, chat, type and idMessage.
+With --format json it prints the lane as list does, and behind it one notification a line.
 
 Exit status: 0 if the lane was shown, 1 if no lane has the id, 2 if the command was not understood, the
 server could not be reached, or there is no queue.`,
@@ -266,7 +268,16 @@ func laneText(l *api.QueueLane, now time.Time) string {
 	if next := nextIn(l, now); next != "" {
 		text += ", next " + next
 	}
+	if l.Answer != nil {
+		text += "\n    " + saidText(l.Answer)
+	}
 	return text + "\n"
+}
+
+// saidText returns the first line of a handler's answer, or why there is none.
+func saidText(a *api.QueueAnswer) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(a.Text), "\n")
+	return outcome.Clip(a.Handler) + ": " + answerOf(quarantine.Answer{Status: a.Status, Error: a.Error}, outcome.Printable(line))
 }
 
 // printQueued prints a notification of a lane.
@@ -278,6 +289,12 @@ func printQueued(out io.Writer, line []byte) error {
 	words := []string{e.Received.Local().Format("2006-01-02 15:04:05"), fmt.Sprintf("seq %d", e.Seq), fmt.Sprintf("%d bytes", e.Size)}
 	if e.Chat != "" {
 		words = append(words, outcome.Clip(e.Chat))
+	}
+	if kind := strings.Trim(e.Type+"."+e.Message, "."); kind != "" {
+		words = append(words, outcome.Clip(kind))
+	}
+	if e.ID != "" {
+		words = append(words, "id "+outcome.Clip(e.ID))
 	}
 	_, err := fmt.Fprintln(out, strings.Join(words, "  "))
 	return err

@@ -38,7 +38,7 @@ func newQueueBench(t *testing.T) *queueBench {
 			if b.well.Load() || !strings.ContainsAny(d.Instance[len(d.Instance)-1:], "13579") {
 				return queue.Result{Outcome: queue.Delivered}
 			}
-			return queue.Result{Why: "handler_refused"}
+			return queue.Result{Why: "handler_refused", Answers: []queue.Answer{{Handler: "h:1", Status: 404, Text: " no such chat\x1b\nsecond line"}}}
 		},
 		Keep: func(d queue.Delivery, _ queue.Fate) error {
 			if b.full.Load() {
@@ -88,7 +88,7 @@ func (b *queueBench) put(lanes int, names ...string) {
 	for i, name := range names {
 		part := strings.Split(name, "/")
 		r := &queue.Record{
-			Block: part[0], Instance: part[1], Chat: part[2], ID: part[3], Body: []byte(name),
+			Block: part[0], Instance: part[1], Chat: part[2], ID: part[3], Body: []byte(name), Type: "outgoingAPIMessageReceived", Message: "textMessage",
 			Received: time.Now().Add(-2*time.Hour - 5*time.Minute - 30*time.Second + time.Duration(i)*time.Millisecond),
 		}
 		if _, err := b.queue.Put(b.t.Context(), r, 0); err != nil {
@@ -223,11 +223,11 @@ func TestQueueShow(t *testing.T) {
 	b.put(2, "default/1101000001/79001234568@c.us/ONE", "default/1101000001/79001234568@c.us/TWO", "old/1101000003//THREE")
 	id := b.lane("1101000001")
 	b.want("show "+id, 0, id+`  block default  instance 1101000001  chat 79001234568@c\.us\n    2 notifications, 78 B, the first one for 2h5m\n`+
-		`    waiting, tried in vain 1 time, for handler_refused, next in \S+\n`+
-		`\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  seq 1  39 bytes  79001234568@c\.us\n\S+ \S+  seq 2  39 bytes  79001234568@c\.us\n`, "")
-	b.want("show "+id+" --limit 1", 0, `(.*\n){3}.*seq 1.*`, "1 more, see --limit\n")
+		`    waiting, tried in vain 1 time, for handler_refused, next in \S+\n    h:1: 404 no such chat\?\n`+
+		`\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  seq 1  39 bytes  79001234568@c\.us  outgoingAPIMessageReceived\.textMessage  id ONE\n\S+ \S+  seq 2  39 bytes  79001234568@c\.us  .*  id TWO\n`, "")
+	b.want("show "+id+" --limit 1", 0, `(.*\n){4}.*seq 1.*`, "1 more, see --limit\n")
 	b.want("show "+id+" --format json", 0, `\{"lane":"`+id+`".*\n\{"seq":1,.*\n\{"seq":2,.*\n`, "")
-	b.want("show "+b.lane("1101000003"), 0, `.*  block old  instance 1101000003\n.*\n    no_handler\n.*seq 3  21 bytes\n`, "")
+	b.want("show "+b.lane("1101000003"), 0, `.*  block old  instance 1101000003\n.*\n    no_handler\n.*seq 3  21 bytes  \S+  id THREE\n`, "")
 }
 
 // TestQueueOrders: what is ordered happens, and the command says what it amounts to.

@@ -365,7 +365,7 @@ func TestSkipped(t *testing.T) {
 		t.Errorf("%v", record)
 	}
 	kept := e.Kept()
-	if len(kept) != 1 || kept[0].Reason != "skipped" || kept[0].Instance != instance || kept[0].Name != "default" {
+	if len(kept) != 1 || len(kept[0].Answers) != 1 || kept[0].Answers[0].Status != 500 || kept[0].Reason != "skipped" || kept[0].Instance != instance || kept[0].Name != "default" {
 		t.Errorf("%+v", kept)
 	}
 }
