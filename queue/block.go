@@ -3,6 +3,7 @@ package queue
 import (
 	"cmp"
 	"container/heap"
+	"maps"
 	"slices"
 	"time"
 	"unique"
@@ -48,9 +49,12 @@ type block struct {
 	// may come again with another share; until the delivery has ended, nothing else of its lane is delivered.
 	orphans map[laneKey]*lane
 
-	regroup bool    // options.ByChat has changed, or entries were moved here: nothing is begun until all deliveries have ended
-	moved   []moved // entries to be sorted in then
-	movesTo string  // the block that gets all entries then; "" for none
+	// Instances whose entries are to be sorted into lanes anew, because options.ByChat has changed or entries were moved
+	// here, each with the number of its deliveries under way. Until those have ended, nothing of the instance is begun:
+	// what a handler does not take comes back, and may stand in front of everything else then.
+	sorting map[string]int
+
+	movesTo string // the block that gets all entries when no delivery is under way; "" for none
 }
 
 // longestProbe is the longest time between two looks whether a handler can be reached.
@@ -152,7 +156,7 @@ func (b *block) wake() {
 
 // next returns the lane to deliver next, nil if there is none now. The caller delivers it.
 func (b *block) next() *lane {
-	if b.d.ending || b.regroup || b.movesTo != "" {
+	if b.d.ending || b.movesTo != "" {
 		return nil
 	}
 	if b.down && (b.probing != nil || b.probeAt.After(time.Now())) {
@@ -178,13 +182,13 @@ func (b *block) next() *lane {
 func (b *block) first() *lane {
 	room := b.failing < b.options.failingPlaces()
 	for room && b.aside.len() > 0 {
-		if l := b.aside.pop(); l.state == ready {
+		if l := b.aside.pop(); b.mayBegin(l) {
 			return l
 		}
 	}
 	for b.line.len() > 0 {
 		switch l := b.line.pop(); {
-		case l.state != ready:
+		case !b.mayBegin(l):
 		case l.failing && !room:
 			b.aside.push(l)
 		default:
@@ -193,6 +197,10 @@ func (b *block) first() *lane {
 	}
 	return nil
 }
+
+// mayBegin reports whether a lane that was in line is still to be delivered. One whose instance is to be sorted is not:
+// its entries come into line with their new lanes.
+func (b *block) mayBegin(l *lane) bool { return l.state == ready && b.sorting[l.instance] == 0 }
 
 // wait lets a lane wait for its next round.
 func (b *block) wait(l *lane, due time.Time) {
@@ -307,7 +315,7 @@ func (b *block) hold(l *lane) {
 // seize takes a lane for something else than a delivery. It reports false if one is under way. Call release in the
 // end.
 func (b *block) seize(l *lane) bool {
-	if l.state == delivering || l.state == behind || b.movesTo != "" {
+	if l.state == delivering || l.state == behind || b.movesTo != "" || b.sorting[l.instance] > 0 {
 		return false
 	}
 	b.hold(l)
@@ -322,9 +330,6 @@ func (b *block) release() {
 	if b.running == 0 && b.movesTo != "" {
 		b.d.move(b.name, b.movesTo)
 	}
-	if b.running == 0 && b.regroup {
-		b.sortAgain()
-	}
 	b.wake()
 }
 
@@ -338,10 +343,10 @@ func (b *block) lift(l *lane) {
 // configure sets new options.
 func (b *block) configure(o Options) {
 	wasKnown := b.known
-	b.regroup = b.regroup || b.options.ByChat != o.ByChat && len(b.lanes) > 0
+	regroup := b.options.ByChat != o.ByChat
 	b.known, b.options = true, o
-	if b.regroup {
-		b.sortAgain()
+	if regroup {
+		b.sortAgain(nil, func(string) bool { return true })
 	}
 	for _, l := range b.lanes {
 		if !wasKnown {
@@ -365,29 +370,51 @@ type moved struct {
 	entry
 }
 
-// takeAll returns all entries of the block, which has none afterwards.
-func (b *block) takeAll() (all []moved) {
+// takeAll returns all entries of some instances, of which the block has none afterwards. None is being delivered.
+func (b *block) takeAll(of func(instance string) bool) (all []moved) {
 	for key, l := range b.lanes {
+		if !of(l.instance) {
+			continue
+		}
+		b.hold(l) // so that the line passes it over
+		delete(b.lanes, key)
+		b.drop(l.instance, l.entries.len())
 		key.chat = ""
 		for _, e := range l.entries.all() {
 			all = append(all, moved{key, e})
 		}
-		l.state = held // so that the line passes it over
 	}
-	b.lanes, b.held, b.waiting = make(map[laneKey]*lane), make(map[string]int), nil
 	return all
 }
 
-// sortAgain sorts all entries into lanes anew, together with those that were moved here. It waits until no delivery
-// is under way: until then, those in hand are the first of their old lanes.
-func (b *block) sortAgain() {
-	if b.running > 0 {
-		return
+// sortAgain sorts the entries of some instances into lanes anew, together with those that were moved here. Instances with
+// a delivery under way wait for its end, and no other does.
+func (b *block) sortAgain(more []moved, of func(instance string) bool) {
+	busy := make(map[string]int)
+	for _, lanes := range []map[laneKey]*lane{b.lanes, b.orphans} {
+		for _, l := range lanes {
+			if l.state == delivering && of(l.instance) {
+				busy[l.instance]++
+			}
+		}
 	}
-	all := append(b.takeAll(), b.moved...)
-	b.regroup, b.moved = false, nil
+	maps.DeleteFunc(b.sorting, func(instance string, _ int) bool { return of(instance) })
+	maps.Copy(b.sorting, busy)
+	all := append(b.takeAll(func(instance string) bool { return of(instance) && busy[instance] == 0 }), more...)
 	slices.SortFunc(all, func(x, y moved) int { return cmp.Compare(x.seq, y.seq) })
 	for _, m := range all {
 		b.insert(m.laneKey, m.entry)
+	}
+}
+
+// ended notes the end of a delivery, and sorts the entries of its instance anew if they wait for that.
+func (b *block) ended(instance string) {
+	n := b.sorting[instance]
+	if n == 0 {
+		return
+	}
+	if b.sorting[instance] = n - 1; n == 1 {
+		b.sortAgain(nil, func(other string) bool { return other == instance })
+		b.wake()
 	}
 }

@@ -249,7 +249,7 @@ func (d *Dispatcher) blockOf(item Item) *block {
 func (d *Dispatcher) block(name string) *block {
 	b := d.blocks[name]
 	if b == nil {
-		b = &block{d: d, name: name, lanes: make(map[laneKey]*lane), held: make(map[string]int), orphans: make(map[laneKey]*lane), options: Options{InFlight: 1, Retry: []time.Duration{time.Minute}}}
+		b = &block{d: d, name: name, lanes: make(map[laneKey]*lane), held: make(map[string]int), orphans: make(map[laneKey]*lane), sorting: make(map[string]int), options: Options{InFlight: 1, Retry: []time.Duration{time.Minute}}}
 		b.timer = time.AfterFunc(0, b.ring)
 		d.blocks[name] = b
 	}
@@ -307,7 +307,9 @@ func (d *Dispatcher) work(b *block, l *lane) {
 // settle notes how a round ended. The caller holds the lock.
 func (d *Dispatcher) settle(b *block, l *lane, r Result) {
 	lost := b.lanes[l.laneKey] != l
-	if again := b.settle(l, r, time.Now()); r.Outcome == "" || again {
+	again := b.settle(l, r, time.Now())
+	b.ended(l.instance)
+	if r.Outcome == "" || again {
 		return
 	}
 	d.done[r.Outcome]++

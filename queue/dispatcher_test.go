@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
@@ -681,6 +683,123 @@ func TestKeyChanges(t *testing.T) {
 	})
 }
 
+// TestKeyChangesWhileHanging: an instance whose handler hangs waits for the end of that, and no other one does.
+func TestKeyChangesWhileHanging(t *testing.T) {
+	inBench(t, queue.Options{ByChat: true}, func(b *bench) {
+		b.answers(func(d queue.Delivery) queue.Result {
+			if d.Instance == "h" && d.Round == 1 {
+				time.Sleep(5 * time.Minute)
+				return queue.Result{Why: "handler_timeout"}
+			}
+			return later(time.Second)(d)
+		})
+		b.put("h/a/1", "2/a/1")
+		b.wantAll("h/a/1 #1", "2/a/1 #1")
+		b.put("h/a/2", "h/b/3", "2/b/2", "2/a/3", "2/b/4")
+		b.wantAll("h/b/3 #1", "2/b/2 #1")
+		b.Configure(map[string]queue.Options{"default": {InFlight: 10, Retry: retry}})
+		b.put("h/c/4", "3/a/1", "3/b/2")
+		b.want("3/a/1 #1")
+		lane := func() string { return b.Lanes()[0].ID } // the oldest one's
+		if err := b.Skip(lane(), 0); !errors.Is(err, queue.ErrBusy) {
+			t.Error(err)
+		}
+		time.Sleep(time.Second)
+		b.wantAll("2/a/3 #1", "3/b/2 #1")
+		time.Sleep(time.Second)
+		b.want("2/b/4 #1")
+		time.Sleep(4 * time.Minute)
+		b.put("h/d/5", "2/a/5")
+		b.want("2/a/5 #1")
+		time.Sleep(time.Minute)
+		b.want("h/a/1 #1") // rounds begin anew
+		b.answers(later(time.Second))
+		time.Sleep(10 * time.Minute)
+		b.want("h/a/1 #2", "h/a/2 #1", "h/b/3 #1", "h/c/4 #1", "h/d/5 #1")
+		if b.entries() != 0 || len(b.Lanes()) != 0 || b.Holds("default", "h") {
+			t.Errorf("%d left", b.entries())
+		}
+	})
+}
+
+// TestKeyChangesAtRandom: whatever the key becomes and whenever entries are moved, those of a chat are delivered in
+// order, one at a time, and none is lost or left.
+func TestKeyChangesAtRandom(t *testing.T) {
+	for seed := range uint64(200) {
+		inBench(t, queue.Options{InFlight: 4}, func(b *bench) {
+			r := rand.New(rand.NewPCG(seed, 0))
+			var mu sync.Mutex
+			chance := func(n int) int {
+				mu.Lock()
+				defer mu.Unlock()
+				return r.IntN(n)
+			}
+			open, done := make(map[string]int), make(map[string]int) // by instance and chat
+			b.answers(func(d queue.Delivery) queue.Result {
+				key := d.Instance + "/" + d.Chat
+				mu.Lock()
+				open[key]++
+				if n := open[key]; n > 1 {
+					t.Errorf("seed %d: %d deliveries of a chat", seed, n)
+				}
+				mu.Unlock()
+				time.Sleep(time.Duration(chance(20)) * time.Second)
+				taken := chance(3) > 0
+				mu.Lock()
+				defer mu.Unlock()
+				open[key]--
+				if want := fmt.Sprintf("%s/%d", key, done[key]+1); !strings.HasPrefix(d.ID+"/", want+"/") {
+					t.Errorf("seed %d: %s is delivered, want %s", seed, d.ID, want)
+				}
+				if !taken {
+					return queue.Result{Why: "handler_error"}
+				}
+				done[key]++
+				return queue.Result{Outcome: queue.Delivered}
+			})
+			put := make(map[string]int)
+			for range 60 {
+				switch chance(8) {
+				case 0:
+					b.Configure(map[string]queue.Options{"default": {ByChat: chance(2) == 0, InFlight: 1 + chance(5), Retry: retry}})
+				case 1:
+					if _, err := b.Move("old", "default"); err != nil && !errors.Is(err, queue.ErrEmpty) {
+						t.Error(err)
+					}
+				case 2:
+					_ = b.Pause(queue.Target{Instance: strconv.Itoa(chance(3))})
+				case 3:
+					_ = b.Resume(queue.Target{})
+				case 4:
+					time.Sleep(time.Duration(chance(10)) * time.Second)
+				default:
+					key := fmt.Sprintf("%d/%c", chance(3), 'a'+chance(3))
+					put[key]++
+					b.put(fmt.Sprintf("%s/%d", key, put[key]))
+					if chance(3) == 0 { // of a block that is gone, and in chats of its own
+						key := fmt.Sprintf("%d/old%d", chance(3), chance(2))
+						put[key]++
+						b.put(fmt.Sprintf("%s/%d/old", key, put[key]))
+					}
+				}
+				synctest.Wait()
+			}
+			_ = b.Resume(queue.Target{})
+			if _, err := b.Move("old", "default"); err != nil && !errors.Is(err, queue.ErrEmpty) {
+				t.Error(err)
+			}
+			time.Sleep(2 * time.Hour)
+			synctest.Wait()
+			if b.entries() != 0 || len(b.Lanes()) != 0 || !maps.Equal(put, done) {
+				t.Errorf("seed %d: %d left, %+v", seed, b.entries(), b.Lanes())
+			}
+		})
+		if t.Failed() {
+			return
+		}
+	}
+}
+
 // TestMove: entries of a block that is gone wait, and can be handed to another one, in front of its own.
 func TestMove(t *testing.T) {
 	inBench(t, queue.Options{}, func(b *bench) {
@@ -828,6 +947,42 @@ func TestShareLost(t *testing.T) {
 		b.wantAll("1/a/3 #1", "2/a/2 #1")
 		if s := b.Summary(); b.entries() != 0 || s.InFlight != 0 || s.Done[queue.Delivered] != 6 || s.Held != 0 || s.Put != 6+s.Done[queue.HandedOver] {
 			t.Errorf("%d left, %+v", b.entries(), s)
+		}
+	})
+}
+
+// TestShareLostKeyChanges: what a handler has in hand is not delivered a second time beside that, although its share was
+// lost and the key has changed since.
+func TestShareLostKeyChanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &bench{t: t, store: queuetest.NewMemory(1 << 20)}
+		store := &losingStore{Memory: b.store}
+		b.Dispatcher = queue.New(store, queue.Hooks{Deliver: b.deliver, Failed: func(error) {}})
+		o := queue.Options{ByChat: true, InFlight: 10, Retry: retry}
+		b.Configure(map[string]queue.Options{"default": o})
+		b.Start()
+		defer b.end()
+		b.answers(func(d queue.Delivery) queue.Result {
+			if d.Chat == "b" {
+				time.Sleep(30 * time.Second)
+			}
+			return later(time.Minute)(d)
+		})
+		b.put("1/a/1", "1/b/2")
+		b.wantAll("1/a/1 #1", "1/b/2 #1")
+		store.lose()
+		time.Sleep(time.Second)
+		o.ByChat = false
+		b.Configure(map[string]queue.Options{"default": o})
+		b.put("1/c/3", "2/a/1")
+		b.want("2/a/1 #1")
+		time.Sleep(75 * time.Second)
+		b.want()
+		time.Sleep(15 * time.Second)
+		b.want("1/c/3 #1") // the others were taken
+		time.Sleep(time.Minute)
+		if synctest.Wait(); b.entries() != 0 {
+			t.Errorf("%d left", b.entries())
 		}
 	})
 }

@@ -297,7 +297,7 @@ func (d *Dispatcher) Skip(id string, seq uint64) error {
 }
 
 // Move hands the records of a block that the config no longer has to one that it has, and returns how many there are.
-// It is done when all deliveries of both that are under way have ended.
+// Those of an instance wait until its deliveries that are under way have ended.
 func (d *Dispatcher) Move(from, to string) (n int, err error) {
 	err = d.moveable(from, to)
 	if err != nil {
@@ -320,11 +320,13 @@ func (d *Dispatcher) move(from, to string) int {
 		}
 		return n
 	}
-	all := b.takeAll()
+	all := b.takeAll(func(string) bool { return true })
+	came := make(map[string]bool)
+	for _, m := range all {
+		came[m.instance] = true
+	}
 	other := d.block(to)
-	other.moved = append(other.moved, all...)
-	other.regroup = true
-	other.sortAgain()
+	other.sortAgain(all, func(instance string) bool { return came[instance] })
 	other.wake()
 	return len(all)
 }
