@@ -3,6 +3,9 @@
 // in turns, how many entries the quarantine keeps with as many writers. It is a benchmark, not a test: it fails only
 // if a notification is not answered 200, is lost, or comes out of order.
 //
+// The same is measured once more while the handler is slow, so that the backlog grows all the time: then nearly all the
+// work is accepting.
+//
 // Every connection is an instance that sends one notification after another, as GREEN-API does. The generator and the
 // handler run on the same machine, in processes of their own.
 package main
@@ -34,12 +37,13 @@ import (
 )
 
 var (
-	rounds  = flag.Int("rounds", 3, "of which the medians are shown")
-	seconds = flag.Float64("seconds", 3, "of each measurement")
-	onlyAt  = flag.String("connections", "1,32,256", "numbers of connections, with commas")
-	steady  = flag.Bool("steady", true, "look for the highest rate at which the backlog does not grow")
-	profile = flag.String("profile", "", "write a CPU profile of the edge in the first measurement into this file")
-	dirFlag = flag.String("dir", "", "directory on the disk to measure; the usual one for temporary files if empty")
+	rounds   = flag.Int("rounds", 3, "of which the medians are shown")
+	seconds  = flag.Float64("seconds", 3, "of each measurement")
+	onlyAt   = flag.String("connections", "1,32,256", "numbers of connections, with commas")
+	handlers = flag.String("handlers", "quick,slow", "how fast the handlers are, with commas; slow ones let the backlog grow")
+	steady   = flag.Bool("steady", true, "look for the highest rate at which the backlog does not grow")
+	profile  = flag.String("profile", "", "write a CPU profile of the edge in the first measurement into this file")
+	dirFlag  = flag.String("dir", "", "directory on the disk to measure; the usual one for temporary files if empty")
 )
 
 func main() {
@@ -51,18 +55,39 @@ func main() {
 	}
 }
 
-// handler counts what it takes, in its own process, and what comes out of order. A body that says so asks for the
-// numbers.
+// handler counts what it takes, in its own process, and what comes out of order. A body that is an order asks for the
+// numbers, or sets how long it takes for a notification.
 type handler struct {
 	taken, disordered atomic.Int64
-	last              sync.Map // by instance, *atomic.Int64
+	last              sync.Map                      // by instance, *atomic.Int64
+	slow              atomic.Pointer[chan struct{}] // nil for at once; closed when it is no longer slow
 }
 
-const askHandler = "how many"
+const (
+	askHandler   = "how many"
+	slowHandler  = "be slow"
+	quickHandler = "be quick"
+
+	slowTime = 3 * time.Second
+)
 
 func (h *handler) take(body []byte) string {
-	if string(body) == askHandler {
+	switch string(body) {
+	case slowHandler:
+		quick := make(chan struct{})
+		h.slow.Store(&quick)
+		fallthrough
+	case askHandler:
 		return fmt.Sprintf("%d %d", h.taken.Load(), h.disordered.Load())
+	case quickHandler:
+		close(*h.slow.Swap(nil))
+		return fmt.Sprintf("%d %d", h.taken.Load(), h.disordered.Load())
+	}
+	if quick := h.slow.Load(); quick != nil {
+		select {
+		case <-*quick:
+		case <-time.After(slowTime):
+		}
 	}
 	id := between(body, []byte(`"idMessage":"`))
 	instance, number, _ := strings.Cut(id, "-")
@@ -159,12 +184,23 @@ func (e *edge) stop() {
 	_ = e.process.Wait() // it was told to stop
 }
 
-func (e *edge) cpu() time.Duration {
-	used, err := load.UsageOf(e.process.Process.Pid)
-	if err != nil {
-		log.Fatal(err)
+// spent is CPU time, of the edge, and of all: with the senders and the handler.
+type spent struct{ edge, all time.Duration }
+
+func (e *edge) spent() (s spent) {
+	for pid, to := range map[int]*time.Duration{e.process.Process.Pid: &s.edge, os.Getpid(): &s.all} {
+		used, err := load.UsageOf(pid)
+		if err != nil {
+			log.Fatal(err)
+		}
+		*to = used.CPU
 	}
-	return used.CPU
+	return s
+}
+
+// each returns what was spent since before, for each of n.
+func (s spent) each(before spent, n int) spent {
+	return spent{(s.edge - before.edge) / time.Duration(n), (s.all - before.all) / time.Duration(n)}
 }
 
 // entries returns how many notifications are in the queue.
@@ -183,17 +219,20 @@ func (e *edge) entries() (int, error) {
 }
 
 // handled returns what the handler has taken, and how much of it was out of order.
-func (e *edge) handled() (taken, disordered int64, err error) {
-	response, err := http.Post("http://"+e.upstream, "text/plain", strings.NewReader(askHandler))
+func (e *edge) handled() (taken, disordered int64, err error) { return e.order(askHandler) }
+
+// order gives the handler an order.
+func (e *edge) order(text string) (taken, disordered int64, err error) {
+	response, err := http.Post("http://"+e.upstream, "text/plain", strings.NewReader(text))
 	if err != nil {
 		return 0, 0, err
 	}
 	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
+	answer, err := io.ReadAll(response.Body)
 	if err != nil {
 		return 0, 0, err
 	}
-	_, err = fmt.Sscan(string(text), &taken, &disordered)
+	_, err = fmt.Sscan(string(answer), &taken, &disordered)
 	return taken, disordered, err
 }
 
@@ -236,7 +275,8 @@ func (q *numbered) next(i int, request []byte) {
 type result struct {
 	accepted, meanwhile, kept float64 // a second: taken in, delivered meanwhile, kept by the quarantine
 	p50, p99                  time.Duration
-	cpu                       time.Duration // a notification, delivery included
+	cpu                       spent         // a notification: delivery included, unless the handler is slow
+	left                      float64       // in the queue when the last one had been accepted
 	drained                   time.Duration // until what was left was delivered
 }
 
@@ -266,34 +306,16 @@ func run() error {
 	}
 	defer store.Close()
 
-	fmt.Printf("%s, %s, %d CPUs; medians of %d rounds of %gs; engine bbolt, key instance, handler at once\n\n", time.Now().Format("2006-01-02"), runtime.Version(), runtime.NumCPU(), *rounds, *seconds)
-	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(table, "connections\taccepted/s\tp50\tp99\tdelivered/s meanwhile\tdrained in\tCPU µs\tquarantine.Put/s\taccepted to Put\t")
+	fmt.Printf("%s, %s, %d CPUs; medians of %d rounds of %gs; engine bbolt, key instance\n", time.Now().Format("2006-01-02"), runtime.Version(), runtime.NumCPU(), *rounds, *seconds)
 	from := 0
-	for text := range strings.SplitSeq(*onlyAt, ",") {
-		n, err := strconv.Atoi(text)
-		if err != nil {
-			return err
+	for handler := range strings.SplitSeq(*handlers, ",") {
+		if handler != "quick" && handler != "slow" {
+			return fmt.Errorf("handlers: %q; want quick, slow or both", handler)
 		}
-		var all []result
-		for range *rounds {
-			r, err := e.measure(newNumbered(e.listen, from, n), 0)
-			if err != nil {
-				return fmt.Errorf("%w\n%s", err, e.output.String())
-			}
-			from += n
-			if r.kept, err = keep(store, n); err != nil {
-				return err
-			}
-			all = append(all, r)
+		if from, err = e.table(store, handler == "slow", from); err != nil {
+			return fmt.Errorf("%w\n%s", err, e.output.String())
 		}
-		fmt.Fprintf(table, "%d\t%.0f\t%s\t%s\t%.0f\t%s\t%.0f\t%.0f\t%.2f\t\n", n, median(all, func(r result) float64 { return r.accepted }),
-			span(all, func(r result) time.Duration { return r.p50 }), span(all, func(r result) time.Duration { return r.p99 }),
-			median(all, func(r result) float64 { return r.meanwhile }), span(all, func(r result) time.Duration { return r.drained }),
-			median(all, func(r result) float64 { return float64(r.cpu) / 1e3 }), median(all, func(r result) float64 { return r.kept }),
-			median(all, func(r result) float64 { return r.accepted / r.kept }))
 	}
-	table.Flush()
 	if *steady {
 		if err := e.findSteady(from); err != nil {
 			return err
@@ -307,25 +329,69 @@ func run() error {
 	return err
 }
 
-// measure sends at a rate, 0 for as fast as the answers come, and waits until everything has been delivered.
-func (e *edge) measure(q *numbered, rate float64) (r result, err error) {
-	before, _, err := e.handled()
+// table prints a table of measurements, with a handler that answers at once or is slow. from counts instances: each
+// measurement has its own.
+func (e *edge) table(store *quarantine.Store, slow bool, from int) (next int, err error) {
+	handler := "that answers at once"
+	if slow {
+		handler = fmt.Sprintf("that takes %s, 256 at once: the backlog grows, CPU is that of accepting", slowTime)
+	}
+	fmt.Printf("\nhandler %s\n\n", handler)
+	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(table, "connections\taccepted/s\tp50\tp99\tdelivered/s meanwhile\tleft\tdrained in\tCPU µs\tof all\tquarantine.Put/s\taccepted to Put\t")
+	for text := range strings.SplitSeq(*onlyAt, ",") {
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			return from, err
+		}
+		var all []result
+		for range *rounds {
+			r, err := e.measure(newNumbered(e.listen, from, n), 0, slow)
+			if err != nil {
+				return from, err
+			}
+			from += n
+			if r.kept, err = keep(store, n); err != nil {
+				return from, err
+			}
+			all = append(all, r)
+		}
+		fmt.Fprintf(table, "%d\t%.0f\t%s\t%s\t%.0f\t%.0f\t%s\t%.0f\t%.0f\t%.0f\t%.2f\t\n", n, median(all, func(r result) float64 { return r.accepted }),
+			span(all, func(r result) time.Duration { return r.p50 }), span(all, func(r result) time.Duration { return r.p99 }),
+			median(all, func(r result) float64 { return r.meanwhile }), median(all, func(r result) float64 { return r.left }),
+			span(all, func(r result) time.Duration { return r.drained }), median(all, func(r result) float64 { return float64(r.cpu.edge) / 1e3 }),
+			median(all, func(r result) float64 { return float64(r.cpu.all) / 1e3 }),
+			median(all, func(r result) float64 { return r.kept }), median(all, func(r result) float64 { return r.accepted / r.kept }))
+	}
+	return from, table.Flush()
+}
+
+// measure sends at a rate, 0 for as fast as the answers come, and waits until everything has been delivered. A slow
+// handler is slow for as long as there is something to accept.
+func (e *edge) measure(q *numbered, rate float64, slow bool) (r result, err error) {
+	first, last := askHandler, askHandler
+	if slow {
+		first, last = slowHandler, quickHandler
+	}
+	before, _, err := e.order(first)
 	if err != nil {
 		return r, err
 	}
-	over, err := e.startProfile()
+	profiled, err := e.startProfile()
 	if err != nil {
 		return r, err
 	}
-	cpu := e.cpu()
+	began := e.spent()
 	sent, err := load.Send(e.listen, q.requests, q.next, http.StatusOK, rate, time.Duration(*seconds*float64(time.Second)))
 	if err != nil {
 		return r, err
 	}
-	meanwhile, _, err := e.handled()
+	accepted := e.spent()
+	meanwhile, _, err := e.order(last)
 	if err != nil {
 		return r, err
 	}
+	r.left = float64(int64(sent.Requests) - meanwhile + before)
 	ended := time.Now()
 	for {
 		left, err := e.entries()
@@ -341,10 +407,14 @@ func (e *edge) measure(q *numbered, rate float64) (r result, err error) {
 		time.Sleep(5 * time.Millisecond)
 	}
 	r.drained = time.Since(ended)
-	if err := <-over; err != nil {
+	if err := <-profiled; err != nil {
 		return r, err
 	}
-	r.cpu = (e.cpu() - cpu) / time.Duration(sent.Requests)
+	over := accepted
+	if !slow {
+		over = e.spent()
+	}
+	r.cpu = over.each(began, sent.Requests)
 	after, _, err := e.handled()
 	if err != nil {
 		return r, err
@@ -387,7 +457,7 @@ func (e *edge) findSteady(from int) error {
 	fmt.Println()
 	best, p99 := 0.0, time.Duration(0)
 	for rate := 2000.0; ; rate += 1000 {
-		r, err := e.measure(newNumbered(e.listen, from, 256), rate)
+		r, err := e.measure(newNumbered(e.listen, from, 256), rate, false)
 		if err != nil {
 			return err
 		}
