@@ -3,7 +3,6 @@ package queue
 import (
 	"encoding/binary"
 	"errors"
-	"maps"
 	"slices"
 	"time"
 )
@@ -58,10 +57,10 @@ func (r *Record) appendHead(to []byte) []byte {
 	if !r.Received.IsZero() {
 		n := binary.PutVarint(number[:], r.Received.Unix())
 		n += binary.PutUvarint(number[n:], uint64(r.Received.Nanosecond())) //nolint:gosec // not below 0
-		to = appendText(append(to, tagReceived), string(number[:n]))
+		to = appendText(append(to, tagReceived), number[:n])
 	}
 	if r.Sent != 0 {
-		to = appendText(append(to, tagSent), string(number[:binary.PutVarint(number[:], r.Sent)]))
+		to = appendText(append(to, tagSent), number[:binary.PutVarint(number[:], r.Sent)])
 	}
 	if r.Unadmitted {
 		to = append(to, tagUnadmitted, 0)
@@ -69,17 +68,24 @@ func (r *Record) appendHead(to []byte) []byte {
 	if r.TLS {
 		to = append(to, tagTLS, 0)
 	}
-	for _, name := range slices.Sorted(maps.Keys(r.Header)) {
-		field := appendText(nil, name)
+	var few [16]string // spares an allocation
+	names := few[:0]
+	for name := range r.Header {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	var field []byte
+	for _, name := range names {
+		field = appendText(field[:0], name)
 		for _, value := range r.Header[name] {
 			field = appendText(field, value)
 		}
-		to = appendText(append(to, tagHeader), string(field))
+		to = appendText(append(to, tagHeader), field)
 	}
 	return to
 }
 
-func appendText(to []byte, text string) []byte {
+func appendText[T string | []byte](to []byte, text T) []byte {
 	return append(binary.AppendUvarint(to, uint64(len(text))), text...)
 }
 

@@ -48,13 +48,22 @@ const (
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Encode returns a record as a store keeps it.
-func (r *Record) Encode() []byte {
-	text := r.appendHead(make([]byte, prefixLen, prefixLen+512+len(r.Body)))
+func (r *Record) Encode() []byte { return r.AppendTo(make([]byte, 0, r.Room())) }
+
+// Room returns how many bytes the encoded record takes at most, unless its head is unusually long.
+func (r *Record) Room() int { return prefixLen + 512 + len(r.Body) }
+
+// AppendTo appends the encoded record.
+func (r *Record) AppendTo(to []byte) []byte {
+	begin := len(to)
+	to = r.appendHead(append(to, make([]byte, prefixLen)...))
+	text := to[begin:]
 	text[0] = recordFormat
 	binary.BigEndian.PutUint32(text[5:], uint32(len(text)-prefixLen)) //nolint:gosec // a head of 4 GiB does not fit a request
-	text = append(text, r.Body...)
+	to = append(to, r.Body...)
+	text = to[begin:]
 	binary.BigEndian.PutUint32(text[1:], crc32.Checksum(text[5:], castagnoli))
-	return text
+	return to
 }
 
 // Decode returns the record that Encode made. Its Body shares the memory of text. The error is ErrDamaged or

@@ -203,3 +203,15 @@ func BenchmarkOpen(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkNewPut is what a Put does before it waits for the writer.
+func BenchmarkNewPut(b *testing.B) {
+	r := testRecord("1101000001", testBody(500))
+	r.Header = map[string][]string{
+		"Content-Type": {"application/json; charset=utf-8"}, "User-Agent": {"GREEN-API"}, "Accept-Encoding": {"gzip"}, "Content-Length": {"500"},
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		newPut(r, 1000)
+	}
+}

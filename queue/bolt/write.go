@@ -31,6 +31,7 @@ const (
 type job struct {
 	value       []byte // of a Put: what to write into bucketRecords, and into bucketParts
 	parts       [][]byte
+	text        []byte // all of the record, in the memory of value and parts
 	summary     summary
 	body        []byte
 	perInstance int
@@ -60,11 +61,15 @@ type writer struct {
 
 // newPut returns the job of a Put.
 func newPut(r *queue.Record, perInstance int) *job {
-	text := r.Encode()
 	j := &job{summary: summarize(r), body: r.Body, perInstance: perInstance, ended: make(chan struct{})}
-	first := text[:min(len(text), inlineMax)]
-	j.value = append(j.summary.encode(len(first)), first...)
-	j.parts = slices.Collect(slices.Chunk(text[len(first):], partLen))
+	j.value = j.summary.encode(r.Room())
+	before := len(j.value)
+	j.value = r.AppendTo(j.value)
+	j.text = j.value[before:]
+	if len(j.text) > inlineMax {
+		j.value = j.value[:before+inlineMax]
+		j.parts = slices.Collect(slices.Chunk(j.text[inlineMax:], partLen))
+	}
 	return j
 }
 
