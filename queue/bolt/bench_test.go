@@ -215,3 +215,23 @@ func BenchmarkNewPut(b *testing.B) {
 		newPut(r, 1000)
 	}
 }
+
+// BenchmarkLoad reads a record that was put last, and one that is only in the file.
+func BenchmarkLoad(b *testing.B) {
+	for _, recently := range []bool{true, false} {
+		b.Run(fmt.Sprintf("recently %v", recently), func(b *testing.B) {
+			s := openStore(b, b.TempDir(), 0)
+			h := &share{store: s}
+			seq := mustPut(b, s, testRecord("1", testBody(500)))
+			if !recently {
+				s.recent = newRecent()
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := h.Load(seq); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

@@ -154,6 +154,9 @@ func (s *Store) note(c changes) {
 		if j.abandoned {
 			of.unsure = j.seq
 		}
+		if !j.hasParts() {
+			s.recent.add(j.seq, j.text)
+		}
 		s.stored++
 	}
 	if len(c.puts) > 0 {
@@ -161,6 +164,7 @@ func (s *Store) note(c changes) {
 	}
 	for _, j := range c.removals {
 		s.index.remove(j.removes)
+		s.recent.remove(j.removes)
 	}
 	s.wipeNoted = s.wipeNoted || len(c.removals) > 0
 	for _, j := range c.controls {

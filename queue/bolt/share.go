@@ -85,7 +85,7 @@ func (h *share) err(ctx context.Context) error {
 	}
 }
 
-// Load reads a record from the file.
+// Load reads a record, from the file unless it was put a moment ago.
 func (h *share) Load(seq uint64) (r *queue.Record, err error) {
 	s := h.store
 	if err := s.begin(); err != nil {
@@ -100,10 +100,15 @@ func (h *share) Load(seq uint64) (r *queue.Record, err error) {
 
 // load reads a record in a transaction that view begins.
 func (s *Store) load(seq uint64, view func(func(*bolt.Tx) error) error) (*queue.Record, error) {
-	if !s.has(seq) {
+	s.mu.Lock()
+	stored, text := s.index.get(seq) != nil, s.recent.texts[seq]
+	s.mu.Unlock()
+	switch {
+	case !stored:
 		return nil, queue.ErrNotFound
+	case text != nil:
+		return queue.Decode(text)
 	}
-	var text []byte
 	err := view(func(tx *bolt.Tx) (err error) {
 		text, err = getRecord(tx, seq)
 		return err

@@ -1,7 +1,7 @@
 // Package bolt keeps a queue in one file on the disk of this machine.
 //
 // Put and Done sync the file before they return, so that neither a kill nor a power cut undoes them; those at one time
-// share a sync. In memory there are some 40 bytes of each record that waits.
+// share a sync. In memory there are some 40 bytes of each record that waits, and the whole of those put last.
 //
 // While the queue is not empty, unused parts of the file may have text of records that have been removed. A queue that
 // has been empty and idle for a minute gets a new file.
@@ -47,6 +47,7 @@ type Store struct {
 	crowd    int    // how many jobs the writer waits for
 	wake     chan struct{}
 	index    index
+	recent   recent
 	stored   int64  // as in Stats.Put
 	last     uint64 // the last sequence number given
 	control  queue.Control
@@ -84,7 +85,7 @@ func open(dir string, maxSize int64, idle time.Duration) (*Store, error) {
 	s := &Store{
 		path:    filepath.Join(dir, FileName),
 		closing: make(chan struct{}), stop: make(chan struct{}), stopped: make(chan struct{}), serving: make(chan struct{}, 1),
-		wake: make(chan struct{}, 1), arrivals: make(chan struct{}, 1), index: newIndex(),
+		wake: make(chan struct{}, 1), arrivals: make(chan struct{}, 1), index: newIndex(), recent: newRecent(),
 		writer: writer{idle: idle},
 	}
 	s.SetMaxSize(maxSize)

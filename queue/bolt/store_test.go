@@ -529,6 +529,7 @@ func TestSkipDamaged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.recent = newRecent() // so that it is read from the file
 	delivered := make(chan string, 1)
 	failed := make(chan error, 1)
 	d := queue.New(s, queue.Hooks{
