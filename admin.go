@@ -33,6 +33,8 @@ func init() {
 // AdminAPI serves what the operator can look at and do, in Caddy's admin API:
 //
 //	GET    /green_api/status
+//	GET    /green_api/live                          server-sent events: what ends, as it ends; once, after the
+//	                                                row since, for a client that does not accept them
 //	GET    /green_api/health                        200, or 503 if the edge is not ready
 //	POST   /green_api/fit                           instance, url and token in the body: does it fit?
 //	POST   /green_api/alert/test                    sends one through each alert; one result a line
@@ -122,6 +124,10 @@ func (a *App) edge() *api.Edge {
 		Replay: func(block string, entry quarantine.Entry, recheck bool) (*outcome.Verdict, []string) {
 			return a.blocks[block].handler.replay(entry, recheck)
 		},
+		Feed:       a.operator.desk.Feed,
+		Waiting:    waitingNotifications,
+		Ending:     a.ending.Done(),
+		Streams:    &a.operator.streams,
 		Replays:    &a.operator.replays,
 		Queue:      a.queue.dispatcher.Load,
 		TestAlerts: a.testAlerts,
@@ -136,7 +142,7 @@ func (a *App) status() (s api.Status) {
 	s.Quarantine.Path, s.Quarantine.MaxBytes = a.Quarantine.Path, a.Quarantine.MaxSize
 	s.Quarantine.Entries, s.Quarantine.Bytes, s.Quarantine.File = stats.Entries, stats.Bytes, stats.File
 	s.Waiting, s.AlertsPending, s.Instances = waitingNotifications(), a.operator.desk.Pending(), a.operator.seen.List()
-	s.Outcomes, s.Receivers = a.operator.desk.Totals(), receivers.States()
+	s.Outcomes, s.Receivers = a.operator.desk.Feed.Totals(), receivers.States()
 	s.Queue = a.queueStatus()
 	s.Blocks = []api.Block{}
 	s.Drift, s.NewTypes, s.ReportOnly = []watch.RuleState{}, []watch.TypeState{}, []api.ReportOnly{}

@@ -1,12 +1,15 @@
 package greenapi
 
 import (
+	"bufio"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +17,7 @@ import (
 	"github.com/greenapi-community/caddy-green-api/internal/address"
 	"github.com/greenapi-community/caddy-green-api/internal/api"
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
+	"github.com/greenapi-community/caddy-green-api/internal/live"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 )
 
@@ -54,6 +58,74 @@ func TestStatus(t *testing.T) {
 			t.Errorf("%s: status %d, want %d", request, response.StatusCode, want)
 		}
 	}
+}
+
+// TestLive: whoever watches sees what ends, with the very counts of the metrics, and does not hold up a reload.
+func TestLive(t *testing.T) {
+	up := edgetest.NewUpstream(t, 200, nil)
+	config, admin := edgetest.WithAdmin(t, metricsSite("", edgetest.Loopback+"reverse_proxy "+up.Address))
+	e := edgetest.Start(t, config)
+	watch := func() *bufio.Scanner {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+admin+"/green_api/live", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Accept", "text/event-stream")
+		answer, err := edgetest.Client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { answer.Body.Close() })
+		return bufio.NewScanner(answer.Body)
+	}
+	await := func(events *bufio.Scanner, want string) string {
+		for events.Scan() {
+			if strings.Contains(events.Text(), want) {
+				return events.Text()
+			}
+		}
+		t.Fatalf("the stream ended without %s: %v", want, events.Err())
+		return ""
+	}
+	watchers := []*bufio.Scanner{watch(), watch(), watch(), watch()}
+	e.Post(edgetest.TextMessage)
+	e.Post(edgetest.Broken("B"))
+	for _, events := range watchers {
+		await(events, `"outcome":"quarantined","reason":"schema"`)
+	}
+	events := watch()
+	var tick struct{ Counts []live.Count }
+	if err := json.Unmarshal([]byte(strings.TrimPrefix(await(events, `"counts"`), "data: ")), &tick); err != nil {
+		t.Fatal(err)
+	}
+	metrics := e.Scrape()
+	for _, count := range tick.Counts {
+		if got := sumOf(metrics, fmt.Sprintf(`outcome="%s",reason="%s"`, count.Outcome, count.Reason)); got != count.N {
+			t.Errorf("%+v; the metrics say %d", count, got)
+		}
+	}
+	began := time.Now()
+	if err := e.Load(strings.Replace(config, "reverse_proxy", "deliver {\ntimeout 100s\n}\nreverse_proxy", 1)); err != nil {
+		t.Fatal(err)
+	}
+	for _, events := range append(watchers, events) {
+		await(events, `{"reason":"reload"}`)
+	}
+	if took := time.Since(began); took > 3*time.Second {
+		t.Errorf("the reload took %s", took)
+	}
+	await(watch(), `"outcome":"quarantined","reason":"schema"`)
+}
+
+// sumOf returns the sum of notifications with some labels.
+func sumOf(metrics, labels string) (sum int64) {
+	for line := range strings.Lines(metrics) {
+		if value, found := strings.CutPrefix(line, "caddy_green_api_notifications_total{"+labels); found {
+			n, _ := strconv.ParseInt(strings.TrimSpace(value[strings.Index(value, "} ")+2:]), 10, 64)
+			sum += n
+		}
+	}
+	return sum
 }
 
 // TestHealthOfApp: an app is ready when its config has started and its quarantine can be read.

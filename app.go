@@ -69,6 +69,8 @@ type App struct {
 	held     bool            // this config holds its share of the quarantine
 	running  context.Context // until stop is called
 	stop     context.CancelFunc
+	ending   context.Context // until this config is about to be stopped
+	leave    context.CancelFunc
 	config   []byte      // as it was loaded
 	loaded   time.Time   // when this config took effect
 	unheard  *time.Timer // complains if Caddy does not report that it has started
@@ -114,6 +116,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	a.blocks = make(map[string]block)
 	a.receives = make(map[string]*Receive)
 	a.drain = drain.New()
+	a.ending, a.leave = context.WithCancel(context.Background())
 	a.diskFree = quarantine.Free
 	if a.Quarantine == nil {
 		a.Quarantine = new(Quarantine)
@@ -182,6 +185,9 @@ func (h hearing) Handle(ctx context.Context, event caddy.Event) error {
 
 // Handle learns from Caddy that all apps of this config have started, or that the config is about to stop.
 func (a *App) Handle(_ context.Context, event caddy.Event) error {
+	if event.Name() == "stopping" {
+		a.leave()
+	}
 	switch {
 	case event.Name() == "started":
 		a.takeOver()
@@ -389,6 +395,7 @@ type operator struct {
 	backlog backlog.Watch
 
 	replays api.Replays
+	streams api.Streams
 
 	quarantineLimit atomic.Int64  // max_size of the config in effect
 	diskFree        atomic.Uint64 // bytes free on the quarantine's disk, as the bits of a float64

@@ -61,14 +61,15 @@ var house = map[string]room{
 	"internal/proxy":    {caddy: true, imports: []string{"internal/delivery", "internal/exchange", "internal/outcome"}},
 	"internal/judge":    {imports: []string{"internal/outcome", "internal/reason", "notification"}},
 	"internal/token":    {imports: []string{"internal/follow", "notification"}},
-	"internal/tell":     {imports: []string{"internal/outcome", "internal/reason", "notification"}},
+	"internal/live":     {imports: []string{"internal/outcome", "internal/reason", "notification"}},
+	"internal/tell":     {imports: []string{"internal/live", "internal/outcome", "internal/reason", "notification"}},
 	"internal/watch":    {imports: []string{"internal/outcome", "notification"}},
 	"internal/backlog":  {imports: []string{"internal/outcome", "internal/reason", "internal/watch", "notification", "queue"}},
 	"internal/receiver": {imports: []string{"internal/lease", "internal/outcome", "internal/reason", "notification", "vendorapi"}},
 	"internal/doctor":   {caddy: true, imports: []string{"quarantine"}},
 
 	"internal/api": {imports: []string{
-		"internal/address", "internal/outcome", "internal/reason", "internal/receiver", "internal/watch", "quarantine", "queue",
+		"internal/address", "internal/live", "internal/outcome", "internal/reason", "internal/receiver", "internal/watch", "quarantine", "queue",
 	}},
 
 	"internal/command": {caddy: true, imports: []string{

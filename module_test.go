@@ -570,6 +570,9 @@ func TestSecrets(t *testing.T) {
 	}
 	clean := func(where, text string) {
 		t.Helper()
+		if text == "" {
+			t.Errorf("%s: nothing", where)
+		}
 		for name, secret := range secrets {
 			for _, form := range []string{secret, base64.StdEncoding.EncodeToString([]byte("Bearer " + secret))} {
 				if at := strings.Index(text, form); at >= 0 {
@@ -603,7 +606,7 @@ func TestSecrets(t *testing.T) {
 	lookOften(t, "instances", instances)
 	block := "green_api /green-api/webhook* {\nlog_body\nip_filter {\nallow 127.0.0.1\n}\nauth {\ntoken {env.GREEN_API_TEST_SHARED} \"Basic {env.GREEN_API_TEST_BASIC}\"\n" +
 		"instance 1101000002 {env.GREEN_API_TEST_OWN}\ninstances " + instances + "\n}\ndeliver {\ndead_letter 2\n}\nreverse_proxy " + up.Address + "\n}\n" +
-		"green_api /strict* {\nname strict\nip_filter {\nallow 203.0.113.7\n}\nauth {\ntoken {env.GREEN_API_TEST_SHARED}\n}\n}\nmetrics /metrics\nlog\nrespond 404\n"
+		"green_api /strict* {\nname strict\nip_filter {\nallow 203.0.113.7\n}\nauth {\ntoken {env.GREEN_API_TEST_SHARED}\n}\n}\nmetrics /metrics\nlog\nrespond /elsewhere 404\n"
 	ears := "events {\non green_api.quarantined test_ear\non green_api.failed test_ear\non green_api.refused test_ear\n}\n"
 	config := strings.Replace(edgetest.SiteWith(ears, block), "quarantine DIR\n", "quarantine DIR\nalert "+in.URL+"/{env.GREEN_API_TEST_USED} {\nheader Authorization \"Bearer {env.GREEN_API_TEST_ALERT}\"\n}\nmetrics {\nper_instance\n}\n", 1)
 	config, admin := edgetest.WithAdmin(t, config)

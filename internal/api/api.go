@@ -12,6 +12,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/greenapi-community/caddy-green-api/internal/live"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/quarantine"
 	"github.com/greenapi-community/caddy-green-api/queue"
@@ -43,6 +44,13 @@ type Edge struct {
 	// Replay delivers an entry to the handlers of a block; if recheck is set, only if the block's rules
 	// would let it pass now. tried are the handlers that did not take it, with the answer of each.
 	Replay func(block string, entry quarantine.Entry, recheck bool) (end *outcome.Verdict, tried []string)
+
+	// Feed has what ended lately, Waiting returns how many notifications wait for a handler, and Ending is closed when the
+	// config is about to be replaced or the process to end.
+	Feed    *live.Feed
+	Waiting func() int
+	Ending  <-chan struct{}
+	Streams *Streams
 
 	// Replays outlives a config, so that an entry is not replayed twice at the same time.
 	Replays *Replays
@@ -92,6 +100,7 @@ func Routes() []Route {
 	type methods = map[string]func(*Edge, http.ResponseWriter, *http.Request) error
 	return []Route{
 		{"/green_api/status", methods{http.MethodGet: (*Edge).status}},
+		{"/green_api/live", methods{http.MethodGet: (*Edge).live}},
 		{"/green_api/fit", methods{http.MethodPost: (*Edge).fit}},
 		{"/green_api/alert/test", methods{http.MethodPost: (*Edge).testAlerts}},
 		{"/green_api/quarantine", methods{http.MethodGet: (*Edge).list, http.MethodDelete: (*Edge).delete}},

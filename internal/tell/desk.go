@@ -4,25 +4,23 @@ package tell
 
 import (
 	"net/http"
+	"time"
 
-	"github.com/greenapi-community/caddy-green-api/internal/outcome"
+	"github.com/greenapi-community/caddy-green-api/internal/live"
 )
 
 // A Desk is what all green_api blocks share to report, across reloads.
 type Desk struct {
 	metrics *metrics
-	totals  totals
+	Feed    *live.Feed
 	alerts  alerts
 	events  events
 }
 
 // NewDesk returns a desk. transport sends the alerts; nil is the default of net/http.
 func NewDesk(gauges Gauges, times Times, transport http.RoundTripper) *Desk {
-	return &Desk{metrics: newMetrics(gauges), alerts: alerts{times: times, transport: transport}}
+	return &Desk{Feed: live.New(time.Now()), metrics: newMetrics(gauges), alerts: alerts{times: times, transport: transport}}
 }
-
-// Totals returns how many requests ended in each way.
-func (d *Desk) Totals() map[outcome.Outcome]int64 { return d.totals.counts() }
 
 // Close sends the remaining alerts and emits the remaining events, as long as time allows.
 func (d *Desk) Close() {

@@ -46,7 +46,7 @@ type AccessLog interface{ Set(field zap.Field) }
 // Record reports how a notification ended. It writes its only log record. access may be nil.
 func (r *Reporter) Record(c *outcome.Case, end *outcome.Verdict, access AccessLog) {
 	r.count(c, end)
-	r.Desk.totals.add(end.Outcome)
+	r.Desk.Feed.Add(c, end, r.Name, time.Now())
 	if access != nil {
 		setAccessFields(access, c, end)
 	}

@@ -51,7 +51,7 @@ func TestRecord(t *testing.T) {
 		outcome.Delivered: "notification delivered", outcome.Dropped: "notification dropped", outcome.Quarantined: "notification quarantined",
 		outcome.Refused: "request refused", outcome.Failed: "notification failed", outcome.Queued: "notification queued",
 	}
-	if counts := d.Totals(); len(counts) != len(ends)-1 {
+	if counts := d.Feed.Totals(); len(counts) != len(ends)-1 {
 		t.Errorf("without a queue, %v in total", counts)
 	}
 	for end, message := range ends {
@@ -65,7 +65,7 @@ func TestRecord(t *testing.T) {
 		if !slices.Equal(access, []string{"green_api_outcome=" + string(end), "green_api_instance=1", "green_api_reason=schema"}) {
 			t.Errorf("%s: access log %v", end, access)
 		}
-		if n := d.Totals()[end]; n != 1 {
+		if n := d.Feed.Totals()[end]; n != 1 {
 			t.Errorf("%s: %d in total", end, n)
 		}
 		if n := testutil.ToFloat64(d.metrics.notifications.WithLabelValues("incomingMessageReceived", string(end), "schema")); n != 1 {
