@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
@@ -95,7 +96,7 @@ func TestReadmeOptions(t *testing.T) {
 	}
 	defaults := map[string]string{
 		"stream": q.Stream, "replicas": fmt.Sprint(q.Replicas), "partitions": fmt.Sprint(q.Partitions),
-		"max_size": strings.ReplaceAll(humanize.IBytes(uint64(q.MaxSize)), ".0 ", ""), "max_per_instance": fmt.Sprint(q.MaxPerInstance), //nolint:gosec // above 0
+		"max_size": strings.ReplaceAll(humanize.IBytes(uint64(q.MaxSize)), ".0 ", ""), "max_per_instance": fmt.Sprint(q.MaxPerInstance), "grace_period": time.Duration(q.GracePeriod).String(), //nolint:gosec // above 0
 	}
 	var got []string
 	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\| (.*?) \\|").FindAllStringSubmatch(readme(t), -1) {

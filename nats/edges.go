@@ -68,13 +68,12 @@ func (s *Store) Serve(ctx context.Context, take func(queue.Share)) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", s, err)
 	}
-	defer func() {
-		_ = sub.Unsubscribe()
-		s.announce(true)
-	}()
 	s.announce(false)
 	sleep(ctx, hearFirst)
-	s.serve(ctx, take)
+	s.serve(ctx, take, func() {
+		_ = sub.Unsubscribe()
+		s.announce(true)
+	})
 	return s.served()
 }
 
@@ -85,8 +84,9 @@ func (s *Store) served() error {
 	return nil
 }
 
-// serve holds those partitions that are this edge's, until ctx ends or the store is closed.
-func (s *Store) serve(ctx context.Context, take func(queue.Share)) {
+// serve holds those partitions that are this edge's, until ctx ends or the store is closed. It calls leave before it
+// waits for deliveries under way: others then ask for each partition by the time that it is given up.
+func (s *Store) serve(ctx context.Context, take func(queue.Share), leave func()) {
 	holders := make(map[int]*holder)
 	ticker := time.NewTicker(announceEvery)
 	defer ticker.Stop()
@@ -126,6 +126,7 @@ func (s *Store) serve(ctx context.Context, take func(queue.Share)) {
 			}
 		})
 	}
+	leave()
 	for _, h := range holders {
 		h.cancel(context.Canceled)
 	}

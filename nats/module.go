@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -32,6 +33,8 @@ const (
 	defaultMaxPerInstance = 1000
 	maxPartitions         = 256
 	largestWindow         = maxAckPending / 2
+	defaultGracePeriod    = 15 * time.Second
+	longestGracePeriod    = 30 * time.Minute // as attempt_timeout
 )
 
 // Queue keeps the queue in a NATS JetStream stream that several edges share. It needs nats-server 2.14 or newer, and
@@ -70,6 +73,10 @@ type Queue struct {
 
 	// Name of this edge, by which it knows after a restart that it is being drained. Default: the host's name.
 	Edge string `json:"edge,omitempty"`
+
+	// How long a partition that another edge is to serve is kept for the deliveries under way. What lasts longer is
+	// delivered twice; until then nothing else of the partition is delivered. Default: 15s, at most 30m.
+	GracePeriod caddy.Duration `json:"grace_period,omitempty"`
 
 	servers []string
 	connect []natsgo.Option
@@ -115,6 +122,10 @@ func (q *Queue) provision() error {
 	q.MaxSize = cmp.Or(q.MaxSize, defaultMaxSize)
 	if q.MaxSize < 1<<20 {
 		return fmt.Errorf("max_size: %d is out of range; want at least 1MiB", q.MaxSize)
+	}
+	q.GracePeriod = cmp.Or(q.GracePeriod, caddy.Duration(defaultGracePeriod))
+	if period := time.Duration(q.GracePeriod); period < 0 || period > longestGracePeriod {
+		return fmt.Errorf("grace_period: %s is out of range; want at most %s", period, longestGracePeriod)
 	}
 	if q.Edge == "" {
 		name, err := os.Hostname()
@@ -228,7 +239,7 @@ func (q *Queue) provisionTLS(values map[string]string) error {
 			q.connect = append(q.connect, natsgo.ClientCert(values["cert"], values["key"]))
 		}
 	}
-	settings := fmt.Sprint(q.Edge, q.servers, values, q.TLS != nil, q.Replicas, q.MaxSize, q.Partitions, q.MaxPerInstance)
+	settings := fmt.Sprint(q.Edge, q.servers, values, q.TLS != nil, q.Replicas, q.MaxSize, q.Partitions, q.MaxPerInstance, q.GracePeriod)
 	q.key = fmt.Sprintf("nats %s %x", q.Stream, maphash.String(seed, settings))
 	return nil
 }
@@ -266,7 +277,7 @@ func (q *Queue) Open() (queue.Store, error) {
 func (q *Queue) options() Options {
 	return Options{
 		Servers: q.servers, Connect: q.connect, Stream: q.Stream, Replicas: q.Replicas, MaxSize: q.MaxSize, Partitions: q.Partitions,
-		MaxPerInstance: q.MaxPerInstance, Edge: q.Edge,
+		MaxPerInstance: q.MaxPerInstance, Edge: q.Edge, GracePeriod: time.Duration(q.GracePeriod),
 		// One that was made for a config would be closed with it.
 		Logger: func() *zap.Logger { return caddy.Log().Named("green_api.queues.nats") },
 	}
@@ -297,6 +308,7 @@ func (*Queue) Apply(queue.Store) {}
 //	    partitions       <number>
 //	    max_per_instance <notifications>
 //	    edge             <name>
+//	    grace_period     <duration>
 //	}
 func (q *Queue) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // nats
@@ -343,6 +355,18 @@ func (q *Queue) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"partitions":       func() error { return number(d, &q.Partitions) },
 		"max_per_instance": func() error { return number(d, &q.MaxPerInstance) },
 		"edge":             func() error { return texts(d, &q.Edge) },
+		"grace_period": func() error {
+			var text string
+			if err := texts(d, &text); err != nil {
+				return err
+			}
+			period, err := caddy.ParseDuration(text)
+			if err != nil || period <= 0 {
+				return d.Errf("invalid grace_period '%s'; want a duration such as 15s", text)
+			}
+			q.GracePeriod = caddy.Duration(period)
+			return nil
+		},
 	})
 }
 

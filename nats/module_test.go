@@ -6,7 +6,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 )
 
@@ -30,8 +32,9 @@ func TestCaddyfile(t *testing.T) {
 			partitions 16
 			max_per_instance 500
 			edge edge-1
+			grace_period 2m
 		}`: `{"servers":["n1:4222"],"user":"edge","password":"{env.NATS_PASSWORD}","tls":{"ca":"/etc/green-api/ca.pem","cert":"/etc/green-api/edge.pem","key":"/etc/green-api/edge.key"},` +
-			`"stream":"OTHER","replicas":1,"max_size":2147483648,"partitions":16,"max_per_instance":500,"edge":"edge-1"}`,
+			`"stream":"OTHER","replicas":1,"max_size":2147483648,"partitions":16,"max_per_instance":500,"edge":"edge-1","grace_period":120000000000}`,
 		`nats {
 			servers n1:4222
 			credentials nats.creds
@@ -55,6 +58,7 @@ func TestCaddyfile(t *testing.T) {
 		"nats {\n replicas three\n}":         "want one above 0",
 		"nats {\n max_size much\n}":          "want a size such as 8GiB",
 		"nats {\n tls {\n verify off\n }\n}": "unknown option 'verify' of tls",
+		"nats {\n grace_period 0\n}":         "want a duration such as 15s",
 		"nats {\n tls off\n}":                "rong argument count",
 		"nats {\n partitions 32 64\n}":       "rong argument count",
 	} {
@@ -90,6 +94,7 @@ func TestProvision(t *testing.T) {
 		"partitions: 1000 is out of range":   {Servers: servers, Partitions: 1000},
 		"max_per_instance: 5000 is out of":   {Servers: servers, MaxPerInstance: 5000},
 		"max_size: 5 is out of range":        {Servers: servers, MaxSize: 5},
+		"grace_period: 31m0s is out of":      {Servers: servers, GracePeriod: caddy.Duration(31 * time.Minute)},
 	} {
 		err := q.provision()
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "horse") {
@@ -100,7 +105,7 @@ func TestProvision(t *testing.T) {
 	if err := q.provision(); err != nil {
 		t.Fatal(err)
 	}
-	if strings.Contains(q.Key(), "horse") || q.Replicas != 3 || q.MaxSize != 8<<30 || q.Partitions != 32 || q.MaxPerInstance != 1000 || q.Stream != "GREEN_API" {
+	if strings.Contains(q.Key(), "horse") || q.Replicas != 3 || q.MaxSize != 8<<30 || q.Partitions != 32 || q.MaxPerInstance != 1000 || q.Stream != "GREEN_API" || time.Duration(q.GracePeriod) != 15*time.Second {
 		t.Errorf("%s: %+v", q.Key(), q)
 	}
 	other := Queue{Servers: servers, Token: "another"}

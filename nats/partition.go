@@ -22,10 +22,6 @@ const (
 	pullBatch   = 500
 	lookAtPins  = 2 * time.Second
 
-	// How long a partition that is given up is kept for the deliveries under way, so that no handler gets a
-	// notification twice.
-	giveUpGrace = 15 * time.Second
-
 	// Between two attempts to get a partition.
 	shortestPause = 50 * time.Millisecond
 	longestPause  = 5 * time.Second
@@ -329,7 +325,7 @@ func (c *session) take(ctx context.Context) error {
 		case <-over:
 			c.lose(context.Cause(ctx))
 			over, lost, taken = nil, nil, c.taken
-			late = time.After(cmp.Or(c.s.o.giveUpGrace, giveUpGrace))
+			late = time.After(c.s.o.GracePeriod)
 		case <-taken:
 			err = context.Cause(ctx)
 		case <-late:

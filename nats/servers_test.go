@@ -181,7 +181,7 @@ func options(servers []*server, stream string) Options {
 	}
 	return Options{
 		Servers: urls(servers), Stream: stream, Replicas: replicas, Partitions: 4, MaxPerInstance: 200, Edge: "edge",
-		Logger: zap.NewNop, giveUpGrace: time.Second,
+		Logger: zap.NewNop, GracePeriod: time.Second,
 	}
 }
 

@@ -49,12 +49,13 @@ type Options struct {
 	MaxSize        int64 // bytes, 0 for any number
 	Partitions     int
 	MaxPerInstance int
-	Edge           string // name of this edge
+	Edge           string        // name of this edge
+	GracePeriod    time.Duration // how long a partition that is given up is kept for the deliveries under way
 	Logger         func() *zap.Logger
 
 	// For tests.
-	verifyEvery, idleTime, giveUpGrace time.Duration // in place of the constants, if above 0
-	noReset                            bool          // what happens without it
+	verifyEvery, idleTime time.Duration // in place of the constants, if above 0
+	noReset               bool          // what happens without it
 }
 
 // Store is a queue.Store in a stream. Use Open to make one.

@@ -806,3 +806,64 @@ func TestPermissions(t *testing.T) {
 		t.Errorf("logged: %s %v", entry.Message, entry.ContextMap())
 	}
 }
+
+// TestGracePeriod: a partition that another edge is to serve is kept until the deliveries under way have ended, but no
+// longer than grace_period.
+func TestGracePeriod(t *testing.T) {
+	t.Parallel()
+	servers := startServers(t, 1, "")
+	for name, test := range map[string]struct {
+		period time.Duration
+		kept   bool
+	}{"LONG": {wait, true}, "SHORT": {time.Second, false}} {
+		o := options(servers, name)
+		o.Partitions, o.GracePeriod = 1, test.period
+		first, second := openStore(t, o), openStore(t, o)
+		put(t, first, "1", 0)
+		delivering, delivered := make(chan queue.Share), make(chan struct{})
+		ctx, stop := context.WithCancel(context.Background())
+		over := make(chan error, 1)
+		go func() {
+			over <- first.Serve(ctx, func(share queue.Share) {
+				item, err := share.Next(ctx)
+				if err != nil {
+					return
+				}
+				delivering <- share
+				<-delivered
+				if err := share.Done(item.Seq); test.kept && err != nil {
+					t.Error(err)
+				}
+			})
+		}()
+		share := <-delivering
+		k := serve(t, second, nil)
+		stop()
+		<-share.Lost()
+		lost := time.Now()
+		put(t, second, "1", 1)
+		want := []string{"1"}
+		if test.kept {
+			time.Sleep(3 * time.Second) // nothing happens: there is nothing to wait for
+			if n := k.count(); n > 0 {
+				t.Errorf("%s: another edge has %d", name, n)
+			}
+			close(delivered)
+		} else {
+			want = []string{"0", "1"}
+		}
+		until(t, name, func() bool { return k.count() == len(want) })
+		if got := k.all()["1"]; !slices.Equal(got, want) {
+			t.Errorf("%s: another edge got %v, want %v", name, got, want)
+		}
+		if took := time.Since(lost); !test.kept {
+			if took > 6*time.Second {
+				t.Errorf("%s: another edge has the partition after %s", name, took)
+			}
+			close(delivered)
+		}
+		if err := <-over; err != nil {
+			t.Error(err)
+		}
+	}
+}
