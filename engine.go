@@ -501,7 +501,8 @@ func (a *App) endDraining(d *queue.Dispatcher) {
 // sayWhatIsQueued logs what the queue holds when a config takes effect, and what another queue holds that the config
 // no longer names.
 func (a *App) sayWhatIsQueued(d *queue.Dispatcher) {
-	if s := d.Summary(); s.Entries > 0 {
+	s := d.Summary()
+	if s.Entries > 0 {
 		a.logger.Info("the queue holds notifications from before", zap.Int("entries", s.Entries), zap.Bool("paused", s.Paused), zap.Bool("draining", s.Draining))
 	}
 	queues.Range(func(_, value any) bool {
@@ -510,7 +511,11 @@ func (a *App) sayWhatIsQueued(d *queue.Dispatcher) {
 		if other == nil || other == d {
 			return true
 		}
-		if n := other.Summary().Entries; n > 0 {
+		o := other.Summary()
+		if o.Place != "" && o.Place == s.Place { // only the settings have changed
+			return true
+		}
+		if n := o.Entries; n > 0 {
 			a.logger.Error("another queue still holds notifications, which are delivered only by a config that names it",
 				zap.Any("queue", shared.said.Load()), zap.Int("entries", n), zap.String("fix", "go back to it, empty it with 'caddy green-api queue drain', and then change the queue"))
 		}

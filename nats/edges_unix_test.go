@@ -48,7 +48,7 @@ func TestQueueEdges(t *testing.T) {
 	if said, err := exec.Command("go", "build", "-o", binary, "./cmd/caddy").CombinedOutput(); err != nil { //nolint:gosec // of this test
 		t.Fatalf("%v\n%s", err, said)
 	}
-	c := newChaos(t, startServers(t, 3, always), binary, "nats", "GREEN_API")
+	c := newChaos(t, startServers(t, 3, always), 3, binary, "nats", "GREEN_API")
 	ctx, stop := context.WithTimeout(context.Background(), length)
 	defer stop()
 	wait := c.sendAll(ctx)
@@ -76,14 +76,14 @@ func TestQueueEdgesWithoutReset(t *testing.T) {
 	servers := startServers(t, 3, always)
 	t.Run("with it", func(t *testing.T) {
 		t.Parallel()
-		c := newChaos(t, servers, binary, "nats", "WITH_RESET")
+		c := newChaos(t, servers, 3, binary, "nats", "WITH_RESET")
 		c.stopAnEdge("all of before taken", func(began time.Time) bool { return c.ledger.missing(began) == 0 })
 		until(t, "the rest", func() bool { return c.ledger.missing(time.Now()) == 0 })
 		c.verify()
 	})
 	t.Run("without it", func(t *testing.T) {
 		t.Parallel()
-		c := newChaos(t, servers, binary, "nats_without_reset", "WITHOUT_RESET")
+		c := newChaos(t, servers, 3, binary, "nats_without_reset", "WITHOUT_RESET")
 		before := 0 // a partition may have moved from edge to edge as soon as they had started
 		c.stopAnEdge("one taken before an earlier one", func(began time.Time) bool {
 			if time.Since(began) < time.Second {
@@ -118,11 +118,58 @@ func (c *chaos) stopAnEdge(what string, holds func(began time.Time) bool) {
 	wait()
 }
 
-// newChaos starts three edges with an engine.
-func newChaos(t *testing.T, servers []*server, binary, engine, stream string) *chaos {
+// TestReloadOfSettings: with other settings of the same stream, nothing is left behind in it.
+func TestReloadOfSettings(t *testing.T) {
+	binary, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(asEdge, "yes")
+	c := newChaos(t, startServers(t, 1, ""), 1, binary, "nats", "SETTINGS")
+	c.ledger.refuses.Store(true)
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	wait := c.sendAll(ctx)
+	until(t, "notifications", func() bool { return c.ledger.least() > 0 })
+	stop()
+	wait()
+	e := c.edges[0]
+	log := func() string {
+		text, err := os.ReadFile(filepath.Join(e.dir, "log"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	const another = "another queue still holds notifications"
+	load := func(old, new string) {
+		t.Helper()
+		e.config = strings.Replace(e.config, old, new, 1)
+		if err := e.reload(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	load("max_size 1GiB", "max_size 1GiB\n\t\t\tgrace_period 1m")
+	if strings.Contains(log(), another) {
+		t.Error("the stream is taken for another one")
+	}
+	c.ledger.refuses.Store(false)
+	until(t, "all that is posted", func() bool { return c.ledger.missing(time.Now()) == 0 })
+	c.ledger.refuses.Store(true)
+	ctx, stop = context.WithTimeout(context.Background(), time.Second)
+	defer stop()
+	c.sendAll(ctx)()
+	load("stream SETTINGS", "stream OTHER")
+	if !strings.Contains(log(), another) {
+		t.Error("the other stream is not named")
+	}
+}
+
+// newChaos starts edges with an engine.
+func newChaos(t *testing.T, servers []*server, edges int, binary, engine, stream string) *chaos {
 	t.Helper()
 	c := &chaos{t: t, servers: servers, ledger: ledger{posted: make(map[mark]time.Time), taken: make(map[mark]time.Time), askers: make(map[string]int)}}
-	for i := range 3 {
+	for i := range edges {
 		c.edges = append(c.edges, c.newEdge(i, binary, engine, stream))
 	}
 	for _, e := range c.edges {
@@ -320,6 +367,7 @@ func (c *chaos) newEdge(i int, binary, engine, stream string) *edge {
 		queue %s {
 			servers %s
 			stream %s
+			replicas %d
 			partitions %d
 			max_per_instance 500
 			max_size 1GiB
@@ -347,7 +395,7 @@ http://:%d {
 	}
 	respond 404
 }
-`, e.admin, filepath.Join(e.dir, "quarantine"), engine, strings.Join(servers, " "), stream, edgesPartitions, i, ports[0], edgesToken, strings.TrimPrefix(handler.URL, "http://"))
+`, e.admin, filepath.Join(e.dir, "quarantine"), engine, strings.Join(servers, " "), stream, len(c.servers), edgesPartitions, i, ports[0], edgesToken, strings.TrimPrefix(handler.URL, "http://"))
 	e.start()
 	c.t.Cleanup(func() {
 		e.kill()

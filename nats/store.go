@@ -332,6 +332,8 @@ func (s *Store) look(info *jetstream.StreamInfo, opened bool) {
 	s.stats.LastSeq = max(s.stats.LastSeq, info.State.LastSeq)
 	s.deleted = info.State.NumDeleted
 	s.stats.MaxBytes = max(info.Config.MaxBytes, 0)
+	// Another stream of the name, on other servers, was not made at the very same moment.
+	s.stats.Place = fmt.Sprintf("%s %d", info.Config.Name, info.Created.UnixNano())
 	if opened {
 		s.stats.Put = int64(s.stats.Entries)
 	}

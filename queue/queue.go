@@ -122,8 +122,9 @@ type Stats struct {
 	Put      int64 // records stored, including those that were found when the store was opened
 
 	// Of a SharedStore only.
-	Shares int   // that this process holds, or would get as soon as they have something
-	Gained int64 // how often it has begun to hold one
+	Shares int    // that this process holds, or would get as soon as they have something
+	Gained int64  // how often it has begun to hold one
+	Place  string // where the records are: two stores with the same one have the same records; "" if that is not known
 }
 
 // Control is what the operator has ordered. It survives a restart.
