@@ -31,7 +31,7 @@ func TestReadme(t *testing.T) {
 		t.Skip("takes a cluster")
 	}
 	t.Setenv("NATS_TOKEN", "invented-secret")
-	t.Setenv("GREEN_API_TOKEN", edgesToken)
+	t.Setenv("GREEN_API_TOKEN", "invented-token")
 	servers := startServers(t, 3, "authorization { token: $NATS_TOKEN }")
 	fences := regexp.MustCompile("(?s)```caddyfile\n(.*?)```").FindAllStringSubmatch(readme(t), -1)
 	if len(fences) != 1 {
