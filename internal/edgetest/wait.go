@@ -51,12 +51,20 @@ func FreePort(t testing.TB) string {
 	return ""
 }
 
+// Patient returns a duration, or four times that under the race detector, which makes everything slower.
+func Patient(d time.Duration) time.Duration {
+	if RaceDetector {
+		return 4 * d
+	}
+	return d
+}
+
 // Eventually waits until something has happened by itself.
 func Eventually(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !done(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); !done(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within 10 s", what)
+			t.Fatalf("%s: not within 30 s", what)
 		}
 	}
 }

@@ -142,13 +142,14 @@ func TestDeliverAnswers(t *testing.T) {
 	for i, test := range tests {
 		up := edgetest.NewUpstream(t, 0, test.answer)
 		handlers = append(handlers, up)
-		timeout, attempt := "5s", "4s"
+		timeout, attempt := 5*time.Second, 4*time.Second
 		switch test.reason {
 		case "not_now":
-			timeout, attempt = "800ms", "400ms" // all of it is waited
+			timeout, attempt = 800*time.Millisecond, 400*time.Millisecond // all of it is waited
 		case "attempt_timeout":
-			timeout, attempt = "900ms", "300ms"
+			timeout, attempt = 900*time.Millisecond, 300*time.Millisecond
 		}
+		timeout, attempt = edgetest.Patient(timeout), edgetest.Patient(attempt)
 		fmt.Fprintf(&site, "green_api /n%d {\nname n%d\n%sdeliver {\ntimeout %s\nattempt_timeout %s\nsecond_opinion 0\n}\nreverse_proxy %s {\nheader_down X-Handler yes\n}\n}\n", i, i, edgetest.Loopback, timeout, attempt, up.Address)
 	}
 	e := edgetest.Start(t, edgetest.SiteWith("", site.String()))

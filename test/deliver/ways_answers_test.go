@@ -250,7 +250,12 @@ var ofProxy = regexp.MustCompile(`(?m)^http\.reverse_proxy\..*$`)
 func one(do act) func(*testing.T) []act { return func(*testing.T) []act { return []act{do} } }
 
 // few is for scenes whose notification is asked for until its time runs out, or that hang.
-const few = "timeout 1s\nattempt_timeout 400ms\nsecond_opinion 0"
+var few = briefly(time.Second) + "\nsecond_opinion 0"
+
+// briefly returns options with a short attempt_timeout.
+func briefly(timeout time.Duration) string {
+	return fmt.Sprintf("timeout %s\nattempt_timeout %s", edgetest.Patient(timeout), edgetest.Patient(400*time.Millisecond))
+}
 
 func scenes() (all []scene) {
 	add := func(s scene) { all = append(all, s) }
@@ -426,10 +431,10 @@ func scenes() (all []scene) {
 		"too slow":     says("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf").thenHangs(),
 		"a connection": nil,
 	} {
-		add(scene{name: "two, the first: " + name, handlers: func(*testing.T) []act { return []act{bad, well} }, deliver: "timeout 3s\nattempt_timeout 400ms", want: "delivered", posts: 2})
+		add(scene{name: "two, the first: " + name, handlers: func(*testing.T) []act { return []act{bad, well} }, deliver: briefly(3 * time.Second), want: "delivered", posts: 2})
 		add(scene{name: "two, no second opinion: " + name, handlers: func(*testing.T) []act { return []act{bad, well} }, deliver: few + "\ndead_letter off", options: "lb_policy first", posts: 1})
 		if bad != nil {
-			add(scene{name: "one, then well: " + name, handlers: func(*testing.T) []act { return []act{inTurn(bad, well)} }, deliver: "timeout 3s\nattempt_timeout 400ms", posts: 1})
+			add(scene{name: "one, then well: " + name, handlers: func(*testing.T) []act { return []act{inTurn(bad, well)} }, deliver: briefly(3 * time.Second), posts: 1})
 		}
 	}
 	slices.SortStableFunc(all, func(a, b scene) int { return strings.Compare(a.name, b.name) })
