@@ -84,7 +84,7 @@ bench-edge: ## a quarter of an hour; beside Caddy without it, nginx, njs and HAP
 pgo: ## three minutes; the profile that cmd/caddy is built with, of this benchmark's load
 	GOFLAGS=-trimpath go run ./bench/edge --cases text --only green_api --rounds 1 --seconds 30 --rate 0 --profile cmd/caddy/default.pgo
 
-bench-queue: ## two minutes; how much the queue takes in and delivers, beside the quarantine on the same disk
+bench-queue: ## four minutes; how much the queue takes in and delivers, with quick and slow handlers, beside the quarantine on the same disk
 	go run ./bench/queue
 
 bench-stall: ## six minutes; the same faults behind nginx (Debian: nginx-light) and behind green_api

@@ -334,7 +334,7 @@ func run() error {
 func (e *edge) table(store *quarantine.Store, slow bool, from int) (next int, err error) {
 	handler := "that answers at once"
 	if slow {
-		handler = fmt.Sprintf("that takes %s, 256 at once: the backlog grows, CPU is that of accepting", slowTime)
+		handler = fmt.Sprintf("that takes %s, one at a time for each instance: the backlog grows, CPU is that of accepting", slowTime)
 	}
 	fmt.Printf("\nhandler %s\n\n", handler)
 	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
