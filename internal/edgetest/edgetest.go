@@ -6,6 +6,7 @@ package edgetest
 import (
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -76,14 +77,29 @@ func Start(t *testing.T, config string) *Edge {
 	return e
 }
 
-// Load loads or reloads a Caddyfile.
+// Load loads or reloads a Caddyfile, and waits until a config that was replaced takes no more connections: Caddy closes
+// its listeners a moment later.
 func (e *Edge) Load(config string) error {
 	config = strings.NewReplacer("PORT1", e.More[0], "PORT2", e.More[1], "PORT", e.Port, "DIR", e.Dir, "TOKEN", Token).Replace(config)
 	text, err := Adapt(config)
 	if err != nil {
 		return err
 	}
-	return caddy.Load(text, true)
+	if err := caddy.Load(text, true); err != nil {
+		return err
+	}
+	for deadline := time.Now().Add(10 * time.Second); e.listeners() > 1 && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond)
+	}
+	return nil
+}
+
+// listeners returns how many configs listen on one of the edge's ports.
+func (e *Edge) listeners() (most int) {
+	for _, port := range []string{e.Port, e.More[0], e.More[1]} {
+		most = max(most, caddy.ListenerUsage("tcp", net.JoinHostPort("127.0.0.1", port)))
+	}
+	return most
 }
 
 // Post sends a body as GREEN-API does and returns the status of the answer.
