@@ -143,7 +143,7 @@ func (a *App) status() (s api.Status) {
 	s.Quarantine.Entries, s.Quarantine.Bytes, s.Quarantine.File = stats.Entries, stats.Bytes, stats.File
 	s.Waiting, s.AlertsPending, s.Instances = waitingNotifications(), a.operator.desk.Pending(), a.operator.seen.List()
 	s.Outcomes, s.Receivers = a.operator.desk.Feed.Totals(), receivers.States()
-	s.Queue = a.queueStatus()
+	s.Standing, s.Queue = a.standing(), a.queueStatus()
 	s.Blocks = []api.Block{}
 	s.Drift, s.NewTypes, s.ReportOnly = []watch.RuleState{}, []watch.TypeState{}, []api.ReportOnly{}
 	for _, name := range slices.Sorted(maps.Keys(a.blocks)) {
@@ -163,6 +163,26 @@ func (a *App) status() (s api.Status) {
 		}
 	}
 	return s
+}
+
+// standing returns the instances that stand still, also those of blocks that the config no longer has and of
+// which something is still in flight.
+func (a *App) standing() []api.Standing {
+	all := []api.Standing{}
+	fleets.Range(func(name, value any) bool {
+		for _, one := range value.(*fleet).Standing() {
+			all = append(all, api.Standing{
+				Instance: one.Instance, Name: name.(string), Since: one.Since.UTC(), Attempts: one.Attempts, Reason: one.Reason,
+				Handler: one.Handler, Said: one.Said, Waiting: one.Waiting, Next: one.Next.UTC(),
+			})
+		}
+		return true
+	})
+	if d := a.queue.dispatcher.Load(); d != nil {
+		all = append(all, api.StandingOf(d.Lanes())...)
+	}
+	slices.SortStableFunc(all, func(x, y api.Standing) int { return x.Since.Compare(y.Since) })
+	return all
 }
 
 func (h *Handler) status() api.Block {

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -153,5 +154,57 @@ func TestHealthOfApp(t *testing.T) {
 		if want := map[bool]string{false: "2026-11-21T14:04:05.006Z"}[test.loaded.IsZero()]; got.Loaded != want {
 			t.Errorf("loaded %q, want %q", got.Loaded, want)
 		}
+	}
+}
+
+// TestStanding: the status says which instance stands still and why, until a handler takes its notification.
+func TestStanding(t *testing.T) {
+	var well atomic.Bool
+	up := edgetest.NewUpstream(t, 0, func(w http.ResponseWriter, _ *http.Request) {
+		if !well.Load() {
+			http.Error(w, "cannot use 79001234567: "+edgetest.TextMessage, http.StatusInternalServerError)
+		}
+	})
+	config, admin := edgetest.WithAdmin(t, edgetest.Site(edgetest.Loopback+"reverse_proxy "+up.Address))
+	e := edgetest.Start(t, config)
+	standing := func() (s api.Status, text string) {
+		text = edgetest.ReadAllOf(t, "http://"+admin+"/green_api/status")
+		if err := json.Unmarshal([]byte(text), &s); err != nil {
+			t.Fatal(err)
+		}
+		return s, text
+	}
+	if s, text := standing(); len(s.Standing) > 0 || !strings.Contains(text, `"standing":[]`) {
+		t.Errorf("before: %s", text)
+	}
+	for range 2 {
+		if status := e.Post(edgetest.TextMessage); status != http.StatusBadGateway {
+			t.Fatalf("status %d", status)
+		}
+	}
+	if err := e.Load(strings.Replace(config, "reverse_proxy", "deliver {\ntimeout 100s\n}\nreverse_proxy", 1)); err != nil {
+		t.Fatal(err)
+	}
+	s, text := standing()
+	if len(s.Standing) != 1 {
+		t.Fatalf("failed: %s", text)
+	}
+	one := s.Standing[0]
+	if since, next := time.Since(one.Since), time.Until(one.Next); since < 0 || since > time.Minute || next < 0 || next > time.Minute {
+		t.Errorf("since %s, next %s", one.Since, one.Next)
+	}
+	if !strings.HasPrefix(one.Said, "500 cannot use …: {") || strings.Contains(one.Said, "7900") {
+		t.Errorf("said %q", one.Said)
+	}
+	one.Since, one.Next, one.Said = time.Time{}, time.Time{}, ""
+	if want := (api.Standing{Instance: "1101000001", Name: "default", Attempts: 2, Reason: "handler_error", Handler: up.Address}); one != want {
+		t.Errorf("got  %+v\nwant %+v", one, want)
+	}
+	well.Store(true)
+	if status := e.Post(edgetest.TextMessage); status != http.StatusOK {
+		t.Fatalf("status %d", status)
+	}
+	if s, _ := standing(); len(s.Standing) > 0 {
+		t.Errorf("delivered: %+v", s.Standing)
 	}
 }

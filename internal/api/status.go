@@ -4,11 +4,15 @@ import (
 	"encoding/json"
 	"net/http"
 	"runtime/debug"
+	"strconv"
+	"time"
 
 	"github.com/greenapi-community/caddy-green-api/internal/address"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
+	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/internal/receiver"
 	"github.com/greenapi-community/caddy-green-api/internal/watch"
+	"github.com/greenapi-community/caddy-green-api/queue"
 )
 
 // Status is what /green_api/status shows.
@@ -28,6 +32,8 @@ type Status struct {
 	} `json:"quarantine"`
 	Outcomes map[outcome.Outcome]int64 `json:"outcomes"` // how many requests ended this way, across reloads
 
+	Standing []Standing `json:"standing"` // instances that stand still, the one that does so longest first
+
 	Queue *QueueStatus `json:"queue,omitempty"` // nil if there is none
 
 	Waiting       int               `json:"waiting"`
@@ -38,6 +44,47 @@ type Status struct {
 	Receivers     []receiver.State  `json:"receivers"` // of the HTTP API
 	Instances     []watch.Instance  `json:"instances"`
 	Blocks        []Block           `json:"blocks"`
+}
+
+// Standing is an instance that stands still: no handler takes the first of its notifications, and the others wait
+// behind it, at the sender or in a lane of the queue. It has nothing of the notification in it.
+type Standing struct {
+	Instance string        `json:"instance"`
+	Name     string        `json:"name"`           // of the block
+	Lane     string        `json:"lane,omitempty"` // of the queue; "" if the notifications are still with the sender
+	Since    time.Time     `json:"since"`          // the first one failed, or has begun to wait
+	Attempts int           `json:"attempts"`       // how often handlers were asked to take it, over all re-sends; in the queue, rounds
+	Reason   reason.Reason `json:"reason"`         // "" while a handler has it for the first time
+	Handler  string        `json:"handler"`        // of the last answer
+	Said     string        `json:"said"`           // that answer: status and first line, or why there is none; in the queue, the status
+	Waiting  bool          `json:"waiting"`        // it is in hand now; otherwise it will come again
+	Next     time.Time     `json:"next,omitzero"`  // about when it comes again
+}
+
+// StandingOf returns the lanes of a queue that stand still, as the queue has failed to deliver their first notification.
+func StandingOf(lanes []queue.Lane) (all []Standing) {
+	for i := range lanes {
+		l := &lanes[i]
+		if l.Round == 0 || l.State != queue.StateWaiting && l.State != queue.StateDelivering {
+			continue
+		}
+		one := Standing{
+			Instance: l.Instance, Name: l.Block, Lane: l.ID, Since: l.Since.UTC(), Attempts: l.Round, Reason: reason.Reason(l.Why),
+			Waiting: l.State == queue.StateDelivering, Next: l.Next.UTC(),
+		}
+		if l.Since.IsZero() { // no handler of its block can be reached, so it does not stand still alone
+			one.Since = l.Oldest.UTC()
+		}
+		if n := len(l.Answers); n > 0 {
+			last := l.Answers[n-1]
+			one.Handler, one.Said = last.Handler, last.Error
+			if last.Status != 0 { // its text may repeat the notification, which is not in memory
+				one.Said = strconv.Itoa(last.Status)
+			}
+		}
+		all = append(all, one)
+	}
+	return all
 }
 
 // QueueStatus is the state of the queue between the 200 and the handlers.

@@ -163,6 +163,9 @@ func (w *waiting) wait() {
 	}
 	if !w.warned && time.Since(w.since) > t.limits.WarnAfter {
 		w.warned = true
+		if t.holds {
+			t.fleet.standing.wait(t.Case, time.Since(w.since), t.fleet.Clock.Now().wall)
+		}
 		t.hooks.Waits(t.Case)
 	}
 }

@@ -94,10 +94,15 @@ func (f *Fleet) Deliver(ctx context.Context, c *outcome.Case, w Way, limits *Lim
 	if end != nil {
 		return end
 	}
-	defer func() { f.depart(ctx, a, c, end) }()
+	t := f.try(c, limits, hooks)
+	defer func() {
+		f.depart(ctx, a, c, end)
+		t.settle(end)
+	}()
 
 	now := f.Clock.Now()
-	t := f.try(c, limits, hooks)
+	t.holds = true
+	f.standing.begin(c, now.wall)
 	t.lastChance = hooks.Failing.behind(keyOf(c.Digest()), c.N.Instance, c.Sent(), now)
 	got := t.ask(w)
 	if got.Result != Taken {
@@ -114,7 +119,12 @@ func (f *Fleet) Accept(ctx context.Context, c *outcome.Case, limits *Limits, put
 	if end != nil {
 		return end
 	}
-	defer func() { f.depart(ctx, a, c, end) }()
+	defer func() {
+		f.depart(ctx, a, c, end)
+		if f.standing.concerns(end) {
+			f.standing.end(c, end, time.Time{}, f.Clock.Now().wall)
+		}
+	}()
 	return put()
 }
 

@@ -30,6 +30,7 @@ type Fleet struct {
 	flights     flights
 	deadLetters deadLetters
 	duplicates  duplicates
+	standing    standing
 	warnings    sync.Pool // of *warning
 }
 

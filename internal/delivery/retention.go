@@ -92,6 +92,16 @@ func (f *FailureTimes) fail(body, instance FailureKey, sent time.Time, now Insta
 	return f.note(body, now).expires(sent, now)
 }
 
+// since returns since when a notification has been failing, zero if that is not known.
+func (f *FailureTimes) since(body FailureKey, now Instant) time.Time {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if at, known := f.of[body]; known {
+		return now.wall.Add(-at.Value.(*failureTime).age(now))
+	}
+	return time.Time{}
+}
+
 // note counts a failure.
 func (f *FailureTimes) note(key FailureKey, now Instant) *failureTime {
 	at, known := f.of[key]

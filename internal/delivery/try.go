@@ -22,6 +22,10 @@ type Try struct {
 	failed     failedRound // what handlers have made of it so far
 	results    []Result    // of the trail's answers
 
+	holds   bool // its instance's sender waits for the verdict
+	slow    bool // an attempt took so long that a warning was due
+	settled bool // the verdict is known; guarded by the lock of the standing
+
 	shown    map[string]shown // by upstream, for those that were asked and did not take it
 	opinions int              // second opinions left
 	last     Answer           // returned if no other handler knows better
@@ -115,7 +119,9 @@ func (t *Try) attempt(deadline time.Time, w Way) (got Answer) {
 	t.policy = false // until the policy is called
 	slow := t.fleet.warnAfter(t.limits.WarnAfter, t)
 	got = w.Attempt(deadline, t)
-	t.fleet.noWarning(slow) // first: reporting may take a while
+	if !t.fleet.noWarning(slow) { // first: reporting may take a while
+		t.slow = true
+	}
 	if t.chosen.upstream != "" {
 		got.Handler = t.chosen.upstream
 	}
@@ -137,6 +143,9 @@ func (t *Try) note(got Answer) {
 	}
 	if got.Result == Taken {
 		return
+	}
+	if t.holds {
+		t.fleet.standing.fail(t.Case, got, t.fleet.Clock.Now().wall)
 	}
 	said := outcome.Attempt{Handler: got.Handler, Status: got.Status, Text: got.Text, Times: 1}
 	if got.Err != nil {
@@ -163,4 +172,23 @@ func (t *Try) asked() string {
 	t.fleet.mu.Lock()
 	defer t.fleet.mu.Unlock()
 	return t.chosen.upstream
+}
+
+// settle records the verdict, and whether the instance stands still. end is nil if the delivery crashed.
+func (t *Try) settle(end *outcome.Verdict) {
+	s := &t.fleet.standing
+	if t.slow { // the warning may come only now
+		s.mu.Lock()
+		t.settled = true
+		s.mu.Unlock()
+	}
+	if !s.concerns(end) {
+		return
+	}
+	now := t.fleet.Clock.Now()
+	var since time.Time
+	if end != nil && end.Outcome == outcome.Failed {
+		since = t.hooks.Failing.since(keyOf(t.Case.Digest()), now)
+	}
+	s.end(t.Case, end, since, now.wall)
 }

@@ -20,12 +20,21 @@ func (f *Fleet) warnAfter(d time.Duration, t *Try) *warning {
 	return w
 }
 
-// noWarning takes a warning back. One that is being given is left to itself.
-func (f *Fleet) noWarning(w *warning) {
-	if w.timer.Stop() {
-		w.try = nil
-		f.warnings.Put(w)
+// noWarning takes a warning back. One that is being given is left to itself; then it reports false.
+func (f *Fleet) noWarning(w *warning) bool {
+	if !w.timer.Stop() {
+		return false
 	}
+	w.try = nil
+	f.warnings.Put(w)
+	return true
 }
 
-func (w *warning) give() { w.try.hooks.Slow(w.try.Case, w.try.asked()) }
+func (w *warning) give() {
+	t, now := w.try, w.try.fleet.Clock.Now().wall
+	handler := t.asked()
+	if t.holds {
+		t.fleet.standing.slow(t, handler, now)
+	}
+	t.hooks.Slow(t.Case, handler)
+}
