@@ -126,28 +126,45 @@ func encodeRecord(e Entry) (record []byte, parts [][]byte, err error) {
 
 // decodeHead returns the entry that record holds, without its body, and the bytes after the head.
 func decodeHead(record []byte) (e Entry, rest []byte, err error) {
+	head, rest, err := splitHead(record)
+	if err != nil {
+		return Entry{}, nil, err
+	}
+	if e, err = decodeEntry(head); err != nil {
+		return Entry{}, nil, err
+	}
+	return e, rest, nil
+}
+
+// splitHead returns the head of record, whose checksum it checks, and the bytes after it.
+func splitHead(record []byte) (head, rest []byte, err error) {
 	if len(record) == 0 {
-		return Entry{}, nil, fmt.Errorf("%w: empty record", ErrDamaged)
+		return nil, nil, fmt.Errorf("%w: empty record", ErrDamaged)
 	}
 	if record[0] != recordFormat {
-		return Entry{}, nil, fmt.Errorf("%w: record has format %d, this program knows %d", ErrVersion, record[0], recordFormat)
+		return nil, nil, fmt.Errorf("%w: record has format %d, this program knows %d", ErrVersion, record[0], recordFormat)
 	}
 	if len(record) < prefixLen {
-		return Entry{}, nil, fmt.Errorf("%w: record of %d bytes", ErrDamaged, len(record))
+		return nil, nil, fmt.Errorf("%w: record of %d bytes", ErrDamaged, len(record))
 	}
 	headLen := uint64(binary.BigEndian.Uint32(record[5:]))
 	if headLen > uint64(len(record)-prefixLen) { //nolint:gosec // not below 0
-		return Entry{}, nil, fmt.Errorf("%w: record of %d bytes with a head of %d", ErrDamaged, len(record), headLen)
+		return nil, nil, fmt.Errorf("%w: record of %d bytes with a head of %d", ErrDamaged, len(record), headLen)
 	}
 	end := prefixLen + int(headLen) //nolint:gosec // not above len(record)
 	if crc32.Checksum(record[5:end], castagnoli) != binary.BigEndian.Uint32(record[1:]) {
-		return Entry{}, nil, fmt.Errorf("%w: checksum of the head differs", ErrDamaged)
+		return nil, nil, fmt.Errorf("%w: checksum of the head differs", ErrDamaged)
 	}
-	if err := json.Unmarshal(record[prefixLen:end], &e); err != nil {
+	return record[prefixLen:end], record[end:], nil
+}
+
+// decodeEntry returns the entry of a head.
+func decodeEntry(head []byte) (e Entry, err error) {
+	if err := json.Unmarshal(head, &e); err != nil {
 		// The library's error text would quote what it read.
-		return Entry{}, nil, fmt.Errorf("%w: head is not the JSON of an entry", ErrDamaged)
+		return Entry{}, fmt.Errorf("%w: head is not the JSON of an entry", ErrDamaged)
 	}
-	return e, record[end:], nil
+	return e, nil
 }
 
 // checkBody returns an error unless body is the one that record was made for.
