@@ -18,6 +18,7 @@ proofs: ## what `go test ./...` skips: what takes seconds, or wants nginx, php, 
 	GREEN_API_PROOFS=1 GREEN_API_CHAOS=$(or $(CHAOS),5s) go test -count=1 ./test/adopt ./test/chaos ./test/deliver ./test/deploy ./test/queue ./test/restarts ./test/traps
 	GREEN_API_PROOFS=1 go test -count=1 -run '^TestCost' ./notification
 	GREEN_API_PROOFS=1 go test -count=1 -run '^TestKill' ./queue/bolt
+	GREEN_API_PROOFS=1 go test -count=1 -run '^TestFast' ./internal/api
 
 race:
 	go test -race ./...

@@ -39,6 +39,8 @@ func init() {
 //	POST   /green_api/fit                           instance, url and token in the body: does it fit?
 //	POST   /green_api/alert/test                    sends one through each alert; one result a line
 //	GET    /green_api/quarantine?FILTERS            one entry a line, without bodies unless body=true
+//	POST   /green_api/quarantine/search             FILTERS in the body; newest first, in pages: limit up to
+//	                                                500, before is the more of the page before
 //	GET    /green_api/quarantine/ID
 //	DELETE /green_api/quarantine/ID
 //	DELETE /green_api/quarantine?FILTERS            or all=true

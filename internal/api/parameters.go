@@ -28,8 +28,11 @@ func (p *parameters) says(option string) bool { return p.options.Get(option) == 
 // maxParameters limits the body of a request, in bytes: some 30,000 IDs.
 const maxParameters = 1 << 20
 
-// OptionTo is the option that names the block to replay through.
-const OptionTo = "to"
+// Options that have a value other than true and false.
+const (
+	OptionTo     = "to"     // the block to replay through
+	OptionBefore = "before" // the ID before which a search goes on
+)
 
 // ErrEmptyValue refuses a parameter without a value.
 var ErrEmptyValue = errors.New("empty; want a value, or leave it out")
@@ -105,7 +108,7 @@ func (p *parameters) set(name string, values, options []string) (err error) {
 		}
 	case !slices.Contains(options, name):
 		err = errors.New("unknown parameter")
-	case name == OptionTo:
+	case name == OptionTo, name == OptionBefore:
 		if last == "" {
 			err = ErrEmptyValue
 		}
