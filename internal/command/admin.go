@@ -159,9 +159,14 @@ func (a *adminFlags) isTrouble(cmd *cobra.Command, line []byte) bool {
 	if !bytes.HasPrefix(line, []byte(`{"error":`)) || json.Unmarshal(line, &trouble) != nil {
 		return false
 	}
+	a.tell(cmd, trouble)
+	return true
+}
+
+// tell prints what went wrong.
+func (a *adminFlags) tell(cmd *cobra.Command, trouble api.LineError) {
 	a.troubled = true
 	fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s\n", cmd.CommandPath(), outcome.Printable(trouble.Error))
-	return true
 }
 
 // finish ends a command, with exit code 2 if a line was about something that went wrong.

@@ -115,7 +115,7 @@ func TestCommandHelp(t *testing.T) {
 			"Examples:\n  caddy green-api settings set 1101000001 --url https", "--url ", "--token ", "--switch ", "--all ", "--dry-run ", "--wait ",
 			"--wait-timeout ", "incomingWebhook, ", "unchanged, dry_run, saved,\nin_force and failed", "Exit status: 0 ",
 		}},
-		{"quarantine list", []string{"quarantine", "list", "--help"}, []string{"--limit ", "Exit status: 0 "}},
+		{"quarantine list", []string{"quarantine", "list", "--help"}, []string{"--limit ", "--newest ", "Exit status: 0 "}},
 		{"quarantine show", []string{"quarantine", "show", "--help"}, []string{"Exit status: 0 ", "1 if no entry has the id"}},
 		{"quarantine export", []string{"quarantine", "export", "--help"}, []string{"Exit status: 0 "}},
 		{"quarantine replay", []string{"quarantine", "replay", "--help"}, []string{"Exit status: 0 ", "Of ids beside a filter"}},

@@ -1,9 +1,11 @@
 package command
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
@@ -21,35 +23,34 @@ func quarantineList() *cobra.Command {
 	q := new(quarantineFlags)
 	var limit int
 	var after string
+	var newest bool
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "Lists entries, without bodies",
 		Long: `Lists entries without their bodies: time of receipt, id, reason, type, instance, size and the first
-fault. With --format json it prints one entry a line.
+fault. With --format json it prints one entry a line. The oldest comes first, or with --newest the
+newest.
 
 Exit status: 0 if all matching entries were listed, 2 if the command was not understood, the server
 could not be reached, or an entry could not be read.`,
 		Args: wantFilters,
 		Example: `  caddy green-api quarantine list --since 24h
+  caddy green-api quarantine list --newest --limit 20
   caddy green-api quarantine list --reason schema --instance 1101000001 --format json`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			query, err := q.query(cmd)
-			if err != nil {
-				return err
-			}
 			switch {
+			case err != nil:
+				return err
 			case limit < 0:
 				return usageError(cmd, fmt.Errorf("invalid --limit %d; want 1 or more, or 0 for all", limit))
-			case limit > 0:
-				query.Set("limit", strconv.Itoa(limit))
-			}
-			if after != "" {
-				query.Set("after", after)
-			} else if cmd.Flags().Changed("after") {
+			case cmd.Flags().Changed("after") && after == "":
 				return usageError(cmd, fmt.Errorf("--after: %w", api.ErrEmptyValue))
+			case newest && after != "":
+				return usageError(cmd, errors.New("--newest and --after: want one of them"))
 			}
 			count := 0
-			err = q.entries(cmd, "quarantine", query, func(line []byte, e api.Entry) error {
+			list := func(line []byte, e api.Entry) error {
 				count++
 				if q.format == formatJSON {
 					_, err := cmd.OutOrStdout().Write(line)
@@ -57,16 +58,68 @@ could not be reached, or an entry could not be read.`,
 				}
 				_, err := fmt.Fprintln(cmd.OutOrStdout(), entryLine(e))
 				return err
-			})
+			}
+			if newest {
+				err = q.newest(cmd, query, limit, list)
+			} else {
+				if limit > 0 {
+					query.Set("limit", strconv.Itoa(limit))
+				}
+				if after != "" {
+					query.Set("after", after)
+				}
+				err = q.entries(cmd, "quarantine", query, list)
+			}
 			if err == nil && count == 0 && q.format == formatText {
 				fmt.Fprintln(cmd.ErrOrStderr(), "nothing is kept that fits")
 			}
 			return err
 		},
 	}
+	cmd.Flags().BoolVar(&newest, "newest", false, "list the newest entry first")
 	cmd.Flags().IntVar(&limit, "limit", 0, "maximum number of entries to list; 0 is no limit")
 	cmd.Flags().StringVar(&after, "after", "", "list the entries after this id")
 	return q.with(cmd, true)
+}
+
+// newest asks for entries, the newest first and up to limit, 0 for all, and hands each to do.
+func (q *quarantineFlags) newest(cmd *cobra.Command, query url.Values, limit int, do func(line []byte, e api.Entry) error) error {
+	for count := 0; ; {
+		want := api.MostFound
+		if limit > 0 {
+			want = min(want, limit-count)
+		}
+		query.Set("limit", strconv.Itoa(want))
+		var found struct {
+			api.Found
+			Entries []json.RawMessage `json:"entries"` // printed as they come
+		}
+		err := q.ask(cmd, http.MethodPost, "quarantine/search", query, func(line []byte) error {
+			if err := json.Unmarshal(line, &found); err != nil || found.Entries == nil {
+				return fmt.Errorf("the admin API says %q", line)
+			}
+			for _, entry := range found.Entries {
+				var e api.Entry
+				if err := json.Unmarshal(entry, &e); err != nil {
+					return fmt.Errorf("the admin API says %q", entry)
+				}
+				if err := do(append(entry, '\n'), e); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return q.finish(cmd, err)
+		}
+		for _, trouble := range found.Unreadable {
+			q.tell(cmd, trouble)
+		}
+		if count += len(found.Entries); found.More == "" || limit > 0 && count >= limit {
+			return q.finish(cmd, nil)
+		}
+		query.Set(api.OptionBefore, found.More)
+	}
 }
 
 // entryLine returns an entry as one line of text.

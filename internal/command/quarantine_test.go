@@ -229,10 +229,10 @@ func TestUnreadableEntries(t *testing.T) {
 		t.Errorf("exported %d entries", len(got))
 	}
 	// A list reads no bodies, so that it has the one whose body is damaged.
-	for _, format := range []string{"json", "text"} {
-		stdout, stderr, code := operate(t, admin, "list", "--format", format)
-		if code != 2 || strings.Count(stdout, "\n") != 4 || !strings.Contains(stderr, ids[3]) {
-			t.Errorf("list: exit code %d, stdout %q, stderr %q", code, stdout, stderr)
+	for _, args := range []string{"--format json", "--format text", "--newest --format json", "--newest --format text"} {
+		stdout, stderr, code := operate(t, admin, append([]string{"list"}, strings.Fields(args)...)...)
+		if code != 2 || strings.Count(stdout, "\n") != 4 || strings.Count(stderr, ids[3]) != 1 {
+			t.Errorf("list %s: exit code %d, stdout %q, stderr %q", args, code, stdout, stderr)
 		}
 	}
 	// It may be of any instance; but its id says when it came, and which it is.
@@ -313,6 +313,9 @@ func TestFilterRefuses(t *testing.T) {
 		{[]string{"list", "--reason", "shcema"}, 2, `unknown reason "shcema"; want one of too_large, encoding, malformed, unknown_type, unknown_message, schema, undeliverable, retention, expired, skipped`},
 		{[]string{"list", "--limit", "-1"}, 2, "invalid --limit -1; want 1 or more, or 0 for all"},
 		{[]string{"list", "--after", ""}, 2, "--after: empty"},
+		{[]string{"list", "--newest", "--after", none}, 2, "--newest and --after: want one of them"},
+		{[]string{"list", "--newest", "--limit", "-1"}, 2, "invalid --limit -1"},
+		{[]string{"list", "--newest", "--instance", ""}, 2, "--instance: empty"},
 		{[]string{"list", none}, 2, "want filters such as --reason or --instance, and no id"},
 		{[]string{"export", none}, 2, "want filters such as --reason or --instance, and no id"},
 		{[]string{"show", ""}, 2, "an id is empty"},
@@ -338,6 +341,8 @@ func TestFilterRefuses(t *testing.T) {
 		{"DELETE", "?all=false", "", 400},
 		{"GET", "?body=1", "", 400},
 		{"GET", "?reason=schema&reason=shcema", "", 400},
+		{"POST", "/search", "reason=shcema", 400},
+		{"POST", "/search", "limit=501", 400},
 		{"POST", "/replay?all=true&recheck=yes", "", 400},
 		{"POST", "/replay?all=true&to=", "", 400},
 		{"POST", "/replay?recheck=true&limit=5", "", 400},
@@ -388,5 +393,36 @@ func TestManyIDs(t *testing.T) {
 	}
 	if kept := e.Kept(); len(kept) != 1 || kept[0].ID != real[2] {
 		t.Errorf("kept %+v", kept)
+	}
+}
+
+// TestListNewest: newest first lists what oldest first does, the other way round, however many pages it takes.
+func TestListNewest(t *testing.T) {
+	up := edgetest.NewUpstream(t, 200, nil)
+	config, admin := edgetest.WithAdmin(t, edgetest.Site(edgetest.Loopback+"reverse_proxy "+up.Address))
+	e := &edgetest.Edge{T: t, Port: edgetest.FreePort(t), Dir: filepath.Join(t.TempDir(), "quarantine"), Logs: edgetest.NewLogBuffer()}
+	var entries []quarantine.Entry
+	for i := range 2*api.MostFound + 1 {
+		entries = append(entries, quarantine.Entry{Reason: reason.Schema, Instance: fmt.Sprint(1101000001 + i%2), Chat: "79001234568@c.us", URI: "/<green-api>", Body: []byte("{}")})
+	}
+	putAll(t, e.Dir, entries...)
+	if err := e.Load(config); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.Kept() })
+	for _, args := range [][]string{{}, {"--instance", "1101000002"}, {"--chat", "79001234568@c.us", "--format", "json"}, {"--chat", "79001234569@c.us"}} {
+		oldest, stderr, code := operate(t, admin, append([]string{"list"}, args...)...)
+		lines := slices.Collect(strings.Lines(oldest))
+		slices.Reverse(lines)
+		for limit, want := range map[string]int{"": len(lines), "0": len(lines), "1": 1, "500": 500, "501": 501, "2000": len(lines)} {
+			asked := append([]string{"list", "--newest"}, args...)
+			if limit != "" {
+				asked = append(asked, "--limit", limit)
+			}
+			newest, stderrToo, codeToo := operate(t, admin, asked...)
+			if newest != strings.Join(lines[:min(want, len(lines))], "") || codeToo != code || stderrToo != stderr {
+				t.Errorf("%q: exit code %d, %q; %d lines, want %d", asked, codeToo, stderrToo, strings.Count(newest, "\n"), min(want, len(lines)))
+			}
+		}
 	}
 }
