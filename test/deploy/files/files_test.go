@@ -360,7 +360,28 @@ func TestRelease(t *testing.T) {
 			t.Errorf("%s is not in both", part)
 		}
 	}
-	if !release.Release.Draft || release.Checksum.Algorithm != "sha256" || len(release.SBOMs) != 1 {
+	// The same build with the queue in NATS, in archives of its own.
+	nats := release.Builds[1]
+	if nats.Dir != "nats" {
+		t.Errorf("%+v", nats)
+	}
+	if nats.ID, nats.Dir = build.ID, build.Dir; !reflect.DeepEqual(nats, build) {
+		t.Errorf("the builds differ:\n%+v\n%+v", nats, build)
+	}
+	for i, id := range []string{"caddy-green-api", "caddy-green-api-nats"} {
+		if !slices.Equal(release.Archives[i].IDs, []string{id}) || !slices.Equal(release.SBOMs[i].IDs, []string{id}) {
+			t.Errorf("%+v, %+v", release.Archives[i], release.SBOMs[i])
+		}
+		for _, file := range release.Archives[i].Files {
+			if found, err := filepath.Glob(filepath.Join(top, file.Source)); err != nil || len(found) == 0 {
+				t.Errorf("archive %s: there is no %s", id, file.Source)
+			}
+		}
+	}
+	if !slices.Equal(deb.IDs, []string{"caddy-green-api"}) {
+		t.Errorf("the package has %q", deb.IDs)
+	}
+	if !release.Release.Draft || release.Checksum.Algorithm != "sha256" || len(release.SBOMs) != 2 || len(release.Archives) != 2 {
 		t.Errorf("%+v", release.Release)
 	}
 }
