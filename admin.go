@@ -19,6 +19,7 @@ import (
 	"github.com/greenapi-community/caddy-green-api/internal/api"
 	"github.com/greenapi-community/caddy-green-api/internal/doctor"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
+	"github.com/greenapi-community/caddy-green-api/internal/proxy"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/internal/token"
 	"github.com/greenapi-community/caddy-green-api/internal/watch"
@@ -196,7 +197,20 @@ func (h *Handler) status() api.Block {
 		s.Delivery = api.ThroughIt
 	}
 	for _, up := range h.proxy.Upstreams() {
-		s.Upstreams = append(s.Upstreams, api.Upstream(up))
+		s.Upstreams = append(s.Upstreams, h.upstream(up))
+	}
+	return s
+}
+
+// upstream returns the state of a handler.
+func (h *Handler) upstream(up proxy.Upstream) api.Upstream {
+	f := h.fleet.Figures(up.Address)
+	s := api.Upstream{
+		Address: up.Address, NumRequests: up.NumRequests, Fails: up.Fails, Healthy: up.Healthy,
+		InHand: f.InHand, Taken: f.Taken, NotTaken: f.NotTaken, Until: f.Until.UTC(), Why: f.Why, P50: f.P50, P99: f.P99,
+	}
+	if f.Fault != nil {
+		s.LastFault = &api.Fault{At: f.Fault.At.UTC(), Reason: f.Fault.Reason, Status: f.Fault.Status, Error: f.Fault.Error}
 	}
 	return s
 }

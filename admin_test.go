@@ -20,6 +20,7 @@ import (
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 	"github.com/greenapi-community/caddy-green-api/internal/live"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
+	"github.com/greenapi-community/caddy-green-api/internal/reason"
 )
 
 func TestStatus(t *testing.T) {
@@ -41,7 +42,15 @@ func TestStatus(t *testing.T) {
 		time.Since(s.Instances[0].Last) > time.Minute {
 		t.Errorf("instances %+v", s.Instances)
 	}
-	if want := []api.Block{{Name: "default", Delivery: "direct", Upstreams: []api.Upstream{{Address: up.Address, Healthy: true}}}}; !reflect.DeepEqual(s.Blocks, want) {
+	if len(s.Blocks) == 1 && len(s.Blocks[0].Upstreams) == 1 {
+		up := &s.Blocks[0].Upstreams[0]
+		if up.P50 <= 0 || up.P99 < up.P50 {
+			t.Errorf("p50 %v, p99 %v", up.P50, up.P99)
+		}
+		up.P50, up.P99 = 0, 0
+	}
+	handler := api.Upstream{Address: up.Address, Healthy: true, Taken: 2, NotTaken: map[reason.Reason]int64{}}
+	if want := []api.Block{{Name: "default", Delivery: "direct", Upstreams: []api.Upstream{handler}}}; !reflect.DeepEqual(s.Blocks, want) {
 		t.Errorf("blocks %+v, want %+v", s.Blocks, want)
 	}
 	for request, want := range map[string]int{"DELETE status": 405, "GET quarantine/replay": 405, "GET quarantine?limt=1": 400, "DELETE quarantine": 400, "GET quarantine/none": 404} {
@@ -197,6 +206,10 @@ func TestStanding(t *testing.T) {
 		t.Errorf("said %q", one.Said)
 	}
 	one.Since, one.Next, one.Said = time.Time{}, time.Time{}, ""
+	handler := s.Blocks[0].Upstreams[0] // the same after the reload
+	if handler.Taken != 0 || handler.NotTaken["handler_error"] != 2 || handler.InHand != 0 || handler.LastFault == nil || handler.LastFault.Status != 500 || time.Since(handler.LastFault.At) > time.Minute {
+		t.Errorf("handler %+v", handler)
+	}
 	if want := (api.Standing{Instance: "1101000001", Name: "default", Attempts: 2, Reason: "handler_error", Handler: up.Address}); one != want {
 		t.Errorf("got  %+v\nwant %+v", one, want)
 	}

@@ -155,7 +155,7 @@ func (h *Handler) provisionDelivery() {
 			h.survive(func() {
 				h.countAttempt(got.Result)
 				if !isRepeated(c, got) {
-					h.watchHandler(got, time.Now())
+					h.watchHandler(got, got.Ended)
 				}
 			})
 		},

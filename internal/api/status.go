@@ -130,6 +130,24 @@ type Upstream struct {
 	NumRequests int    `json:"num_requests"`
 	Fails       int    `json:"fails"`
 	Healthy     bool   `json:"healthy"`
+
+	// What this block has seen of it, over all configs.
+	InHand    int                     `json:"in_hand"` // notifications that it has now
+	Taken     int64                   `json:"taken"`
+	NotTaken  map[reason.Reason]int64 `json:"not_taken"`
+	LastFault *Fault                  `json:"last_fault,omitempty"`
+	Until     time.Time               `json:"until,omitzero"` // until when it is asked only if no other can be
+	Why       reason.Reason           `json:"why,omitempty"`  // it is left alone
+	P50       float64                 `json:"p50_ms"`         // how long it had a notification, in the last five minutes; 0 if it had none
+	P99       float64                 `json:"p99_ms"`
+}
+
+// Fault is an attempt at which a handler did not take a notification.
+type Fault struct {
+	At     time.Time     `json:"at"`
+	Reason reason.Reason `json:"reason"`
+	Status int           `json:"status,omitempty"` // 0 if it did not answer
+	Error  string        `json:"error,omitempty"`  // why it did not
 }
 
 // ReportOnly is a gate that refuses nothing.

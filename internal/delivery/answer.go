@@ -15,6 +15,7 @@ type Answer struct {
 	Text       string        // the beginning of its answer, unless it was 2xx
 	RetryAfter time.Duration // how long the handler asked to be left alone
 	Err        error         // why it did not answer
+	Ended      time.Time     // set by the loop of attempts
 }
 
 type Result int

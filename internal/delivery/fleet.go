@@ -14,7 +14,7 @@ type Fleet struct {
 	exiting <-chan struct{} // closed when the process is about to exit, which ends every wait
 	Clock   Clock           // measures spans of minutes to days
 
-	// mu guards busy, shunned and line. It also guards inLine, promised, shown and seats of each Try that is in
+	// mu guards busy, shunned, figures and line. It also guards inLine, promised, shown and seats of each Try that is in
 	// line or has just been called out of it. While mu is free:
 	//
 	//   - busy[u] is the number of tries that have chosen or been promised u, so no upstream exceeds its limit.
@@ -25,6 +25,7 @@ type Fleet struct {
 	mu      sync.Mutex
 	busy    map[string]int       // taken places, by upstream
 	shunned map[string]time.Time // upstreams whose attempt timed out, and until when they are avoided
+	figures map[string]*figures  // by upstream
 	line    line
 
 	flights     flights
@@ -37,7 +38,7 @@ type Fleet struct {
 // NewFleet returns an empty fleet. Once exiting is closed, no notification waits any longer.
 func NewFleet(exiting <-chan struct{}) *Fleet {
 	return &Fleet{
-		exiting: exiting, busy: make(map[string]int), shunned: make(map[string]time.Time),
+		exiting: exiting, busy: make(map[string]int), shunned: make(map[string]time.Time), figures: make(map[string]*figures),
 		duplicates: duplicates{most: maxDuplicates},
 	}
 }
@@ -173,17 +174,20 @@ func (t *Try) wants(upstream string, now time.Time) bool {
 	return was.state == unreached || was.state != spent && was.state != brokeItOff && !was.until.After(now)
 }
 
-// done ends an attempt and frees its place.
-func (t *Try) done(got Result) {
+// done ends an attempt, counts it and frees its place.
+func (t *Try) done(got *Answer, took time.Duration) {
 	t.fleet.mu.Lock()
 	defer t.fleet.mu.Unlock()
-	if got != NoneFree {
+	if got.Result != NoneFree {
 		t.stepOut() // the policy may not have been reached
+		if t.chosen.upstream != "" {
+			t.fleet.count(t.chosen.upstream, got, took)
+		}
 	}
-	if got == TimedOut && t.chosen.upstream != "" {
-		t.fleet.shunned[t.chosen.upstream] = time.Now().Add(t.limits.ShunFor)
+	if got.Result == TimedOut && t.chosen.upstream != "" {
+		t.fleet.shunned[t.chosen.upstream] = got.Ended.Add(t.limits.ShunFor)
 	}
-	t.fleet.leave(t.chosen, got == Taken)
+	t.fleet.leave(t.chosen, got.Result == Taken)
 	t.chosen = place{}
 }
 

@@ -40,8 +40,8 @@ func TestPromiseHandedOn(t *testing.T) {
 	if x.Choose(p.only(0)) < 0 || y.Choose(p.only(1)) < 0 || a.Choose(p.only(0)) >= 0 {
 		t.Fatal("the places are not as they should be")
 	}
-	x.done(Taken) // calls a, the only one in line
-	y.done(Taken)
+	x.done(&Answer{Result: Taken, Ended: time.Now()}, 0) // calls a, the only one in line
+	y.done(&Answer{Result: Taken, Ended: time.Now()}, 0)
 	if a.promised.upstream != p[0].Address {
 		t.Fatalf("promised %q", a.promised.upstream)
 	}
@@ -76,7 +76,7 @@ func TestGivenUpInLine(t *testing.T) {
 	if len(f.line) != 1 {
 		t.Errorf("%d in line, want 1", len(f.line))
 	}
-	x.done(Taken)
+	x.done(&Answer{Result: Taken, Ended: time.Now()}, 0)
 	if !b.wait(time.Hour, time.Now().Add(time.Second)) || b.Choose(p.only(0)) < 0 {
 		t.Error("the next in line has not got the place")
 	}
@@ -103,7 +103,7 @@ func TestLineWakes(t *testing.T) {
 	if one.Choose(p.only(0)) < 0 {
 		t.Fatal("chose none")
 	}
-	one.done(Taken)
+	one.done(&Answer{Result: Taken, Ended: time.Now()}, 0)
 	for i, a := range waiting { // each calls two others
 		if !a.wait(time.Hour, time.Now().Add(5*time.Second)) {
 			t.Fatalf("%d. was not called", i)
@@ -111,7 +111,7 @@ func TestLineWakes(t *testing.T) {
 		if a.Choose(p.only(0)) < 0 {
 			t.Fatalf("%d. has no place", i)
 		}
-		a.done(Taken)
+		a.done(&Answer{Result: Taken, Ended: time.Now()}, 0)
 		a.close()
 	}
 	if len(f.line) != 0 || len(f.busy) != 0 {

@@ -113,7 +113,8 @@ func (t *Try) deadline(now time.Time) time.Time {
 
 // attempt asks one handler, until the deadline at the latest, and records the result.
 func (t *Try) attempt(deadline time.Time, w Way) (got Answer) {
-	if end := time.Now().Add(t.limits.AttemptTimeout); end.Before(deadline) {
+	began := time.Now()
+	if end := began.Add(t.limits.AttemptTimeout); end.Before(deadline) {
 		deadline = end
 	}
 	t.policy = false // until the policy is called
@@ -125,7 +126,8 @@ func (t *Try) attempt(deadline time.Time, w Way) (got Answer) {
 	if t.chosen.upstream != "" {
 		got.Handler = t.chosen.upstream
 	}
-	t.done(got.Result)
+	got.Ended = time.Now()
+	t.done(&got, got.Ended.Sub(began))
 	if got.Result != NoneFree {
 		t.note(got)
 		t.hooks.Attempted(t.Case, got)

@@ -146,19 +146,6 @@ func TestTrend(t *testing.T) {
 	}
 }
 
-func TestClasses(t *testing.T) {
-	for us := time.Duration(0); us < 10_000_000; us += 1 + us/7 {
-		d := us * time.Microsecond
-		class := classOf(d)
-		if upTo(class) < d || class > 0 && upTo(class-1) >= d {
-			t.Fatalf("%v is of class %d, up to %v", d, class, upTo(class))
-		}
-	}
-	if class := classOf(24 * time.Hour); class != took-1 {
-		t.Errorf("a day is of class %d", class)
-	}
-}
-
 // TestHoldsNoBody: what is kept of a notification does not keep its body in memory.
 func TestHoldsNoBody(t *testing.T) {
 	f := New(began)
