@@ -14,6 +14,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/greenapi-community/caddy-green-api/internal/address"
 	"github.com/greenapi-community/caddy-green-api/internal/api"
@@ -146,6 +147,7 @@ func (a *App) status() (s api.Status) {
 	s.Quarantine.Entries, s.Quarantine.Bytes, s.Quarantine.File = stats.Entries, stats.Bytes, stats.File
 	s.Waiting, s.AlertsPending, s.Instances = waitingNotifications(), a.operator.desk.Pending(), a.operator.seen.List()
 	s.Outcomes, s.Receivers = a.operator.desk.Feed.Totals(), receivers.States()
+	s.Alerts, s.Warnings = a.lastAlerts(), a.warnings()
 	s.Standing, s.Queue = a.standing(), a.queueStatus()
 	s.Blocks = []api.Block{}
 	s.Drift, s.NewTypes, s.ReportOnly = []watch.RuleState{}, []watch.TypeState{}, []api.ReportOnly{}
@@ -200,6 +202,46 @@ func (h *Handler) status() api.Block {
 		s.Upstreams = append(s.Upstreams, h.upstream(up))
 	}
 	return s
+}
+
+// lastAlerts returns the last alerts, from all configs.
+func (a *App) lastAlerts() []api.Alert {
+	all := []api.Alert{}
+	for _, told := range a.operator.desk.Told() {
+		told.At = told.At.UTC()
+		if !told.Failing.IsZero() {
+			told.Failing = told.Failing.UTC()
+		}
+		all = append(all, api.Alert(told))
+	}
+	return all
+}
+
+// warnings returns what was said at load.
+func (a *App) warnings() []api.Warning {
+	if said := a.said.Load(); said != nil {
+		return *said
+	}
+	return []api.Warning{}
+}
+
+// warnAtLoad logs what this config may lose or expose, and remembers it.
+func (a *App) warnAtLoad() {
+	said := []api.Warning{}
+	for _, found := range append(a.findings(), a.smallShares()...) {
+		a.logger.Warn(found.Message, found.Fields...)
+		fields := zapcore.NewMapObjectEncoder()
+		for _, field := range found.Fields {
+			field.AddTo(fields)
+		}
+		for name, value := range fields.Fields {
+			if d, is := value.(time.Duration); is {
+				fields.Fields[name] = d.String()
+			}
+		}
+		said = append(said, api.Warning{Message: found.Message, Fields: fields.Fields})
+	}
+	a.said.Store(&said)
 }
 
 // upstream returns the state of a handler.

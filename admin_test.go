@@ -221,3 +221,38 @@ func TestStanding(t *testing.T) {
 		t.Errorf("delivered: %+v", s.Standing)
 	}
 }
+
+// TestStatusRemembers: the status has what was said at load, and the alerts, without what is secret of their endpoints.
+func TestStatusRemembers(t *testing.T) {
+	quickAlerts(t)
+	t.Setenv("ALERT_KEY", "very-secret")
+	in := edgetest.NewInbox(t, func(int) int { return http.StatusInternalServerError })
+	config := edgetest.Alerting(in.URL+"/{env.ALERT_KEY}", "header X-Key {env.ALERT_KEY}", edgetest.Loopback+"validate {\nmax_kept_body 16MiB\n}\n")
+	config, admin := edgetest.WithAdmin(t, strings.Replace(config, "quarantine DIR", "quarantine DIR {\nmax_size 64MiB\n}", 1))
+	e := edgetest.Start(t, config)
+	e.Post(edgetest.Broken("B"))
+	var s api.Status
+	var text string
+	edgetest.Eventually(t, "an alert that fails", func() bool {
+		text = edgetest.ReadAllOf(t, "http://"+admin+"/green_api/status")
+		if err := json.Unmarshal([]byte(text), &s); err != nil {
+			t.Fatal(err)
+		}
+		return len(s.Alerts) > 0
+	})
+	if one := s.Alerts[0]; one.Sent || one.Failing.IsZero() || one.Error != "answer 500" || one.Reason != reason.Schema || one.Count != 1 || one.Level != "error" || one.Endpoint == "" {
+		t.Errorf("%+v", one)
+	}
+	if strings.Contains(text, "very-secret") {
+		t.Errorf("a secret: %s", text)
+	}
+	if len(s.Warnings) != 1 || !strings.Contains(s.Warnings[0].Message, "does not fit into a quarter") || s.Warnings[0].Fields["name"] != "default" {
+		t.Errorf("warnings %+v", s.Warnings)
+	}
+	if err := e.Load(strings.Replace(config, "max_size 64MiB", "max_size 1GiB", 1)); err != nil {
+		t.Fatal(err)
+	}
+	if text := edgetest.ReadAllOf(t, "http://"+admin+"/green_api/status"); !strings.Contains(text, `"warnings":[]`) || !strings.Contains(text, `"error":"answer 500"`) {
+		t.Errorf("after a reload: %s", text)
+	}
+}

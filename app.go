@@ -71,9 +71,10 @@ type App struct {
 	stop     context.CancelFunc
 	ending   context.Context // until this config is about to be stopped
 	leave    context.CancelFunc
-	config   []byte      // as it was loaded
-	loaded   time.Time   // when this config took effect
-	unheard  *time.Timer // complains if Caddy does not report that it has started
+	config   []byte                         // as it was loaded
+	loaded   time.Time                      // when this config took effect
+	said     *atomic.Pointer[[]api.Warning] // at load
+	unheard  *time.Timer                    // complains if Caddy does not report that it has started
 
 	blocks    map[string]block    // by name
 	receives  map[string]*Receive // by instance
@@ -113,6 +114,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	}
 	a.ctx, a.logger = ctx, ctx.Logger()
 	a.store = lease.NewStore(ctx.Storage())
+	a.said = new(atomic.Pointer[[]api.Warning])
 	a.blocks = make(map[string]block)
 	a.receives = make(map[string]*Receive)
 	a.drain = drain.New()
@@ -219,10 +221,7 @@ func (a *App) takeOver() {
 		b.handler.fleet.newest.Store(b.handler)
 		b.handler.tellWay(a.logger)
 	}
-	for _, found := range a.findings() {
-		a.logger.Warn(found.Message, found.Fields...)
-	}
-	a.warnOfSmallShares()
+	a.warnAtLoad()
 	a.useQueue()
 	a.operator.quarantineLimit.Store(a.Quarantine.MaxSize)
 	a.operator.desk.Configure(a.endpoints(), a.logger)

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -18,6 +20,7 @@ import (
 
 	"github.com/greenapi-community/caddy-green-api/internal/api"
 	"github.com/greenapi-community/caddy-green-api/internal/delivery"
+	"github.com/greenapi-community/caddy-green-api/internal/doctor"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/internal/tell"
@@ -318,16 +321,21 @@ func (a *App) maxShare(instance string, now time.Time) int64 {
 	return a.Quarantine.MaxSize / shares
 }
 
-// warnOfSmallShares warns of blocks that keep longer bodies than fit into a share. If several instances
-// send, such a body can never be kept, and its queue stands still.
-func (a *App) warnOfSmallShares() {
-	for _, b := range a.blocks {
-		if longest := b.handler.Validate.MaxKeptBody; longest >= a.Quarantine.MaxSize/shares {
-			a.logger.Warn("a body as long as max_kept_body does not fit into a quarter of the quarantine, which is what one instance has",
-				zap.String("name", b.handler.Name), zap.Int64("max_kept_body", longest), zap.Int64("max_size", a.Quarantine.MaxSize),
-				zap.String("fix", "raise max_size above four times max_kept_body, or lower that"))
+// smallShares finds blocks that keep longer bodies than fit into a share. If several instances send, such a body
+// can never be kept, and its queue stands still.
+func (a *App) smallShares() (found []doctor.Finding) {
+	for _, name := range slices.Sorted(maps.Keys(a.blocks)) {
+		if longest := a.blocks[name].handler.Validate.MaxKeptBody; longest >= a.Quarantine.MaxSize/shares {
+			found = append(found, doctor.Finding{
+				Message: "a body as long as max_kept_body does not fit into a quarter of the quarantine, which is what one instance has",
+				Fields: []zap.Field{
+					zap.String("name", name), zap.Int64("max_kept_body", longest), zap.Int64("max_size", a.Quarantine.MaxSize),
+					zap.String("fix", "raise max_size above four times max_kept_body, or lower that"),
+				},
+			})
 		}
 	}
+	return found
 }
 
 // severalSend reports whether more than one instance sends, counting those that have sent something lately,

@@ -38,6 +38,8 @@ type Status struct {
 
 	Waiting       int               `json:"waiting"`
 	AlertsPending int               `json:"alerts_pending"`
+	Alerts        []Alert           `json:"alerts"`   // the last ones, the newest first
+	Warnings      []Warning         `json:"warnings"` // that were logged at load of the config in effect
 	ReportOnly    []ReportOnly      `json:"report_only"`
 	Drift         []watch.RuleState `json:"drift"`     // rules that are no longer enforced
 	NewTypes      []watch.TypeState `json:"new_types"` // types without a schema that are passed on
@@ -148,6 +150,26 @@ type Fault struct {
 	Reason reason.Reason `json:"reason"`
 	Status int           `json:"status,omitempty"` // 0 if it did not answer
 	Error  string        `json:"error,omitempty"`  // why it did not
+}
+
+// Warning is what was logged at load, because it may lose or expose notifications.
+type Warning struct {
+	Message string         `json:"message"`
+	Fields  map[string]any `json:"fields"` // of the log record
+}
+
+// Alert is an alert that an endpoint was sent, or could not be sent yet.
+type Alert struct {
+	At       time.Time     `json:"at"`       // it was first tried
+	Endpoint string        `json:"endpoint"` // its host as in the config
+	Reason   reason.Reason `json:"reason"`
+	Type     string        `json:"type"`
+	Level    string        `json:"level"`
+	Count    int           `json:"count"` // how often it has happened
+	Text     string        `json:"text"`
+	Sent     bool          `json:"sent"`
+	Failing  time.Time     `json:"failing,omitzero"` // since when it could not be sent, if it could not at once
+	Error    string        `json:"error,omitempty"`  // why it cannot be sent
 }
 
 // ReportOnly is a gate that refuses nothing.

@@ -39,6 +39,7 @@ type alerts struct {
 	transport http.RoundTripper
 
 	inTrouble atomic.Bool // set under the lock
+	history   history
 
 	mu     sync.Mutex
 	outbox []*outbox
@@ -57,15 +58,19 @@ func (d *Desk) Configure(endpoints []Endpoint, log *zap.Logger) {
 	a.outbox = nil
 	for _, endpoint := range endpoints {
 		e := newOutbox(endpoint, a.times, a.transport, log)
+		e.history = &a.history
 		same := func(before *outbox) bool {
 			return before.to.URL == endpoint.URL && before.to.Body.text == endpoint.Body.text
 		}
 		if at := slices.IndexFunc(old, same); at >= 0 { // each moves to one endpoint only
-			e.groups, e.sent, e.troubles = old[at].groups, old[at].sent, old[at].troubles
+			e.groups, e.sent, e.troubles, e.failing = old[at].groups, old[at].sent, old[at].troubles, old[at].failing
 			old = slices.Delete(old, at, at+1)
 		}
 		a.outbox = append(a.outbox, e)
 		go e.run()
+	}
+	for _, gone := range old {
+		a.history.drop(gone.failing)
 	}
 }
 

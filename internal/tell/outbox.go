@@ -24,6 +24,9 @@ type outbox struct {
 	log    *zap.Logger
 	client *http.Client
 
+	history *history
+	failing failing // guarded by its lock
+
 	wake   chan struct{}
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -38,7 +41,7 @@ type outbox struct {
 func newOutbox(to Endpoint, times Times, transport http.RoundTripper, log *zap.Logger) *outbox {
 	e := &outbox{
 		to: to, times: times, log: log, wake: make(chan struct{}, 1), ended: make(chan struct{}),
-		groups: make(map[key]*group), sent: make(map[key]time.Time),
+		groups: make(map[key]*group), sent: make(map[key]time.Time), failing: make(failing),
 		client: &http.Client{
 			Transport:     transport,
 			Timeout:       alertTimeout,
@@ -91,6 +94,9 @@ func (e *outbox) run() {
 			continue
 		}
 		err := e.post(e.ctx, g)
+		if err == nil || e.ctx.Err() == nil {
+			e.history.note(e.failing, e.to.Host, g, err, time.Now())
+		}
 		if err == nil {
 			pause = 0
 			continue
