@@ -41,3 +41,36 @@ func BenchmarkPut(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkOpen opens a file of 100,000 entries; counting says how much of that SummarizeBy takes.
+func BenchmarkOpen(b *testing.B) {
+	dir := b.TempDir()
+	s, err := Open(dir)
+	if err != nil {
+		b.Fatal(err)
+	}
+	s.file.DB.NoSync = true
+	putMany(b, s, 100_000)
+	s.Close()
+	opening, counting, answering := time.Hour, time.Hour, time.Hour
+	for b.Loop() {
+		begun := time.Now()
+		s, err := Open(dir)
+		if err != nil {
+			b.Fatal(err)
+		}
+		opening = min(opening, time.Since(begun))
+		begun = time.Now()
+		s.SummarizeBy(func(typ string) string { return typ })
+		counting = min(counting, time.Since(begun))
+		begun = time.Now()
+		if _, err := s.Summary(); err != nil {
+			b.Fatal(err)
+		}
+		answering = min(answering, time.Since(begun))
+		s.Close()
+	}
+	b.ReportMetric(opening.Seconds()*1e3, "least-ms-opening")
+	b.ReportMetric(counting.Seconds()*1e3, "least-ms-counting")
+	b.ReportMetric(answering.Seconds()*1e3, "least-ms-summary")
+}

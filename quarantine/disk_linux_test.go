@@ -69,8 +69,9 @@ func putBeyondLimit(dir string) error {
 		if err := put(600_000); err != nil {
 			return fmt.Errorf("%s works again: Put returned %w", name, err)
 		}
-		if s.Stats().Entries != len(ids) {
-			return fmt.Errorf("%s works again: %d entries, want %d", name, s.Stats().Entries, len(ids))
+		sum, err := s.Summary()
+		if s.Stats().Entries != len(ids) || sum.Entries != len(ids) || len(sum.Reasons.Each) != 1 || err != nil {
+			return fmt.Errorf("%s works again: %d entries, %+v, want %d; error %w", name, s.Stats().Entries, sum, len(ids), err)
 		}
 	}
 	if err := s.Close(); err != nil {

@@ -34,6 +34,7 @@ func (s *Store) update(maxSize int64, fn func(*bolt.Tx) error) error {
 	err := s.file.Update(maxSize, fn)
 	if err != nil && !boltfile.IsMaxSize(err) {
 		s.shares.used = nil // it is unknown whether it was written
+		s.summary.forget()
 	}
 	return err
 }

@@ -60,6 +60,7 @@ type Store struct {
 	file    *boltfile.File
 	deletes int // transactions that deleted something; the writer's
 	shares  shares
+	summary summary
 
 	stats atomic.Pointer[Stats]
 }

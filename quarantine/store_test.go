@@ -23,6 +23,7 @@ func openStore(t testing.TB, dir string) *Store {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.SummarizeBy(labelOf)
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
 			t.Error(err)
@@ -49,7 +50,7 @@ func mustPut(t testing.TB, s *Store, e Entry) string {
 	return id
 }
 
-// checkEntries reports entries that are not whole, a wrong count, and a file that bbolt finds fault with.
+// checkEntries reports entries that are not whole, a wrong count or summary, and a file that bbolt finds fault with.
 func checkEntries(t testing.TB, s *Store, want map[string][]byte) {
 	t.Helper()
 	for id, body := range want {
@@ -73,6 +74,7 @@ func checkEntries(t testing.TB, s *Store, want map[string][]byte) {
 	if err != nil {
 		t.Errorf("tree: %v", err)
 	}
+	checkSummary(t, s)
 }
 
 func TestRoundTrip(t *testing.T) {

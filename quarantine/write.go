@@ -116,6 +116,7 @@ func (s *Store) writeBatch(batch []*put) {
 	case !boltfile.IsMaxSize(err):
 		if err == nil {
 			s.addShares(batch)
+			s.summary.add(batch, s.Stats())
 		}
 		finish(batch, err)
 	case len(batch) == 1:
@@ -158,9 +159,13 @@ func (s *Store) deleteBatch(ids []string, grow bool) (deleted int, err error) {
 		maxSize = 0
 	}
 	freed := make(map[string]int64)
+	var gone []traits
 	err = s.update(maxSize, func(tx *bolt.Tx) error {
-		deleted = 0
+		deleted, gone = 0, nil
 		for _, id := range ids {
+			if record := tx.Bucket(bucketEntries).Get([]byte(id)); record != nil {
+				gone = append(gone, traitsOf([]byte(id), record).clone())
+			}
 			if share, bytes, counted := s.shareOf(tx, id); counted {
 				freed[share] += bytes
 			}
@@ -186,6 +191,7 @@ func (s *Store) deleteBatch(ids []string, grow bool) (deleted int, err error) {
 	if deleted > 0 {
 		s.deletes++
 	}
+	s.summary.remove(gone, s.Stats())
 	for share, bytes := range freed {
 		s.changeShare(share, -bytes)
 	}
