@@ -43,6 +43,7 @@ func init() {
 //	GET    /green_api/quarantine?FILTERS            one entry a line, without bodies unless body=true
 //	POST   /green_api/quarantine/search             FILTERS in the body; newest first, in pages: limit up to
 //	                                                500, before is the more of the page before
+//	GET    /green_api/quarantine/summary            how many there are: by reason, type, instance and day
 //	GET    /green_api/quarantine/ID
 //	DELETE /green_api/quarantine/ID
 //	DELETE /green_api/quarantine?FILTERS            or all=true

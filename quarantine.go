@@ -88,10 +88,21 @@ func holdQuarantine(path string) *sharedQuarantine {
 		times := delivery.NewFailureTimes()
 		return &sharedQuarantine{times: times, Shared: quarantine.NewShared(path, func(store *quarantine.Store) (closing func()) {
 			store.ShareBy(shareOf)
+			store.SummarizeBy(builtinKind)
 			return times.SaveIn(bookIn(store)).Stop
 		})}, nil
 	})
 	return shared.(*sharedQuarantine)
+}
+
+// builtinKind returns the label of a type. It knows the built-in schemas only: a config may have others, but the store is
+// that of several configs, and the labels must not change.
+func builtinKind(typ string) string {
+	schemas, err := notification.LoadSchemas("")
+	if err != nil {
+		return notification.KindOther // never: they are embedded
+	}
+	return schemas.Kind(typ)
 }
 
 func releaseQuarantine(path string) error {

@@ -226,6 +226,36 @@ func TestReplayByName(t *testing.T) {
 	}
 }
 
+// TestQuarantineSummary: what is kept is counted by the labels of the metrics, before and after a reload and a restart.
+func TestQuarantineSummary(t *testing.T) {
+	up := edgetest.NewUpstream(t, 200, nil)
+	config, admin := edgetest.WithAdmin(t, edgetest.Site(edgetest.Loopback+"reverse_proxy "+up.Address))
+	e := edgetest.Start(t, config)
+	for _, body := range []string{edgetest.Broken("ONE"), edgetest.Broken("TWO"), strings.Replace(edgetest.TextMessage, "incomingMessageReceived", "madeUp", 1), "{"} {
+		if status := e.Post(body); status != 200 {
+			t.Fatalf("status %d", status)
+		}
+	}
+	const want = `{"entries":4,"reasons":{"malformed":1,"schema":2,"unknown_type":1},"types":{"incomingMessageReceived":2,"none":1,"other":1},` +
+		`"instances":[{"instance":"1101000001","entries":3},{"instance":"","entries":1}],"other_instances":0,"days":[{"day":"`
+	for _, when := range []string{"at once", "after a reload", "after a restart"} {
+		switch when {
+		case "after a reload":
+			if err := e.Load(strings.Replace(config, "reverse_proxy", "log_body\nreverse_proxy", 1)); err != nil {
+				t.Fatal(err)
+			}
+		case "after a restart":
+			e.Kept() // stops it
+			if err := e.Load(config); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := edgetest.ReadAllOf(t, "http://"+admin+"/green_api/quarantine/summary"); !strings.HasPrefix(got, want) {
+			t.Errorf("%s: %s, want %s", when, got, want)
+		}
+	}
+}
+
 func TestQuarantineKeeps(t *testing.T) {
 	up := edgetest.NewUpstream(t, 200, nil)
 	e := edgetest.Start(t, edgetest.Site("name sales\n"+edgetest.Loopback+"reverse_proxy "+up.Address))

@@ -105,6 +105,7 @@ func Routes() []Route {
 		{"/green_api/alert/test", methods{http.MethodPost: (*Edge).testAlerts}},
 		{"/green_api/quarantine", methods{http.MethodGet: (*Edge).list, http.MethodDelete: (*Edge).delete}},
 		{"/green_api/quarantine/search", methods{http.MethodPost: (*Edge).search}},
+		{"/green_api/quarantine/summary", methods{http.MethodGet: (*Edge).summary}},
 		{"/green_api/quarantine/replay", methods{http.MethodPost: (*Edge).replay}},
 		{"/green_api/quarantine/{id}", methods{http.MethodGet: (*Edge).show, http.MethodDelete: (*Edge).delete}},
 		{"/green_api/queue", methods{http.MethodGet: (*Edge).lanes}},

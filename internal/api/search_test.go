@@ -19,23 +19,31 @@ import (
 // putTogether puts n entries at once: every hundredth is malformed, and each has a chat of its own.
 func (b *bench) putTogether(n int) {
 	b.t.Helper()
-	const writers = 500
 	then := time.Now().Add(-time.Duration(n) * time.Second)
+	b.putTogetherAs(n, func(i int) quarantine.Entry {
+		entry := quarantine.Entry{
+			Received: then.Add(time.Duration(i) * time.Second), Name: "default", Reason: reason.Schema, Type: "incomingMessageReceived",
+			Message: "textMessage", Instance: fmt.Sprint(1101000001 + i%100), Chat: fmt.Sprintf("7900%07d@c.us", i), NotificationID: fmt.Sprintf("3EB0%016X", i),
+			Faults: []quarantine.Fault{{Pointer: "/messageData/textMessageData/textMessage", Keyword: "type"}}, Client: "192.0.2.10",
+			Host: "hooks.example.com", URI: "/green-api", Header: map[string][]string{"Content-Type": {"application/json"}},
+			Body: []byte(`{"typeWebhook":"incomingMessageReceived","messageData":{"typeMessage":"textMessage","textMessageData":{"textMessage":5}}}`),
+		}
+		if i%100 == 0 {
+			entry.Reason, entry.Faults = reason.Malformed, nil
+		}
+		return entry
+	})
+}
+
+// putTogetherAs puts n entries at once, so that they share their syncs.
+func (b *bench) putTogetherAs(n int, entryOf func(i int) quarantine.Entry) {
+	b.t.Helper()
+	const writers = 500
 	var group sync.WaitGroup
 	for w := range writers {
 		group.Go(func() {
 			for i := w; i < n; i += writers {
-				entry := quarantine.Entry{
-					Received: then.Add(time.Duration(i) * time.Second), Name: "default", Reason: reason.Schema, Type: "incomingMessageReceived",
-					Message: "textMessage", Instance: fmt.Sprint(1101000001 + i%100), Chat: fmt.Sprintf("7900%07d@c.us", i), NotificationID: fmt.Sprintf("3EB0%016X", i),
-					Faults: []quarantine.Fault{{Pointer: "/messageData/textMessageData/textMessage", Keyword: "type"}}, Client: "192.0.2.10",
-					Host: "hooks.example.com", URI: "/green-api", Header: map[string][]string{"Content-Type": {"application/json"}},
-					Body: []byte(`{"typeWebhook":"incomingMessageReceived","messageData":{"typeMessage":"textMessage","textMessageData":{"textMessage":5}}}`),
-				}
-				if i%100 == 0 {
-					entry.Reason, entry.Faults = reason.Malformed, nil
-				}
-				if _, err := b.store.Put(entry, 0); err != nil {
+				if _, err := b.store.Put(entryOf(i), 0); err != nil {
 					b.t.Error(err)
 					return
 				}
