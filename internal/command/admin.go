@@ -89,7 +89,16 @@ var refusedByAdmin = regexp.MustCompile(`(?s)^caddy responded with error: HTTP (
 // askAdmin sends a request to the admin API at an address. The error is an *adminError if an admin API
 // of Caddy refused the request.
 func askAdmin(address, method, path string, body io.Reader) (*http.Response, error) {
-	response, err := caddycmd.AdminAPIRequest(address, method, "/green_api/"+path, make(http.Header), body)
+	return askAdminFor("", address, method, path, body)
+}
+
+// askAdminFor is askAdmin for an answer of a media type.
+func askAdminFor(accept, address, method, path string, body io.Reader) (*http.Response, error) {
+	header := make(http.Header)
+	if accept != "" {
+		header.Set("Accept", accept)
+	}
+	response, err := caddycmd.AdminAPIRequest(address, method, "/green_api/"+path, header, body)
 	if err == nil {
 		return response, nil
 	}

@@ -132,6 +132,10 @@ func TestCommandHelp(t *testing.T) {
 		{"queue skip", []string{"queue", "skip", "--help"}, []string{"caddy green-api queue skip 3f2a9c01b7de --seq 4711\n", "Exit status: 0 "}},
 		{"queue drain", []string{"queue", "drain", "--help"}, []string{"caddy green-api queue drain\n", "--off ", "--no-wait ", "--wait-timeout ", "Exit status: 0 "}},
 		{"queue move", []string{"queue", "move", "--help"}, []string{"caddy green-api queue move --from old-site --to sales\n", "--from ", "--to ", "Exit status: 0 "}},
+		{"top", []string{"top", "--help"}, []string{
+			"Examples:\n  caddy green-api top\n", "--once ", "--address ", "--config ", "--format ", "NO_COLOR", "Exit status: 0, ",
+			"sentence, well", "/green_api/live",
+		}},
 		{"health", []string{"health", "--help"}, []string{
 			"Examples:\n  caddy green-api health\n", "--address ", "--config ", "--format ", "/green_api/health", "Exit status: 0 ",
 			"not_configured,\nstarting, quarantine_closed, queue_draining, ending and unreachable",
