@@ -67,6 +67,8 @@ func init() {
 // until (a duration such as 24h, or RFC 3339), and, to page through a list, limit and after (an id). An
 // empty value and an unknown reason are refused with 400.
 //
+// A replay or a deletion with dry_run=true only answers what is meant, and an until for the same request later.
+//
 // A line that begins with "error" is neither an entry nor a result. With "entry", it names an entry that
 // cannot be read, and other lines follow; without, it says why the answer ends early.
 type AdminAPI struct{}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/crc32"
+	"strconv"
 	"time"
 )
 
@@ -194,6 +195,15 @@ func TimeOf(id string) (received time.Time, ok bool) {
 	// Go parses fractions of a second only after a point.
 	received, err := time.Parse(seconds+".000", id[:len(seconds)]+"."+id[len(seconds):len(seconds)+3])
 	return received, err == nil
+}
+
+// numberOf returns the number in an ID made by Put.
+func numberOf(id string) (number uint64, ok bool) {
+	if !isID([]byte(id)) {
+		return 0, false
+	}
+	number, err := strconv.ParseUint(id[len("20060102T150405000-"):], 16, 64)
+	return number, err == nil
 }
 
 // isID reports whether newID could have made the ID.

@@ -24,6 +24,8 @@ type Filter struct {
 	Since time.Time
 	// Selects what was received before this time. Zero: no bound.
 	Until time.Time
+	// Selects what was kept before the entry with this number was; see Next. Zero: no bound.
+	KeptBefore uint64
 	// Each starts after this ID, which need not exist. Empty: at the beginning.
 	After string
 	// Each stops after this many selected entries. 0: no limit.
@@ -68,7 +70,9 @@ func (f *Filter) Values(field string) []string { return slices.Sorted(maps.Keys(
 
 // IsEmpty reports whether the filter has no condition. After and Limit are not conditions: they only page a
 // list.
-func (f *Filter) IsEmpty() bool { return len(f.wanted) == 0 && f.Since.IsZero() && f.Until.IsZero() }
+func (f *Filter) IsEmpty() bool {
+	return len(f.wanted) == 0 && f.Since.IsZero() && f.Until.IsZero() && f.KeptBefore == 0
+}
 
 // Matches reports whether the filter selects an entry. An unreadable entry has no time of receipt and meets
 // no condition about it.
@@ -81,7 +85,13 @@ func (f *Filter) Matches(e Entry) bool {
 	if e.Received.IsZero() && (!f.Since.IsZero() || !f.Until.IsZero()) {
 		return false
 	}
-	return (f.Since.IsZero() || !e.Received.Before(f.Since)) && (f.Until.IsZero() || e.Received.Before(f.Until))
+	return f.isKeptBefore(e.ID) && (f.Since.IsZero() || !e.Received.Before(f.Since)) && (f.Until.IsZero() || e.Received.Before(f.Until))
+}
+
+// isKeptBefore reports whether an entry was kept before the one with the number KeptBefore. One without a number may have been.
+func (f *Filter) isKeptBefore(id string) bool {
+	number, known := numberOf(id)
+	return f.KeptBefore == 0 || !known || number < f.KeptBefore
 }
 
 // mayMatch reports whether the filter may select an entry of which only the ID is readable.
@@ -93,7 +103,7 @@ func (f *Filter) mayMatch(id string) bool {
 	if !known {
 		return true
 	}
-	return (f.Since.IsZero() || !at.Before(f.Since.Truncate(time.Millisecond))) && (f.Until.IsZero() || at.Before(f.Until))
+	return f.isKeptBefore(id) && (f.Since.IsZero() || !at.Before(f.Since.Truncate(time.Millisecond))) && (f.Until.IsZero() || at.Before(f.Until))
 }
 
 // Each calls do with each selected entry, in order of ID and without its body, until do returns an error,

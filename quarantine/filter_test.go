@@ -107,6 +107,8 @@ func TestFilterMatches(t *testing.T) {
 		{"until then", Filter{Until: now}, false, false},
 		{"until later", Filter{Until: now.Add(1)}, true, false},
 		{"between", Filter{Since: now.Add(-1), Until: now.Add(1)}, true, false},
+		{"kept before the next", Filter{KeptBefore: 2}, true, true},
+		{"kept before itself", Filter{KeptBefore: 1}, false, false},
 		{"everything", Filter{After: entry.ID, Limit: 1}, true, true},
 	} {
 		if got := test.filter.Matches(entry); got != test.whole {
@@ -115,7 +117,7 @@ func TestFilterMatches(t *testing.T) {
 		if got := test.filter.Matches(unread); got != test.plain {
 			t.Errorf("%s: of an entry that cannot be read: %v", test.name, got)
 		}
-		if test.filter.IsEmpty() != test.plain {
+		if test.filter.IsEmpty() != (test.name == "everything") {
 			t.Errorf("%s: empty: %v", test.name, test.filter.IsEmpty())
 		}
 	}
@@ -151,6 +153,7 @@ func TestFilterUnreadable(t *testing.T) {
 		{"until then, to the millisecond", Filter{Until: now.Add(time.Hour)}, nil, "0", "1 odd"},
 		{"until before", Filter{Until: now.Add(time.Hour - time.Millisecond)}, nil, "0", "odd"},
 		{"another field", Filter{}, []string{"instance", "1101000001"}, "0 2 3", "1 odd"},
+		{"kept before", Filter{KeptBefore: 2}, nil, "0", "odd"},
 		{"by id", Filter{}, []string{"id", ids[0], ids[1]}, "0", "1"},
 	} {
 		var chosen, bad []string
@@ -194,6 +197,48 @@ func TestFilterUnreadable(t *testing.T) {
 	f := Filter{Unreadable: func(string, error) error { return stop }}
 	if err := f.Each(s, func(Entry) error { return nil }); !errors.Is(err, stop) {
 		t.Errorf("the error of Unreadable does not end it: %v", err)
+	}
+}
+
+// TestNext: what is kept from now on has the number or a higher one, whenever it was received, and also after a restart.
+func TestNext(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := openUnsynced(t, dir)
+	next := func(want uint64) {
+		t.Helper()
+		got, err := s.Next()
+		if err != nil || got != want {
+			t.Errorf("next is %d, %v, want %d", got, err, want)
+		}
+		id := mustPut(t, s, Entry{Received: testTime.Add(-time.Duration(want) * time.Hour)})
+		if number, ok := numberOf(id); number != want || !ok {
+			t.Errorf("%s has number %d, %v, want %d", id, number, ok, want)
+		}
+		if want == 2 {
+			if _, err := s.Delete(id); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	next(1)
+	next(2)
+	next(3)
+	s.Close()
+	if _, err := s.Next(); !errors.Is(err, ErrClosed) {
+		t.Errorf("of a closed store: %v", err)
+	}
+	s = openUnsynced(t, dir)
+	next(4)
+	for id, want := range map[string]uint64{newID(testTime, 1<<40): 1 << 40, newID(testTime, 1<<64-1): 1<<64 - 1} {
+		if got, ok := numberOf(id); got != want || !ok {
+			t.Errorf("%s: %d, %v", id, got, ok)
+		}
+	}
+	for _, id := range []string{"", "odd", newID(testTime, 1)[:20], newID(testTime, 1<<64-1) + "0"} {
+		if got, ok := numberOf(id); ok {
+			t.Errorf("%q has number %d", id, got)
+		}
 	}
 }
 

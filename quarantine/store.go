@@ -130,6 +130,20 @@ func (s *Store) put(e Entry, p *put) (id string, err error) {
 	}
 }
 
+// Next returns the number that the next entry will have. Unlike the time of receipt, numbers tell what was kept before and
+// after a moment: a notification may be kept long after it came.
+func (s *Store) Next() (number uint64, err error) {
+	if err := s.begin(); err != nil {
+		return 0, err
+	}
+	defer s.life.RUnlock()
+	err = s.file.View(func(tx *bolt.Tx) error {
+		number = tx.Bucket(bucketEntries).Sequence() + 1
+		return nil
+	})
+	return number, err
+}
+
 // Get returns the entry with the given ID, or ErrNotFound.
 func (s *Store) Get(id string) (Entry, error) {
 	if err := s.begin(); err != nil {

@@ -105,13 +105,16 @@ type Deletion struct {
 
 // delete deletes entries and wipes their remains from the file.
 func (e *Edge) delete(w http.ResponseWriter, r *http.Request) error {
-	p, store, release, err := e.chosen(r, "all")
+	p, store, release, err := e.chosen(r, "all", optionDryRun)
 	if err != nil {
 		return err
 	}
 	defer release()
 	if p.IsEmpty() && !p.says("all") {
 		return badRequest(errors.New("nothing said of what to delete; want a filter, or all=true"))
+	}
+	if p.says(optionDryRun) {
+		return p.dryRun(w, store, func(quarantine.Entry) bool { return true })
 	}
 	var ids []string
 	if err := p.Each(store, func(entry quarantine.Entry) error {

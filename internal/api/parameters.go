@@ -99,7 +99,7 @@ func (p *parameters) set(name string, values, options []string) (err error) {
 	case name == "since":
 		p.Since, err = p.pointInTime(last)
 	case name == "until":
-		p.Until, err = p.pointInTime(last)
+		err = p.setUntil(last)
 	case name == "after":
 		p.After = last
 	case name == "limit":
@@ -130,6 +130,17 @@ func (p *parameters) want(field string, values []string) error {
 	}
 	p.Want(field, values...)
 	return nil
+}
+
+// setUntil parses a time, or the until of a dry run: a time and, behind it, the number of the entry that came next.
+func (p *parameters) setUntil(text string) (err error) {
+	if at, number, ofDryRun := strings.Cut(text, "Z-"); ofDryRun {
+		if p.KeptBefore, err = strconv.ParseUint(number, 16, 64); err == nil && p.KeptBefore > 0 {
+			text = at + "Z"
+		}
+	}
+	p.Until, err = p.pointInTime(text)
+	return err
 }
 
 // pointInTime parses a time, or a duration before now.

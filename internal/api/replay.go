@@ -41,7 +41,7 @@ type replaying struct {
 
 // replay delivers entries and deletes those that a handler took.
 func (e *Edge) replay(w http.ResponseWriter, r *http.Request) error {
-	p, store, release, err := e.chosen(r, "recheck", "all", OptionTo)
+	p, store, release, err := e.chosen(r, "recheck", "all", OptionTo, optionDryRun)
 	if err != nil {
 		return err
 	}
@@ -52,6 +52,9 @@ func (e *Edge) replay(w http.ResponseWriter, r *http.Request) error {
 	how := replaying{recheck: p.says("recheck"), to: p.options.Get(OptionTo)}
 	if how.to != "" && !slices.Contains(e.Blocks, how.to) {
 		return badRequest(fmt.Errorf("to: the config that runs has no green_api block named %q; want one of %s", how.to, e.blockNames()))
+	}
+	if p.says(optionDryRun) {
+		return p.dryRun(w, store, func(entry quarantine.Entry) bool { return !skips(&p.Filter, entry) })
 	}
 	out := answer(w)
 	p.Unreadable = out.unreadable

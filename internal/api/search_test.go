@@ -134,17 +134,16 @@ func TestSearch(t *testing.T) {
 	b.want("GET", "quarantine?before="+ids[0], "", 400, "before: unknown parameter")
 }
 
-// TestSearchUnreadable: an entry that cannot be read is named, and hides no other.
-func TestSearchUnreadable(t *testing.T) {
-	t.Parallel()
+// newSpoiltBench has three entries, of which the second cannot be read.
+func newSpoiltBench(t *testing.T) (b *bench, ids []string) {
+	t.Helper()
 	dir := t.TempDir()
 	store, err := quarantine.Open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var ids []string
 	for _, name := range []string{"ONE", "SPOILT", "THREE"} {
-		id, err := store.Put(quarantine.Entry{NotificationID: name, Reason: reason.Schema}, 0)
+		id, err := store.Put(quarantine.Entry{Name: "default", NotificationID: name, Reason: reason.Schema}, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -162,9 +161,17 @@ func TestSearchUnreadable(t *testing.T) {
 	if store, err = quarantine.Open(dir); err != nil {
 		t.Fatal(err)
 	}
-	defer store.Close()
-	b := newBench(t)
+	t.Cleanup(func() { store.Close() })
+	b = newBench(t)
+	b.store = store
 	b.Quarantine = func() (*quarantine.Store, func(), error) { return store, func() {}, nil }
+	return b, ids
+}
+
+// TestSearchUnreadable: an entry that cannot be read is named, and hides no other.
+func TestSearchUnreadable(t *testing.T) {
+	t.Parallel()
+	b, ids := newSpoiltBench(t)
 	found := b.find("reason=schema")
 	if len(found.Entries) != 2 || len(found.Unreadable) != 1 || found.Unreadable[0].Entry != ids[1] || !strings.Contains(found.Unreadable[0].Error, "checksum") {
 		t.Errorf("found %+v", found)
