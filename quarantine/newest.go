@@ -192,16 +192,16 @@ func (f *Filter) marks() (marks [][][]byte) {
 		if field == "id" || len(values) > mostMarks { // the head has no ID
 			continue
 		}
-		var any [][]byte
+		var wanted [][]byte
 		for value := range values {
 			if value == "" || !isPlain(value) {
-				any = nil
+				wanted = nil
 				break
 			}
-			any = append(any, []byte(`"`+field+`":"`+value+`"`))
+			wanted = append(wanted, []byte(`"`+field+`":"`+value+`"`))
 		}
-		if any != nil {
-			marks = append(marks, any)
+		if wanted != nil {
+			marks = append(marks, wanted)
 		}
 	}
 	return marks
