@@ -31,9 +31,10 @@ type block struct {
 	running int         // deliveries
 	timer   *time.Timer // for the next waiting lane, or the next probe
 
-	// A lane whose last round failed may hang again, for as long as attempt_timeout. Such lanes never have more than
-	// failingPlaces deliveries, so that a handler that hangs leaves the other places to lanes that did nothing wrong.
-	failing int         // deliveries of such lanes
+	// A lane whose last round failed after a long time may hang again, for as long as attempt_timeout. Such lanes never
+	// have more than hangingPlaces deliveries, so that a handler that hangs leaves the other places to lanes that did
+	// nothing wrong.
+	hanging int         // deliveries of such lanes
 	aside   fifo[*lane] // such lanes for which next found no place; as line otherwise
 	placed  time.Time   // a lane last got a place
 
@@ -50,9 +51,9 @@ type block struct {
 	orphans map[laneKey]*lane
 
 	// Instances whose entries are to be sorted into lanes anew, because options.ByChat has changed or entries were moved
-	// here, each with the number of its deliveries under way. Until those have ended, nothing of the instance is begun:
-	// what a handler does not take comes back, and may stand in front of everything else then.
-	sorting map[string]int
+	// here. Until its deliveries under way have ended, nothing of the instance is begun: what a handler does not take
+	// comes back, and may stand in front of everything else then.
+	sorting map[string]*sorting
 
 	movesTo string // the block that gets all entries when no delivery is under way; "" for none
 }
@@ -60,8 +61,11 @@ type block struct {
 // longestProbe is the longest time between two looks whether a handler can be reached.
 const longestProbe = 5 * time.Second
 
-// failingPlaces returns how many places lanes may have whose last round failed: half of all.
-func (o *Options) failingPlaces() int { return max(1, o.InFlight/2) }
+// hangingPlaces returns how many places lanes may have whose last round failed after a long time: half of all.
+func (o *Options) hangingPlaces() int { return max(1, o.InFlight/2) }
+
+// hangs is the time from which a failed round was long. What a handler refuses at once costs the others nothing.
+const hangs = 5 * time.Second
 
 // reachedAfter is how long a probe takes that must have reached a handler. One that cannot be connected to is given up
 // sooner: after 3 seconds by default, and a round may ask several.
@@ -84,6 +88,9 @@ func (b *block) insert(key laneKey, e entry) {
 	if l == nil {
 		l = &lane{laneKey: key}
 		b.lanes[key] = l
+		if s := b.sorting[key.instance]; s != nil {
+			s.lanes = append(s.lanes, l)
+		}
 		if orphan := b.orphans[key.withoutShare()]; orphan != nil {
 			l.state, orphan.successor = behind, l
 		} else {
@@ -120,14 +127,25 @@ func (b *block) inherit(l *lane) (has bool) {
 		return false
 	}
 	delete(b.orphans, l.withoutShare())
-	next := l.successor
-	if next == nil || b.lanes[next.laneKey] != next {
+	ended := l.entries.front()
+	if next := l.successor; next != nil && b.lanes[next.laneKey] == next {
+		if first := next.entries.front(); first.seq == ended.seq {
+			first.ended, has = ended.ended, true
+		}
+		b.schedule(next)
+		return has
+	}
+	s := b.sorting[l.instance]
+	if s == nil {
 		return false
 	}
-	if first := next.entries.front(); first.seq == l.entries.front().seq {
-		first.ended, has = l.entries.front().ended, true
+	for _, other := range s.lanes { // the key has changed meanwhile, so the entry may be in another lane, at any place
+		for i, e := range other.entries.all() {
+			if e.seq == ended.seq && b.lanes[other.laneKey] == other {
+				other.entries.all()[i].ended, has = ended.ended, true
+			}
+		}
 	}
-	b.schedule(next)
 	return has
 }
 
@@ -166,10 +184,11 @@ func (b *block) next() *lane {
 	if l == nil {
 		return nil
 	}
-	l.state, b.placed = delivering, time.Now()
-	if l.failing {
+	l.state, l.began = delivering, time.Now()
+	b.placed = l.began
+	if l.hung {
 		l.placed = true
-		b.failing++
+		b.hanging++
 	}
 	if b.down {
 		b.probing, b.probeAt = l, b.placed.Add(reachedAfter)
@@ -180,7 +199,7 @@ func (b *block) next() *lane {
 
 // first takes the first lane out of line that there is a place for. Those aside were in front of all others.
 func (b *block) first() *lane {
-	room := b.failing < b.options.failingPlaces()
+	room := b.hanging < b.options.hangingPlaces()
 	for room && b.aside.len() > 0 {
 		if l := b.aside.pop(); b.mayBegin(l) {
 			return l
@@ -189,7 +208,7 @@ func (b *block) first() *lane {
 	for b.line.len() > 0 {
 		switch l := b.line.pop(); {
 		case !b.mayBegin(l):
-		case l.failing && !room:
+		case l.hung && !room:
 			b.aside.push(l)
 		default:
 			return l
@@ -200,7 +219,7 @@ func (b *block) first() *lane {
 
 // mayBegin reports whether a lane that was in line is still to be delivered. One whose instance is to be sorted is not:
 // its entries come into line with their new lanes.
-func (b *block) mayBegin(l *lane) bool { return l.state == ready && b.sorting[l.instance] == 0 }
+func (b *block) mayBegin(l *lane) bool { return l.state == ready && b.sorting[l.instance] == nil }
 
 // wait lets a lane wait for its next round.
 func (b *block) wait(l *lane, due time.Time) {
@@ -213,7 +232,7 @@ func (b *block) wait(l *lane, due time.Time) {
 func (b *block) settle(l *lane, r Result, now time.Time) (again bool) {
 	if l.placed {
 		l.placed = false
-		b.failing--
+		b.hanging--
 	}
 	b.learn(l, r, now)
 	switch {
@@ -222,7 +241,7 @@ func (b *block) settle(l *lane, r Result, now time.Time) (again bool) {
 		return b.inherit(l)
 	case r.Outcome != "":
 		b.drop(l.instance, 1)
-		l.failing = l.failing && r.Outcome != Delivered
+		l.hung = l.hung && r.Outcome != Delivered
 		if l.next() {
 			b.schedule(l)
 		} else {
@@ -315,11 +334,11 @@ func (b *block) hold(l *lane) {
 // seize takes a lane for something else than a delivery. It reports false if one is under way. Call release in the
 // end.
 func (b *block) seize(l *lane) bool {
-	if l.state == delivering || l.state == behind || b.movesTo != "" || b.sorting[l.instance] > 0 {
+	if l.state == delivering || l.state == behind || b.movesTo != "" || b.sorting[l.instance] != nil {
 		return false
 	}
 	b.hold(l)
-	l.state = delivering
+	l.state, b.placed = delivering, time.Now()
 	b.running++
 	return true
 }
@@ -370,15 +389,22 @@ type moved struct {
 	entry
 }
 
-// takeAll returns all entries of some instances, of which the block has none afterwards. None is being delivered.
-func (b *block) takeAll(of func(instance string) bool) (all []moved) {
-	for key, l := range b.lanes {
-		if !of(l.instance) {
+// sorting is an instance whose entries are to be sorted anew.
+type sorting struct {
+	deliveries int // under way when it began
+	lanes      []*lane
+}
+
+// take returns all entries of lanes, which the block does not have afterwards. None is being delivered.
+func (b *block) take(lanes []*lane) (all []moved) {
+	for _, l := range lanes {
+		if b.lanes[l.laneKey] != l {
 			continue
 		}
 		b.hold(l) // so that the line passes it over
-		delete(b.lanes, key)
+		delete(b.lanes, l.laneKey)
 		b.drop(l.instance, l.entries.len())
+		key := l.laneKey
 		key.chat = ""
 		for _, e := range l.entries.all() {
 			all = append(all, moved{key, e})
@@ -387,34 +413,52 @@ func (b *block) takeAll(of func(instance string) bool) (all []moved) {
 	return all
 }
 
-// sortAgain sorts the entries of some instances into lanes anew, together with those that were moved here. Instances with
-// a delivery under way wait for its end, and no other does.
-func (b *block) sortAgain(more []moved, of func(instance string) bool) {
-	busy := make(map[string]int)
-	for _, lanes := range []map[laneKey]*lane{b.lanes, b.orphans} {
-		for _, l := range lanes {
-			if l.state == delivering && of(l.instance) {
-				busy[l.instance]++
-			}
-		}
-	}
-	maps.DeleteFunc(b.sorting, func(instance string, _ int) bool { return of(instance) })
-	maps.Copy(b.sorting, busy)
-	all := append(b.takeAll(func(instance string) bool { return of(instance) && busy[instance] == 0 }), more...)
+// putBack sorts entries into lanes, in the order in which they came.
+func (b *block) putBack(all []moved) {
 	slices.SortFunc(all, func(x, y moved) int { return cmp.Compare(x.seq, y.seq) })
 	for _, m := range all {
 		b.insert(m.laneKey, m.entry)
 	}
 }
 
+// sortAgain sorts the entries of some instances into lanes anew, together with those that were moved here. Instances with
+// a delivery under way wait for its end, and no other does.
+func (b *block) sortAgain(more []moved, of func(instance string) bool) {
+	maps.DeleteFunc(b.sorting, func(instance string, _ *sorting) bool { return of(instance) })
+	for _, lanes := range []map[laneKey]*lane{b.lanes, b.orphans} {
+		for _, l := range lanes {
+			if l.state != delivering || !of(l.instance) {
+				continue
+			}
+			if b.sorting[l.instance] == nil {
+				b.sorting[l.instance] = new(sorting)
+			}
+			b.sorting[l.instance].deliveries++
+		}
+	}
+	var free []*lane
+	for _, l := range b.lanes {
+		switch s := b.sorting[l.instance]; {
+		case !of(l.instance):
+		case s != nil:
+			s.lanes = append(s.lanes, l)
+		default:
+			free = append(free, l)
+		}
+	}
+	b.putBack(append(b.take(free), more...))
+}
+
 // ended notes the end of a delivery, and sorts the entries of its instance anew if they wait for that.
 func (b *block) ended(instance string) {
-	n := b.sorting[instance]
-	if n == 0 {
+	s := b.sorting[instance]
+	if s == nil {
 		return
 	}
-	if b.sorting[instance] = n - 1; n == 1 {
-		b.sortAgain(nil, func(other string) bool { return other == instance })
-		b.wake()
+	if s.deliveries--; s.deliveries > 0 {
+		return
 	}
+	delete(b.sorting, instance)
+	b.putBack(b.take(s.lanes))
+	b.wake()
 }

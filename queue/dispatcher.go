@@ -249,7 +249,7 @@ func (d *Dispatcher) blockOf(item Item) *block {
 func (d *Dispatcher) block(name string) *block {
 	b := d.blocks[name]
 	if b == nil {
-		b = &block{d: d, name: name, lanes: make(map[laneKey]*lane), held: make(map[string]int), orphans: make(map[laneKey]*lane), sorting: make(map[string]int), options: Options{InFlight: 1, Retry: []time.Duration{time.Minute}}}
+		b = &block{d: d, name: name, lanes: make(map[laneKey]*lane), held: make(map[string]int), orphans: make(map[laneKey]*lane), sorting: make(map[string]*sorting), options: Options{InFlight: 1, Retry: []time.Duration{time.Minute}}}
 		b.timer = time.AfterFunc(0, b.ring)
 		d.blocks[name] = b
 	}

@@ -280,23 +280,26 @@ func TestHang(t *testing.T) {
 	})
 }
 
-// TestHangOver: a lane that had failed has all places again when a handler takes something of it, and one that no
-// handler could be reached for has never lost them.
+// TestHangOver: a lane that had hung has all places again when a handler takes something of it, and one that failed at
+// once, or that no handler could be reached for, has never lost them.
 func TestHangOver(t *testing.T) {
-	for name, failure := range map[string]queue.Result{"failed": {Why: "handler_error"}, "unreachable": {Why: "not_now", Unreachable: true}} {
+	for name, failure := range map[string]queue.Result{"hung": {Why: "handler_timeout"}, "failed": {Why: "handler_error"}, "unreachable": {Why: "not_now", Unreachable: true}} {
 		t.Run(name, func(t *testing.T) {
 			inBench(t, queue.Options{InFlight: 4}, func(b *bench) {
 				var failing atomic.Bool
 				failing.Store(true)
 				b.answers(func(queue.Delivery) queue.Result {
 					if failing.Load() {
+						if name == "hung" {
+							time.Sleep(10 * time.Second)
+						}
 						return failure
 					}
 					time.Sleep(time.Second)
 					return queue.Result{Outcome: queue.Delivered}
 				})
 				for i := range 8 {
-					b.put(fmt.Sprintf("%d//1", i), fmt.Sprintf("%d//2", i))
+					b.put(fmt.Sprintf("%d//1", i), fmt.Sprintf("%d//2", i), fmt.Sprintf("%d//3", i), fmt.Sprintf("%d//4", i))
 				}
 				time.Sleep(30 * time.Second)
 				failing.Store(false)
@@ -308,6 +311,28 @@ func TestHangOver(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestHangElsewhere: what a handler has refused at once does not wait behind what hangs.
+func TestHangElsewhere(t *testing.T) {
+	inBench(t, queue.Options{InFlight: 8}, func(b *bench) {
+		var refused atomic.Bool
+		b.answers(func(d queue.Delivery) queue.Result {
+			if d.Instance == "1" && !refused.Swap(true) {
+				return queue.Result{Why: "handler_error"}
+			}
+			return hangs(d)
+		})
+		for i := range 40 {
+			b.put(fmt.Sprintf("h%d//1", i))
+		}
+		time.Sleep(time.Hour) // each has hung
+		b.put("1//1")
+		time.Sleep(5 * time.Second)
+		if synctest.Wait(); b.Holds("default", "1") {
+			t.Error("it waits")
+		}
+	})
 }
 
 // TestHangHeld: lanes that are paused and resumed while they wait for a place get no more of them.
@@ -331,6 +356,24 @@ func TestHangHeld(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		if b.entries() != 0 {
 			t.Errorf("%d left", b.entries())
+		}
+	})
+}
+
+// TestCrowdedBySkip: a place that an order of the operator's takes is taken from then on.
+func TestCrowdedBySkip(t *testing.T) {
+	inBench(t, queue.Options{InFlight: 1}, func(b *bench) {
+		_ = b.Pause(queue.Target{Instance: "1"})
+		b.put("1//1")
+		b.keep = func(queue.Delivery, queue.Fate) error { time.Sleep(2 * time.Second); return nil }
+		synctest.Wait()
+		id := b.Lanes()[0].ID
+		go func() { _ = b.Skip(id, 0) }()
+		time.Sleep(time.Second)
+		go b.put("2//1")
+		time.Sleep(500 * time.Millisecond)
+		if s := b.Summary(); len(s.Crowded) != 0 || s.InFlight != 1 {
+			t.Errorf("%+v", s)
 		}
 	})
 }
@@ -954,6 +997,30 @@ func TestShareLost(t *testing.T) {
 // TestShareLostKeyChanges: what a handler has in hand is not delivered a second time beside that, although its share was
 // lost and the key has changed since.
 func TestShareLostKeyChanges(t *testing.T) {
+	for _, byChat := range []bool{true, false} {
+		t.Run(fmt.Sprintf("before it is back, by chat %t", byChat), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := &bench{t: t, store: queuetest.NewMemory(1 << 20)}
+				store := &losingStore{Memory: b.store}
+				b.Dispatcher = queue.New(store, queue.Hooks{Deliver: b.deliver, Failed: func(error) {}})
+				o := queue.Options{ByChat: !byChat, InFlight: 10, Retry: retry}
+				b.Configure(map[string]queue.Options{"default": o})
+				b.Start()
+				defer b.end()
+				b.answers(later(time.Minute))
+				b.put("1/a/1", "1/a/2")
+				b.want("1/a/1 #1")
+				store.lose()
+				o.ByChat = byChat
+				b.Configure(map[string]queue.Options{"default": o})
+				time.Sleep(10 * time.Minute)
+				b.want("1/a/2 #1")
+				if synctest.Wait(); b.entries() != 0 {
+					t.Errorf("%d left", b.entries())
+				}
+			})
+		})
+	}
 	synctest.Test(t, func(t *testing.T) {
 		b := &bench{t: t, store: queuetest.NewMemory(1 << 20)}
 		store := &losingStore{Memory: b.store}

@@ -26,8 +26,9 @@ type lane struct {
 	due     time.Time // time of the next one, if waiting
 	place   int       // in the heap, if waiting
 
-	failing bool // its last round failed, for no reason that is the block's
-	placed  bool // the delivery under way counts as that of a lane that fails
+	began  time.Time // the delivery under way
+	hung   bool      // its last round that asked a handler failed after a long time
+	placed bool      // the delivery under way counts as that of a lane that hung
 
 	// If its share was lost during its delivery: the lane that goes on with the same items, nil if none has come yet.
 	successor *lane
@@ -96,7 +97,9 @@ func (l *lane) failed(r Result, retry []time.Duration, now time.Time) time.Durat
 	if len(r.Answers) > 0 {
 		l.answers = r.Answers
 	}
-	l.failing = l.failing || r.asked && !r.Unreachable
+	if r.asked && !r.Unreachable {
+		l.hung = now.Sub(l.began) >= hangs
+	}
 	pause := spread(retry[min(l.round, len(retry))-1])
 	return max(pause, min(r.RetryAfter, longestRetryAfter))
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 )
@@ -320,7 +321,7 @@ func (d *Dispatcher) move(from, to string) int {
 		}
 		return n
 	}
-	all := b.takeAll(func(string) bool { return true })
+	all := b.take(slices.Collect(maps.Values(b.lanes)))
 	came := make(map[string]bool)
 	for _, m := range all {
 		came[m.instance] = true

@@ -44,3 +44,20 @@ func TestRecent(t *testing.T) {
 		t.Errorf("%d records of %d bytes are left", len(s.recent.texts), s.recent.bytes)
 	}
 }
+
+// TestRecentSpan: a record that stays while many come and go does not make a later one dear.
+func TestRecentSpan(t *testing.T) {
+	r := newRecent()
+	r.add(1, make([]byte, 1))
+	for seq := uint64(2); seq < 3*recentSpan; seq++ {
+		r.add(seq, make([]byte, 1))
+		r.remove(seq)
+		if seq-r.oldest > recentSpan {
+			t.Fatalf("%d is there when %d comes", r.oldest, seq)
+		}
+	}
+	r.add(1<<40, make([]byte, 1)) // after as many that are not in one piece
+	if r.oldest != 1<<40 || len(r.texts) != 1 || r.bytes != 1 {
+		t.Errorf("%d records of %d bytes from %d", len(r.texts), r.bytes, r.oldest)
+	}
+}
