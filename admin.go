@@ -134,6 +134,7 @@ func (a *App) edge() *api.Edge {
 		Feed:       a.operator.desk.Feed,
 		Waiting:    waitingNotifications,
 		Ending:     a.ending.Done(),
+		Exiting:    caddy.Exiting,
 		Streams:    &a.operator.streams,
 		Replays:    &a.operator.replays,
 		Queue:      a.queue.dispatcher.Load,

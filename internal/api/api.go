@@ -50,6 +50,7 @@ type Edge struct {
 	Feed    *live.Feed
 	Waiting func() int
 	Ending  <-chan struct{}
+	Exiting func() bool // the process is about to end
 	Streams *Streams
 
 	// Replays outlives a config, so that an entry is not replayed twice at the same time.

@@ -40,8 +40,8 @@ const (
 //	hello  {version, now, trend}           once
 //	gap    {from, to}                      rows that are no longer kept
 //	rows   {rows, shown, of}               what is new: all that tells of something wrong comes first
-//	tick   {now, waiting, seq, counts, p50_ms, p99_ms}   whenever something has changed, four times a second at most
-//	end    {reason}                        reload: connect again
+//	tick   {now, waiting, seq, counts, p50_ms, p99_ms}   four times a second if something has changed, and every 15 seconds
+//	end    {reason}                        reload: connect again; exit: the process ends
 //
 // The id of an event is where to go on from, with Last-Event-ID, or since for JSON.
 func (e *Edge) live(w http.ResponseWriter, r *http.Request) error {
@@ -94,23 +94,22 @@ func (e *Edge) stream(w http.ResponseWriter, r *http.Request, since int64) error
 	defer clock.Stop()
 	for last, said := (Live{}), now; ; {
 		seen := e.look(since, rowsPerTick)
-		if seen.Seq != last.Seq || seen.Waiting != last.Waiting {
+		if seen.Seq != last.Seq || seen.Waiting != last.Waiting || seen.Now.Sub(said) >= heartbeat {
 			if err := out.news(seen, e.Feed.Trend(seen.Now)); err != nil {
 				return nil
 			}
 			last, since, said = seen, seen.Seq, seen.Now
-		} else if seen.Now.Sub(said) >= heartbeat {
-			if out.write(":\n\n") != nil {
-				return nil
-			}
-			said = seen.Now
 		}
 		select {
 		case <-clock.C:
 		case <-r.Context().Done():
 			return nil
 		case <-e.Ending:
-			_ = out.send("end", since, map[string]string{"reason": "reload"})
+			why := "reload"
+			if e.Exiting() {
+				why = "exit"
+			}
+			_ = out.send("end", since, map[string]string{"reason": why})
 			return nil
 		}
 	}

@@ -26,6 +26,7 @@ func newWatched(t *testing.T) *watched {
 	t.Helper()
 	b := &watched{bench: newBench(t), end: make(chan struct{})}
 	b.Feed, b.Waiting, b.Ending, b.Streams = live.New(time.Now()), func() int { return 2 }, b.end, new(Streams)
+	b.Exiting = func() bool { return false }
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := b.live(w, r); err != nil {
 			said, _ := err.(*Error)

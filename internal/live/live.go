@@ -82,7 +82,7 @@ func New(now time.Time) *Feed {
 
 // Add notes how a notification of a block ended.
 func (f *Feed) Add(c *outcome.Case, end *outcome.Verdict, block string, now time.Time) {
-	took := now.Sub(c.Started)
+	took := max(0, now.Sub(c.Started)) // unless the clock has been set back
 	row := Row{
 		At: now.UnixMilli(), Outcome: end.Outcome, Reason: end.Reason, Status: end.Status, Type: c.Kind, Name: block, Via: c.Via,
 		Handler: c.Handler, Attempts: c.Attempts, Round: c.Round, Milliseconds: float64(took.Microseconds()) / 1000,
@@ -137,7 +137,7 @@ type Count struct {
 	N       int64           `json:"n"`
 }
 
-// A Gap is a range of rows that are no longer kept.
+// A Gap is a range of rows that are no longer kept. If it begins before a restart, its length is no count.
 type Gap struct {
 	From int64 `json:"from"`
 	To   int64 `json:"to"`

@@ -14,9 +14,9 @@ const (
 	Lately = slots * slotLength
 )
 
-// classes is the number of classes of durations. Four classes double a duration; the last one begins at some 18
-// minutes.
-const classes = 120
+// classes is the number of classes of durations. Four classes double a duration; the last one begins at more
+// than two days.
+const classes = 148
 
 // classOf returns the class of a duration.
 func classOf(d time.Duration) int {

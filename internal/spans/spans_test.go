@@ -13,7 +13,10 @@ func TestClasses(t *testing.T) {
 			t.Fatalf("%v is of class %d, up to %v", d, class, upTo(class))
 		}
 	}
-	if class := classOf(24 * time.Hour); class != classes-1 {
+	if class := classOf(24 * time.Hour); class == classes-1 || upTo(class) > 30*time.Hour {
+		t.Errorf("a day is of class %d", class)
+	}
+	if class := classOf(100 * 24 * time.Hour); class != classes-1 {
 		t.Errorf("a day is of class %d", class)
 	}
 }
