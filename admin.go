@@ -180,6 +180,9 @@ func (a *App) standing() []api.Standing {
 	all := []api.Standing{}
 	fleets.Range(func(name, value any) bool {
 		for _, one := range value.(*fleet).Standing() {
+			if a.operator.seen.Answered(one.Instance).After(one.Seen) { // by another block, or before it got to handlers
+				continue
+			}
 			all = append(all, api.Standing{
 				Instance: one.Instance, Name: name.(string), Since: one.Since.UTC(), Attempts: one.Attempts, Reason: one.Reason,
 				Handler: one.Handler, Said: one.Said, Waiting: one.Waiting, Next: one.Next.UTC(),

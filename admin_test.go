@@ -220,6 +220,17 @@ func TestStanding(t *testing.T) {
 	if s, _ := standing(); len(s.Standing) > 0 {
 		t.Errorf("delivered: %+v", s.Standing)
 	}
+	well.Store(false)
+	e.Post(edgetest.Numbered("2"))
+	if s, _ := standing(); len(s.Standing) != 1 || s.Standing[0].Attempts != 1 {
+		t.Errorf("failed: %+v", s.Standing)
+	}
+	if status := e.Post(edgetest.Broken("B")); status != http.StatusOK { // the one before is gone from the sender's queue
+		t.Fatalf("status %d", status)
+	}
+	if s, _ := standing(); len(s.Standing) > 0 {
+		t.Errorf("kept: %+v", s.Standing)
+	}
 }
 
 // TestStatusRemembers: the status has what was said at load, and the alerts, without what is secret of their endpoints.

@@ -31,10 +31,11 @@ type Standing struct {
 	Since    time.Time // its head first failed, or has begun to wait
 	Attempts int       // how often handlers were asked to take its head, over all re-sends
 	Reason   reason.Reason
-	Handler  string // of the last answer, "" if there is none
-	Said     string // the last answer: its status and first line, or why there is none
-	Waiting  bool   // for a handler, now; otherwise the sender will send it again
-	Next     time.Time
+	Handler  string    // of the last answer, "" if there is none
+	Said     string    // the last answer: its status and first line, or why there is none
+	Waiting  bool      // for a handler, now; otherwise the sender will send it again
+	Seen     time.Time // something of it last happened
+	Next     time.Time // about when it comes again, zero if that is not known
 }
 
 // standing holds the instances that stand still, the last maxStanding of them.
@@ -50,7 +51,6 @@ type stuck struct {
 	Standing
 	head outcome.Digest
 	hand *outcome.Case // the delivery of the head that is under way, nil if there is none
-	seen time.Time
 }
 
 // begin records that the head of an instance has come again.
@@ -126,7 +126,9 @@ func (s *standing) end(c *outcome.Case, end *outcome.Verdict, since, now time.Ti
 	if !since.IsZero() {
 		e.Since = earlier(e.Since, since)
 	}
-	e.Next = now.Add(comesAgain)
+	if c.Via == "" { // it was posted; a receiver of the HTTP API has pauses of its own
+		e.Next = now.Add(comesAgain)
+	}
 }
 
 // held returns the entry of an instance whose head is being delivered, nil if another notification of it is.
@@ -163,7 +165,7 @@ func (s *standing) held(c *outcome.Case, now time.Time) *stuck {
 func (s *standing) touch(at *list.Element, c *outcome.Case, now time.Time) *stuck {
 	s.list.MoveToBack(at)
 	e := at.Value.(*stuck)
-	e.head, e.hand, e.seen, e.Next = c.Digest(), c, now, time.Time{}
+	e.head, e.hand, e.Seen, e.Next = c.Digest(), c, now, time.Time{}
 	return e
 }
 
@@ -176,7 +178,7 @@ func (s *standing) remove(at *list.Element) {
 func (s *standing) prune(now time.Time) {
 	for at := s.list.Front(); at != nil; {
 		e, next := at.Value.(*stuck), at.Next()
-		if now.Sub(e.seen) < standsFor {
+		if now.Sub(e.Seen) < standsFor {
 			return
 		}
 		if e.hand == nil {

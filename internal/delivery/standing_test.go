@@ -132,6 +132,12 @@ func TestStandingKept(t *testing.T) {
 		if got := put(outcome.Failed, reason.QueueFull); got != "1 for 0s, 0, queue_full, , , next in 1m0s" {
 			t.Errorf("full: %s", got)
 		}
+		c := caseOf("C")
+		c.Via = "api"
+		f.Deliver(t.Context(), c, newScript([]string{"500"}), limits, to.hooks())
+		if got := f.Standing(); len(got) != 1 || got[0].Waiting || !got[0].Next.IsZero() {
+			t.Errorf("received: %+v", got)
+		}
 		if got := put(outcome.Queued, ""); got != "" {
 			t.Errorf("queued: %s", got)
 		}

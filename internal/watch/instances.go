@@ -26,6 +26,8 @@ type Instance struct {
 	Instance string                  `json:"instance"`
 	Last     time.Time               `json:"last"`
 	Outcomes map[outcome.Outcome]int `json:"outcomes"`
+
+	answered time.Time // the last of its notifications came that need not come again
 }
 
 // Add counts a notification of an instance.
@@ -49,6 +51,19 @@ func (s *Instances) Add(instance string, end outcome.Outcome, now time.Time) {
 		s.oldest.MoveToBack(at)
 	}
 	one.Outcomes[end]++
+	if end != outcome.Failed && end != outcome.Refused && now.After(one.answered) {
+		one.answered = now
+	}
+}
+
+// Answered returns when the last notification of an instance came that need not come again, zero if none is known.
+func (s *Instances) Answered(instance string) time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if at := s.of[instance]; at != nil {
+		return at.Value.(*Instance).answered
+	}
+	return time.Time{}
 }
 
 // List returns all instances, the most recent sender first.

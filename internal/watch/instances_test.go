@@ -92,3 +92,19 @@ func TestSilenceOfMany(t *testing.T) {
 		t.Errorf("the last to send is %s", last)
 	}
 }
+
+// TestAnswered: of what came last and need not come again, the time is known.
+func TestAnswered(t *testing.T) {
+	var s Instances
+	at := time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
+	for after, end := range []outcome.Outcome{outcome.Delivered, outcome.Quarantined, outcome.Failed, outcome.Refused} {
+		s.Add("1101000001", end, at.Add(time.Duration(after)*time.Second))
+	}
+	s.Add("1101000001", outcome.Delivered, at.Add(-time.Hour)) // from the queue
+	if got := s.Answered("1101000001"); !got.Equal(at.Add(time.Second)) {
+		t.Errorf("answered %s", got)
+	}
+	if got := s.Answered("1101000002"); !got.IsZero() {
+		t.Errorf("a stranger: %s", got)
+	}
+}
