@@ -19,7 +19,7 @@ import (
 // kept is how many rows a feed keeps.
 const kept = 4096
 
-// maxNames is how many instances a feed keeps the names of.
+// maxNames is how many instances and clients a feed keeps the names of.
 const maxNames = 10_000
 
 // A Feed gets everything that ends, across reloads. Nobody who looks on can hold it up.
@@ -29,7 +29,7 @@ type Feed struct {
 	next   int64
 	rows   [kept]Row // the one with the number n is at (n - first) % kept
 	counts [len(outcomes)]map[reason.Reason]int64
-	names  map[string]string // instances: a part of a body would keep all of it in memory
+	names  map[string]string // instances and clients: a part of a body would keep all of it in memory
 	trend  trend
 }
 
@@ -89,9 +89,6 @@ func (f *Feed) Add(c *outcome.Case, end *outcome.Verdict, block string, now time
 		QuarantineID: c.QuarantineID,
 		bad:          end.Level >= zap.WarnLevel || end.Outcome == outcome.Failed || end.Outcome == outcome.Quarantined,
 	}
-	if end.Outcome == outcome.Refused {
-		row.Client = strings.Clone(c.Client)
-	}
 	if c.N.Timestamp > 0 && c.Round == 0 {
 		row.Age = max(0, c.Started.Unix()-c.N.Timestamp)
 	}
@@ -101,6 +98,9 @@ func (f *Feed) Add(c *outcome.Case, end *outcome.Verdict, block string, now time
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	row.Seq, row.Instance = f.next, f.name(c.N.Instance)
+	if end.Outcome == outcome.Refused {
+		row.Client = f.name(c.Client)
+	}
 	f.rows[(f.next-f.first)%kept] = row
 	f.next++
 	of := place(end.Outcome)
@@ -108,15 +108,15 @@ func (f *Feed) Add(c *outcome.Case, end *outcome.Verdict, block string, now time
 	f.trend.add(of, took, now)
 }
 
-// name returns a copy of an instance's ID that is used again.
-func (f *Feed) name(instance string) string {
-	if name, ok := f.names[instance]; ok || instance == "" {
+// name returns a copy of the ID of an instance, or the address of a client, that is used again.
+func (f *Feed) name(of string) string {
+	if name, ok := f.names[of]; ok || of == "" {
 		return name
 	}
 	if len(f.names) == maxNames {
 		clear(f.names)
 	}
-	name := strings.Clone(instance)
+	name := strings.Clone(of)
 	f.names[name] = name
 	return name
 }

@@ -17,7 +17,7 @@ func TestClasses(t *testing.T) {
 		t.Errorf("a day is of class %d", class)
 	}
 	if class := classOf(100 * 24 * time.Hour); class != classes-1 {
-		t.Errorf("a day is of class %d", class)
+		t.Errorf("a hundred days are of class %d", class)
 	}
 }
 
