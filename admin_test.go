@@ -47,7 +47,10 @@ func TestStatus(t *testing.T) {
 		if up.P50 <= 0 || up.P99 < up.P50 {
 			t.Errorf("p50 %v, p99 %v", up.P50, up.P99)
 		}
-		up.P50, up.P99 = 0, 0
+		if time.Since(up.LastAsked) > time.Minute {
+			t.Errorf("last asked %s", up.LastAsked)
+		}
+		up.P50, up.P99, up.LastAsked = 0, 0, time.Time{}
 	}
 	handler := api.Upstream{Address: up.Address, Healthy: true, Taken: 2, NotTaken: map[reason.Reason]int64{}}
 	if want := []api.Block{{Name: "default", Delivery: "direct", Upstreams: []api.Upstream{handler}}}; !reflect.DeepEqual(s.Blocks, want) {

@@ -138,9 +138,10 @@ type Upstream struct {
 	Taken     int64                   `json:"taken"`
 	NotTaken  map[reason.Reason]int64 `json:"not_taken"`
 	LastFault *Fault                  `json:"last_fault,omitempty"`
-	Until     time.Time               `json:"until,omitzero"` // until when it is asked only if no other can be
-	Why       reason.Reason           `json:"why,omitempty"`  // it is left alone
-	P50       float64                 `json:"p50_ms"`         // how long it had a notification, in the last five minutes; 0 if it had none
+	LastAsked time.Time               `json:"last_asked,omitzero"` // the end of the last attempt
+	Until     time.Time               `json:"until,omitzero"`      // until when it is asked only if no other can be
+	Why       reason.Reason           `json:"why,omitempty"`       // it is left alone
+	P50       float64                 `json:"p50_ms"`              // how long it had a notification, in the last five minutes; 0 if it had none
 	P99       float64                 `json:"p99_ms"`
 }
 

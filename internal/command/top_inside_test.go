@@ -29,6 +29,9 @@ func TestTopSentence(t *testing.T) {
 		change(&changed)
 		return api.Status{Standing: []api.Standing{changed}}
 	}
+	handler := func(fault api.Fault, asked time.Time) api.Status {
+		return api.Status{Blocks: []api.Block{{Upstreams: []api.Upstream{{Address: "h:1", Healthy: true, LastFault: &fault, LastAsked: asked}}}}}
+	}
 	for _, test := range []struct {
 		name   string
 		status api.Status
@@ -47,6 +50,10 @@ func TestTopSentence(t *testing.T) {
 		{"hostile", with(func(s *api.Standing) { s.Instance = "11\x1b[2J" }), "11?[2J stands still for 14 min: 10.0.0.2:8080 answers 500, 13 times. Next try in ~40 s."},
 		{"three", api.Status{Standing: []api.Standing{one, one, one}}, "1101000007 stands still for 14 min: 10.0.0.2:8080 answers 500, 13 times. Next try in ~40 s. 2 others stand still, too."},
 		{"unhealthy", api.Status{Blocks: []api.Block{{Upstreams: []api.Upstream{{Address: "h:1", Healthy: true}, {Address: "h:2"}}}}}, "Handler h:2 is not healthy."},
+		{"failing", handler(api.Fault{At: ago(10 * time.Second), Status: 500}, ago(10*time.Second)), "Handler h:1 did not take its last notification 10 s ago: it answered 500."},
+		{"refusing", handler(api.Fault{At: ago(time.Minute), Error: "connection refused"}, ago(time.Minute)), "Handler h:1 did not take its last notification 1 min ago: connection refused."},
+		{"well", handler(api.Fault{At: ago(10 * time.Second), Status: 500}, ago(9*time.Second)), "All is well."},
+		{"well", handler(api.Fault{At: ago(time.Hour), Status: 500}, ago(time.Hour)), "All is well."},
 		{"paused", api.Status{Queue: &api.QueueStatus{Connected: true, Paused: true}}, "The queue is paused: something in it is not delivered."},
 		{"alert", api.Status{AlertsPending: 1, Alerts: []api.Alert{{Endpoint: "a.example", Failing: ago(time.Hour), Error: "answer 500"}}}, "An alert cannot be sent to a.example for 1 h 0 min: answer 500."},
 	} {

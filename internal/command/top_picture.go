@@ -78,6 +78,13 @@ func troubleText(s *api.Status, now time.Time) string {
 	}
 	for _, block := range s.Blocks {
 		for _, up := range block.Upstreams {
+			if f := up.LastFault; f != nil && !f.At.Before(up.LastAsked) && now.Sub(f.At) < faultLasts {
+				what := outcome.Clip(f.Error)
+				if f.Status != 0 {
+					what = "it answered " + strconv.Itoa(f.Status)
+				}
+				return fmt.Sprintf("Handler %s did not take its last notification %s ago: %s.", outcome.Clip(up.Address), roughly(now.Sub(f.At)), what)
+			}
 			if !up.Healthy {
 				return "Handler " + outcome.Clip(up.Address) + " is not healthy."
 			}
@@ -98,6 +105,9 @@ func troubleText(s *api.Status, now time.Time) string {
 	}
 	return ""
 }
+
+// faultLasts is how long a handler that is not asked again counts as one that failed.
+const faultLasts = 10 * time.Minute
 
 // roughly returns a duration as one says it.
 func roughly(d time.Duration) string {

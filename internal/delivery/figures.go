@@ -34,7 +34,8 @@ type Figures struct {
 	InHand   int // notifications that it has now, or will have in a moment
 	Taken    int64
 	NotTaken map[reason.Reason]int64
-	Fault    *Fault // the last one, nil if there was none
+	Fault    *Fault    // the last one, nil if there was none
+	Asked    time.Time // the end of the last attempt; zero if there was none
 
 	// Until when it is asked only if no other can be, and why. Zero if it is not left alone.
 	Until time.Time
@@ -95,7 +96,7 @@ func (f *Fleet) Figures(handler string) Figures {
 	if of == nil {
 		return shown
 	}
-	shown.Taken = of.taken
+	shown.Taken, shown.Asked = of.taken, of.asked
 	for result, n := range of.notTaken {
 		if n > 0 {
 			shown.NotTaken[Result(result).Why()] = n
