@@ -149,7 +149,11 @@ func TestDrain(t *testing.T) {
 		t.Errorf("the reload took %s, although all had come over", took)
 	}
 
-	post() // and leaves an idle connection
+	// For a moment after a reload, the old server may still accept a connection, and end it.
+	edgetest.Eventually(t, "an answer of the new config, which leaves an idle connection", func() bool {
+		_, response, err := try()
+		return err == nil && !response.Close
+	})
 	began = time.Now()
 	if err := e.Load(config); err != nil {
 		t.Fatal(err)
@@ -158,7 +162,6 @@ func TestDrain(t *testing.T) {
 		t.Errorf("the reload with an idle connection took %s, want %s", took, drain.Period)
 	}
 	client.CloseIdleConnections()
-	// For a moment after a reload, the old server may still accept a connection, and end it.
 	edgetest.Eventually(t, "the new config, which keeps connections", func() bool {
 		_, response, err := try()
 		return err == nil && !response.Close

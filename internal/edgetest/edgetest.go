@@ -85,12 +85,17 @@ func (e *Edge) Load(config string) error {
 	if err != nil {
 		return err
 	}
+	reload := e.listeners() > 0
 	if err := caddy.Load(text, true); err != nil {
 		return err
+	}
+	if !reload {
+		return nil
 	}
 	for deadline := time.Now().Add(10 * time.Second); e.listeners() > 1 && time.Now().Before(deadline); {
 		time.Sleep(time.Millisecond)
 	}
+	time.Sleep(10 * time.Millisecond) // Caddy counts a listener as gone a moment before it closes it, which resets who has just come
 	return nil
 }
 
