@@ -368,6 +368,9 @@ func readLive(from io.Reader, to chan<- liveNews, done <-chan struct{}) {
 			}
 		case "end":
 			news.ended = errors.New("it reloads its config")
+			if strings.Contains(data, `"exit"`) {
+				news.ended = errors.New("it was stopped")
+			}
 		default:
 			continue
 		}

@@ -179,3 +179,18 @@ func TestTopRuns(t *testing.T) {
 		t.Errorf("%v: %q", err, out.String())
 	}
 }
+
+// TestTopEnds: why a stream ends is said.
+func TestTopEnds(t *testing.T) {
+	for text, want := range map[string]string{
+		"event: end\nid: 1\ndata: {\"reason\":\"reload\"}\n\n": "it reloads its config",
+		"event: end\nid: 1\ndata: {\"reason\":\"exit\"}\n\n":   "it was stopped",
+		"event: rows\nid: 1\ndata: {}\n\n":                     "the stream of the admin API broke off",
+	} {
+		news := make(chan liveNews, 1)
+		readLive(strings.NewReader(text), news, nil)
+		if got := <-news; got.ended == nil || got.ended.Error() != want {
+			t.Errorf("%q: %v, want %s", text, got.ended, want)
+		}
+	}
+}
