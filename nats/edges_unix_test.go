@@ -49,10 +49,14 @@ func TestQueueEdges(t *testing.T) {
 		t.Fatalf("%v\n%s", err, said)
 	}
 	c := newChaos(t, startServers(t, 3, always), 3, binary, "nats", "GREEN_API")
-	ctx, stop := context.WithTimeout(context.Background(), length)
+	sending, stop := context.WithCancel(context.Background())
 	defer stop()
-	wait := c.sendAll(ctx)
-	c.haveBadLuck(ctx)
+	wait := c.sendAll(sending)
+	luck, mended := context.WithTimeout(context.Background(), length)
+	defer mended()
+	c.haveBadLuck(luck)
+	until(t, "notifications", func() bool { return c.ledger.answered() >= 100 }) // the servers may have been away for most of it
+	stop()
 	wait()
 	for late := time.Now().Add(2 * time.Minute); c.ledger.missing(time.Now()) > 0 && time.Now().Before(late); time.Sleep(50 * time.Millisecond) {
 	}
@@ -254,6 +258,13 @@ func (l *ledger) missing(before time.Time) (n int) {
 		}
 	}
 	return n
+}
+
+// answered returns how many were answered 200.
+func (l *ledger) answered() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.posted)
 }
 
 // least returns how many were answered 200 of the instance that has the fewest.
@@ -574,10 +585,7 @@ func (c *chaos) verify() {
 	if len(l.early) > 0 {
 		t.Errorf("%d were taken before an earlier one: %v", len(l.early), l.early[:min(10, len(l.early))])
 	}
-	if len(l.posted) < 100 {
-		t.Errorf("only %d were posted", len(l.posted))
-	}
-	if l.slowest > 45*time.Second {
+	if l.slowest > 90*time.Second { // some 25, where two servers of three have just started again
 		t.Errorf("one was taken only after %s", l.slowest)
 	}
 }

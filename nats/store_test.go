@@ -250,7 +250,7 @@ func TestBalance(t *testing.T) {
 	began := time.Now()
 	k.end()
 	until(t, "what the first has given up", func() bool { return k2.count() == instances*each })
-	if took := time.Since(began); took > 5*time.Second {
+	if took := time.Since(began); took > 9*time.Second { // 10 s, if it were not said
 		t.Errorf("took %s", took)
 	}
 	until(t, "what both say of that", func() bool { return first.Stats().Shares == 0 && second.Stats().Shares == 16 })
@@ -425,7 +425,7 @@ func TestNoQuorum(t *testing.T) {
 		began := time.Now()
 		_, err := s.Put(ctx, testRecord("2", n), 0)
 		cancel()
-		if took := time.Since(began); !errors.Is(err, queue.ErrUnavailable) || took > 1500*time.Millisecond {
+		if took := time.Since(began); !errors.Is(err, queue.ErrUnavailable) || took > 5*time.Second {
 			t.Errorf("after %s: %v", took, err)
 		}
 	}
@@ -857,7 +857,7 @@ func TestGracePeriod(t *testing.T) {
 			t.Errorf("%s: another edge got %v, want %v", name, got, want)
 		}
 		if took := time.Since(lost); !test.kept {
-			if took > 6*time.Second {
+			if took > 20*time.Second {
 				t.Errorf("%s: another edge has the partition after %s", name, took)
 			}
 			close(delivered)

@@ -89,7 +89,7 @@ func TestKill9(t *testing.T) {
 		}
 		taken[n.ID] = true
 	}
-	if len(acknowledged) < 10*rounds {
+	if len(acknowledged) < rounds { // usually some hundreds a round
 		t.Fatalf("only %d acknowledged", len(acknowledged))
 	}
 	for mark, ok := range acknowledged {

@@ -40,7 +40,7 @@ func TestExit(t *testing.T) {
 	if status := <-answer; status != 503 {
 		t.Errorf("status %d, want 503", status)
 	}
-	if took := time.Since(told); took > 2*time.Second {
+	if took := time.Since(told); took > 10*time.Second { // it would wait for minutes
 		t.Errorf("answered %s after the end was told", took)
 	}
 	close(goOn)
