@@ -25,6 +25,7 @@ type room struct {
 // instead.
 var house = map[string]room{
 	".": {caddy: true, imports: []string{
+		"console",
 		"internal/address",
 		"internal/api",
 		"internal/backlog",
@@ -51,7 +52,7 @@ var house = map[string]room{
 	}},
 
 	// Worlds of their own: they know neither Caddy nor each other.
-	"notification": {}, "queue": {}, "sender": {}, "vendorapi": {},
+	"console": {}, "notification": {}, "queue": {}, "sender": {}, "vendorapi": {},
 	"quarantine": {imports: []string{"internal/boltfile"}},
 	"queue/bolt": {imports: []string{"internal/boltfile", "queue"}},
 
@@ -74,7 +75,7 @@ var house = map[string]room{
 
 	"internal/command": {caddy: true, imports: []string{
 		"internal/address", "internal/api", "internal/doctor", "internal/follow", "internal/judge", "internal/outcome", "internal/reason", "internal/token",
-		"notification", "quarantine", "sender", "vendorapi",
+		"console", "notification", "quarantine", "sender", "vendorapi",
 	}},
 
 	// A module of its own.
