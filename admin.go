@@ -37,6 +37,9 @@ func init() {
 //	GET    /green_api/status
 //	GET    /green_api/live                          server-sent events: what ends, as it ends; once, after the
 //	                                                row since, for a client that does not accept them
+//	GET    /green_api/activity                      what people did in the console lately, the newest first
+//	POST   /green_api/activity                      action, user, client_ip, quarantine_id and count in the
+//	                                                body: the console says what it is about to do
 //	GET    /green_api/health                        200, or 503 if the edge is not ready
 //	POST   /green_api/fit                           instance, url and token in the body: does it fit?
 //	POST   /green_api/alert/test                    sends one through each alert; one result a line
@@ -44,7 +47,8 @@ func init() {
 //	POST   /green_api/quarantine/search             FILTERS in the body; newest first, in pages: limit up to
 //	                                                500, before is the more of the page before
 //	GET    /green_api/quarantine/summary            how many there are: by reason, type, instance and day
-//	GET    /green_api/quarantine/ID
+//	GET    /green_api/quarantine/ID                 without the body if body=false; marks=true adds where its
+//	                                                faults are
 //	DELETE /green_api/quarantine/ID
 //	DELETE /green_api/quarantine?FILTERS            or all=true
 //	POST   /green_api/quarantine/replay?FILTERS     or all=true; one result a line; recheck=true
@@ -137,6 +141,7 @@ func (a *App) edge() *api.Edge {
 		Exiting:    caddy.Exiting,
 		Streams:    &a.operator.streams,
 		Replays:    &a.operator.replays,
+		Activity:   &a.operator.activity,
 		Queue:      a.queue.dispatcher.Load,
 		TestAlerts: a.testAlerts,
 		Fit:        a.fit,

@@ -396,6 +396,8 @@ type operator struct {
 	replays api.Replays
 	streams api.Streams
 
+	activity api.Activity
+
 	quarantineLimit atomic.Int64  // max_size of the config in effect
 	diskFree        atomic.Uint64 // bytes free on the quarantine's disk, as the bits of a float64
 }

@@ -53,6 +53,9 @@ type Edge struct {
 	Exiting func() bool // the process is about to end
 	Streams *Streams
 
+	// Activity outlives a config, too.
+	Activity *Activity
+
 	// Replays outlives a config, so that an entry is not replayed twice at the same time.
 	Replays *Replays
 
@@ -102,6 +105,7 @@ func Routes() []Route {
 	return []Route{
 		{"/green_api/status", methods{http.MethodGet: (*Edge).status}},
 		{"/green_api/live", methods{http.MethodGet: (*Edge).live}},
+		{"/green_api/activity", methods{http.MethodGet: (*Edge).activity, http.MethodPost: (*Edge).noteActivity}},
 		{"/green_api/fit", methods{http.MethodPost: (*Edge).fit}},
 		{"/green_api/alert/test", methods{http.MethodPost: (*Edge).testAlerts}},
 		{"/green_api/quarantine", methods{http.MethodGet: (*Edge).list, http.MethodDelete: (*Edge).delete}},
@@ -119,6 +123,28 @@ func Routes() []Route {
 		{"/green_api/queue/skip", methods{http.MethodPost: (*Edge).skip}},
 		{"/green_api/queue/move", methods{http.MethodPost: (*Edge).move}},
 	}
+}
+
+// Handler serves the paths of the API, with errors in JSON as Caddy's admin endpoint has them. edge returns the edge that is
+// asked, or nil if there is none.
+func Handler(edge func() *Edge) http.Handler {
+	mux := http.NewServeMux()
+	for _, route := range Routes() {
+		mux.HandleFunc(route.Pattern, func(w http.ResponseWriter, r *http.Request) {
+			err := route.Serve(w, r, edge)
+			if err == nil {
+				return
+			}
+			status := http.StatusInternalServerError
+			if said, ok := err.(*Error); ok { //nolint:errorlint // as Serve sets it
+				status = said.Status
+			}
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(status)
+			_ = writeJSON(w, map[string]string{"error": err.Error()}) // the client may be gone
+		})
+	}
+	return mux
 }
 
 // Serve answers a request. edge returns the edge in effect, or nil if there is none. If the error is an

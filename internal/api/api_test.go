@@ -50,8 +50,9 @@ func newBench(t *testing.T) *bench {
 		Replay: func(string, quarantine.Entry, bool) (*outcome.Verdict, []string) {
 			return &outcome.Verdict{Outcome: outcome.Delivered}, nil
 		},
-		Replays: new(Replays),
-		Log:     zap.New(core),
+		Replays:  new(Replays),
+		Activity: new(Activity),
+		Log:      zap.New(core),
 	}
 	return b
 }

@@ -17,6 +17,7 @@ type Entry struct {
 	quarantine.Entry
 	Body       string `json:"body,omitempty"`
 	BodyBase64 []byte `json:"body_base64,omitempty"`
+	Marks      []Mark `json:"marks,omitzero"` // where its faults are in the body, if that was asked
 }
 
 // Show returns an entry as the API shows it.
@@ -81,8 +82,9 @@ func (e *Edge) list(w http.ResponseWriter, r *http.Request) error {
 	}))
 }
 
+// show shows an entry, with its body unless body=false, and with the places of its faults if marks=true.
 func (e *Edge) show(w http.ResponseWriter, r *http.Request) error {
-	store, release, err := e.Quarantine()
+	p, store, release, err := e.chosen(r, "body", "marks")
 	if err != nil {
 		return err
 	}
@@ -94,7 +96,16 @@ func (e *Edge) show(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return answer(w).write(Show(entry))
+	var marks []Mark
+	if p.says("marks") {
+		marks = Marks(entry)
+	}
+	if p.options.Get("body") == "false" {
+		entry.Body = nil
+	}
+	shown := Show(entry)
+	shown.Marks = marks
+	return answer(w).write(shown)
 }
 
 // Deletion is the answer to a DELETE.
