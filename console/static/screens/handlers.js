@@ -1,0 +1,80 @@
+// All handlers in one dense table: what state each is in, and why.
+import { html, useNow } from '../ui.js';
+import { fails } from '../findings.js';
+import { Empty, Reason, Screen, State, ago } from '../parts.js';
+import { filter } from '../route.js';
+import { status } from '../status.js';
+import { Table } from '../table.js';
+import { Value } from '../text.js';
+import { duration, latency, number, t } from '../words.js';
+
+/** @typedef {import('../../types/api').Upstream} Upstream */
+/** @typedef {{block: import('../../types/api').Block, up: Upstream}} One */
+
+const lately = 300_000; // how long a fault is shown
+
+/** @param {import('../../types/api').Status} s @returns {One[]} */
+export const upstreams = (s) => (s.blocks ?? []).flatMap((block) => (block.upstreams ?? []).map((up) => ({ block, up })));
+
+/** @param {Upstream} up @param {number} at @returns {'well'|'warn'|'bad'|'off'} */
+function level(up, at) {
+	if (Date.parse(up.until ?? '') > at || !up.healthy || fails(up, at)) return 'bad';
+	if (up.last_fault && at - Date.parse(up.last_fault.at) < lately) return 'warn';
+	return up.last_asked ? 'well' : 'off';
+}
+
+/** What state a handler is in. @param {{up: Upstream, at: number}} props */
+export function HandlerState({ up, at }) {
+	const left = Date.parse(up.until ?? '') - at;
+	let text = up.last_asked ? t('handler.well') : t('handler.idle');
+	if (left > 0) text = t('handler.left', { for: duration(left) });
+	else if (!up.healthy) text = t('handler.ill');
+	else if (up.last_fault && (fails(up, at) || at - Date.parse(up.last_fault.at) < lately)) {
+		const what = up.last_fault.status ? String(up.last_fault.status) : up.last_fault.reason;
+		text = what + ' ' + t('ago', { ago: duration(at - Date.parse(up.last_fault.at)) });
+	}
+	return html`<${State} level=${level(up, at)}>${text}${left > 0 && up.why ? html` <${Reason} of=${up.why} />` : ''}<//>`;
+}
+
+/** @param {Upstream} up */
+const notTaken = (up) => Object.entries(up.not_taken ?? {}).sort(([, a], [, b]) => b - a).map(([reason, n]) => html`<span class="pair" key=${reason}><${Reason} of=${reason} /> ${number(n)}</span>`);
+
+/** @param {Upstream} up */
+function fault(up) {
+	if (!up.last_fault) return '–';
+	const { status: code, error, reason, at } = up.last_fault;
+	return html`<${Value} of=${[code || '', error || (code ? '' : reason)].filter(Boolean).join(' ')} /> <small title=${at}>${ago(at)}</small>`;
+}
+
+/** @param {{params: URLSearchParams}} props */
+export default function Handlers({ params }) {
+	const { data } = status.use();
+	const at = useNow();
+	const name = t('nav.handlers');
+	if (!data) return html`<${Screen} name="handlers" title=${name} />`;
+	const wanted = params.get('handler') ?? '';
+	const all = upstreams(data);
+	const rows = all.filter(({ up }) => up.address.includes(wanted));
+	const columns = [
+		{ key: 'address', label: t('col.handler'), kind: 'stays', cell: (/** @type {One} */ { up }) => html`<${Value} of=${up.address} />` },
+		{ key: 'block', label: t('col.block'), cell: (/** @type {One} */ { block }) => html`<${Value} of=${block.name} />` },
+		{ key: 'state', label: t('col.state'), cell: (/** @type {One} */ { up }) => html`<${HandlerState} up=${up} at=${at} />` },
+		{ key: 'hand', label: t('col.in_hand'), kind: 'num', cell: (/** @type {One} */ { up }) => number(up.in_hand) },
+		{ key: 'taken', label: t('col.taken'), kind: 'num', cell: (/** @type {One} */ { up }) => number(up.taken) },
+		{ key: 'not', label: t('col.not_taken'), cell: (/** @type {One} */ { up }) => notTaken(up) },
+		{ key: 'fault', label: t('col.fault'), kind: 'grow', cell: (/** @type {One} */ { up }) => fault(up) },
+		{ key: 'p50', label: 'p50', kind: 'num', cell: (/** @type {One} */ { up }) => latency(up.p50_ms) },
+		{ key: 'p99', label: 'p99', kind: 'num', cell: (/** @type {One} */ { up }) => latency(up.p99_ms) },
+	];
+	const others = (data.blocks ?? []).filter((block) => !block.upstreams?.length || block.why);
+	return html`<${Screen} name="handlers" title=${name} state=${all.length ? 'ready' : 'empty'} tools=${all.length > 0 && html`<${Search} label=${t('col.handler')} name="handler" value=${wanted} />`}>
+		${rows.length ? html`<${Table} caption=${name} columns=${columns} rows=${rows} id=${(/** @type {One} */ { block, up }) => (data.blocks?.length === 1 ? up.address : block.name + ' ' + up.address)} mark=${(/** @type {One} */ { up }) => 'is-' + level(up, at)} />`
+			: html`<${Empty} title=${t(all.length ? 'live.nomatch' : 'handlers.none')}><p>${all.length ? '' : t('handlers.none.next')}</p><//>`}
+		${others.map((block) => html`<p class="quiet" key=${block.name}><${Value} of=${block.name} />: ${t(`delivery.${block.delivery}`)} ${block.why && html`(<${Value} of=${block.why} />)`}</p>`)}
+		<p class="quiet">${t('handlers.five')}</p>
+	<//>`;
+}
+
+/** A filter by a part of a name. @param {{label: string, name: string, value: string}} props */
+export const Search = ({ label, name, value }) =>
+	html`<input type="search" aria-label=${label} placeholder=${label} value=${value} onInput=${(/** @type {any} */ e) => filter({ [name]: e.target.value.trim() })} />`;

@@ -1,0 +1,148 @@
+// The answers of the API, as the page uses them.
+
+export type Outcome = 'delivered' | 'queued' | 'dropped' | 'quarantined' | 'refused' | 'failed';
+export type Counts = { [outcome in Outcome]?: number };
+
+export interface Me {
+	user: string;
+	role: 'operator' | 'read_only';
+	bodies: boolean;
+	phones: boolean;
+	version: string;
+	host: string;
+	door: 'command' | 'site';
+}
+
+export interface Standing {
+	instance: string;
+	name: string;
+	lane?: string;
+	since: string;
+	attempts: number;
+	reason: string;
+	handler: string;
+	said: string;
+	waiting: boolean;
+	next?: string;
+}
+
+export interface Upstream {
+	address: string;
+	healthy: boolean;
+	in_hand: number;
+	taken: number;
+	not_taken: { [reason: string]: number };
+	last_fault?: { at: string; reason: string; status?: number; error?: string };
+	last_asked?: string;
+	until?: string;
+	why?: string;
+	p50_ms: number;
+	p99_ms: number;
+}
+
+export interface Block {
+	name: string;
+	delivery: string;
+	why?: string;
+	upstreams: Upstream[];
+}
+
+export interface Instance {
+	instance: string;
+	last: string;
+	outcomes: Counts;
+}
+
+export interface Receiver {
+	instance: string;
+	name: string;
+	state: 'starting' | 'standby' | 'receiving' | 'failing';
+	reason?: string;
+	since: string;
+}
+
+export interface Alert {
+	at: string;
+	endpoint: string;
+	reason: string;
+	type: string;
+	level: string;
+	count: number;
+	text: string;
+	sent: boolean;
+	failing?: string;
+	error?: string;
+}
+
+export interface Queue {
+	engine: string;
+	entries: number;
+	bytes: number;
+	max_bytes: number;
+	lanes: number;
+	lanes_waiting: number;
+	in_flight: number;
+	oldest_seconds: number;
+	paused: boolean;
+	draining: boolean;
+	connected: boolean;
+}
+
+export interface Status {
+	version: string;
+	caddy: string;
+	addresses: { date: string; list: string[] | null };
+	quarantine: { path: string; entries: number; bytes: number; max_bytes: number; file_bytes: number };
+	outcomes: Counts;
+	standing: Standing[] | null;
+	queue?: Queue;
+	waiting: number;
+	alerts_pending: number;
+	alerts: Alert[] | null;
+	warnings: { message: string; fields: { [name: string]: unknown } }[] | null;
+	report_only: { name: string; gate: string }[] | null;
+	drift: { name: string; kind: string; pointer: string; keyword: string; since: string }[] | null;
+	new_types: { name: string; type: string; since: string }[] | null;
+	receivers: Receiver[] | null;
+	instances: Instance[] | null;
+	blocks: Block[] | null;
+}
+
+export interface Row {
+	seq: number;
+	at: number;
+	outcome: Outcome;
+	reason?: string;
+	status: number;
+	type: string;
+	instance?: string;
+	name: string;
+	via?: string;
+	client_ip?: string;
+	handler?: string;
+	attempts?: number;
+	round?: number;
+	ms: number;
+	age?: number;
+	pointer?: string;
+	keyword?: string;
+	quarantine_id?: string;
+}
+
+export interface Trend {
+	seconds: number;
+	until: number;
+	slots: Counts[];
+	p50_ms: number;
+	p99_ms: number;
+}
+
+export interface Live {
+	now: string;
+	waiting: number;
+	seq: number;
+	counts: { outcome: Outcome; reason: string; n: number }[];
+	rows: Row[];
+	of: number;
+	gap?: { from: number; to: number };
+}
