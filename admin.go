@@ -156,7 +156,7 @@ func (a *App) status() (s api.Status) {
 	s.Quarantine.Entries, s.Quarantine.Bytes, s.Quarantine.File = stats.Entries, stats.Bytes, stats.File
 	s.Waiting, s.AlertsPending, s.Instances = waitingNotifications(), a.operator.desk.Pending(), a.operator.seen.List()
 	s.Outcomes, s.Receivers = a.operator.desk.Feed.Totals(), receivers.States()
-	s.Alerts, s.Warnings = a.lastAlerts(), a.warnings()
+	s.Alerts, s.Warnings, s.WouldBe = a.lastAlerts(), a.warnings(), a.operator.desk.WouldBe()
 	s.Standing, s.Queue = a.standing(), a.queueStatus()
 	s.Blocks = []api.Block{}
 	s.Drift, s.NewTypes, s.ReportOnly = []watch.RuleState{}, []watch.TypeState{}, []api.ReportOnly{}

@@ -526,6 +526,13 @@ func TestReportOnly(t *testing.T) {
 			t.Errorf("lacks %s", line)
 		}
 	}
+	sums := make(map[string]int64)
+	for _, count := range activeApp().status().WouldBe {
+		sums[string(count.Outcome)+" "+string(count.Reason)] += count.N
+	}
+	if got := fmt.Sprint(sums); got != "map[quarantined malformed:1 quarantined schema:1 refused instance_not_allowed:1 refused ip_not_allowed:1 refused no_token:1 refused unlisted_sender:4]" {
+		t.Error(got)
+	}
 	if got := e.Post(edgetest.StateChanged); got != 200 || !strings.Contains(up.Requests()[len(up.Requests())-1].Body, "stateInstanceChanged") {
 		t.Errorf("what would be dropped: status %d", got)
 	}

@@ -87,7 +87,7 @@ func (e *Edge) stream(w http.ResponseWriter, r *http.Request, since int64) error
 	out := events{w, http.NewResponseController(w)}
 	now := time.Now()
 	trend := e.Feed.Trend(now)
-	if out.send("hello", since, map[string]any{"version": version(), "now": now, "trend": trend}) != nil {
+	if out.send("hello", since, map[string]any{"version": Version(), "now": now, "trend": trend}) != nil {
 		return nil // the client is gone, which is no error of the edge
 	}
 	clock := time.NewTicker(tick)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/greenapi-community/caddy-green-api/internal/address"
+	"github.com/greenapi-community/caddy-green-api/internal/live"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/internal/receiver"
@@ -41,6 +42,7 @@ type Status struct {
 	Alerts        []Alert           `json:"alerts"`   // the last ones, the newest first
 	Warnings      []Warning         `json:"warnings"` // that were logged at load of the config in effect
 	ReportOnly    []ReportOnly      `json:"report_only"`
+	WouldBe       []live.Count      `json:"would_be"`  // what these gates would have done, since the process began
 	Drift         []watch.RuleState `json:"drift"`     // rules that are no longer enforced
 	NewTypes      []watch.TypeState `json:"new_types"` // types without a schema that are passed on
 	Receivers     []receiver.State  `json:"receivers"` // of the HTTP API
@@ -181,7 +183,7 @@ type ReportOnly struct {
 
 func (e *Edge) status(w http.ResponseWriter, _ *http.Request) error {
 	s := e.Status()
-	s.Version = version()
+	s.Version = Version()
 	s.Addresses.Date = address.VendorDate
 	for _, prefix := range address.Vendor() {
 		s.Addresses.List = append(s.Addresses.List, prefix.Addr().String())
@@ -190,8 +192,8 @@ func (e *Edge) status(w http.ResponseWriter, _ *http.Request) error {
 	return json.NewEncoder(outcome.JSONWriter{To: w}).Encode(s)
 }
 
-// version returns the version of this module in the binary.
-func version() string {
+// Version returns the version of this module in the binary.
+func Version() string {
 	const path = "github.com/greenapi-community/caddy-green-api"
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

@@ -15,6 +15,7 @@ type Desk struct {
 	Feed    *live.Feed
 	alerts  alerts
 	events  events
+	wouldBe wouldBe
 }
 
 // NewDesk returns a desk. transport sends the alerts; nil is the default of net/http.

@@ -1,6 +1,7 @@
 package tell
 
 import (
+	"cmp"
 	"errors"
 	"maps"
 	"slices"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/greenapi-community/caddy-green-api/internal/live"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 )
@@ -180,6 +182,37 @@ func (r *Reporter) count(c *outcome.Case, end *outcome.Verdict) {
 // ReportOnly counts how a notification would have ended without `report_only`.
 func (r *Reporter) ReportOnly(c *outcome.Case, end *outcome.Verdict) {
 	r.Desk.metrics.reportOnly.WithLabelValues(c.Kind, string(end.Outcome), string(end.Reason)).Inc()
+	r.Desk.wouldBe.add(end)
+}
+
+// wouldBe counts what would have become of notifications, but for `report_only`.
+type wouldBe struct {
+	mu     sync.Mutex
+	counts map[live.Count]int64 // by outcome and reason
+}
+
+func (w *wouldBe) add(end *outcome.Verdict) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.counts == nil {
+		w.counts = make(map[live.Count]int64)
+	}
+	w.counts[live.Count{Outcome: end.Outcome, Reason: end.Reason}]++
+}
+
+// WouldBe returns what would have become of how many notifications since the process began, but for `report_only`.
+func (d *Desk) WouldBe() []live.Count {
+	d.wouldBe.mu.Lock()
+	defer d.wouldBe.mu.Unlock()
+	all := []live.Count{}
+	for count, n := range d.wouldBe.counts {
+		count.N = n
+		all = append(all, count)
+	}
+	slices.SortFunc(all, func(x, y live.Count) int {
+		return cmp.Or(cmp.Compare(y.N, x.N), cmp.Compare(x.Outcome, y.Outcome), cmp.Compare(x.Reason, y.Reason))
+	})
+	return all
 }
 
 const taken = "taken"
