@@ -182,8 +182,11 @@ func (e *Edge) lanes(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// entriesShown is how many entries of a lane are shown if nothing is said.
-const entriesShown = 100
+// How many entries of a lane are shown, if nothing is said and at most. Each is read from the file.
+const (
+	entriesShown     = 100
+	mostEntriesShown = 1000
+)
 
 // lane shows a lane: its line, and behind it one line for each of its first entries.
 func (e *Edge) lane(w http.ResponseWriter, r *http.Request) error {
@@ -194,6 +197,9 @@ func (e *Edge) lane(w http.ResponseWriter, r *http.Request) error {
 	limit, err := limitOf(asked, entriesShown)
 	if err != nil {
 		return err
+	}
+	if limit > mostEntriesShown {
+		return badRequest(fmt.Errorf("limit: want at most %d", mostEntriesShown))
 	}
 	l, items, err := d.Entries(r.PathValue("lane"), limit)
 	if err != nil {

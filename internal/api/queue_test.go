@@ -179,6 +179,7 @@ func TestQueueRefuses(t *testing.T) {
 		}{
 			{"GET", "queue", "limit=0", 400, "limit: want 1 or more"},
 			{"GET", "queue", "limit=x", 400, "limit: "},
+			{"GET", "queue/any", "limit=1001", 400, "limit: want at most 1000"},
 			{"GET", "queue", "name=", 400, "name: empty; want a value, or leave it out"},
 			{"GET", "queue", "name=a&name=b", 400, "name: more than one"},
 			{"GET", "queue", "chat=1", 400, "chat: unknown parameter"},
