@@ -1,0 +1,159 @@
+package console
+
+import (
+	"encoding/json"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// hidden stands for what is not shown.
+const hidden = "•••"
+
+// mask hides most of a chat's ID: 79001234567@c.us becomes 7900•••4567@c.us. The ID of a group is masked as well, and that
+// of an old one has the number of who founded it: 79001234567-1581234567@g.us becomes 7900•••4567-15•••67@g.us. Of what has
+// another form nothing is left, because nobody knows what it is.
+func mask(chat string) string {
+	if chat == "" {
+		return ""
+	}
+	local, domain, addressed := strings.Cut(chat, "@")
+	if addressed && isDomain(domain) {
+		domain = "@" + domain
+	} else if addressed {
+		return hidden
+	}
+	sign := ""
+	if rest, negative := strings.CutPrefix(local, "-"); negative { // a group of MAX or Telegram
+		sign, local = "-", rest
+	}
+	parts := strings.Split(local, "-")
+	if len(parts) > 2 {
+		return hidden + domain
+	}
+	for i, part := range parts {
+		if !isNumber(part) {
+			return hidden + domain
+		}
+		parts[i] = maskNumber(part)
+	}
+	return sign + strings.Join(parts, "-") + domain
+}
+
+func isDomain(name string) bool {
+	switch name {
+	case "c.us", "g.us", "s.whatsapp.net", "lid", "broadcast", "newsletter":
+		return true
+	}
+	return false
+}
+
+func isNumber(text string) bool {
+	return text != "" && strings.Trim(text, "0123456789") == ""
+}
+
+// maskNumber keeps four digits at each end of a number that has more than ten, two of a shorter one, and none of one that
+// would be told by them.
+func maskNumber(digits string) string {
+	n := len(digits)
+	switch {
+	case n > 10:
+		return digits[:4] + hidden + digits[n-4:]
+	case n > 6:
+		return digits[:2] + hidden + digits[n-2:]
+	}
+	return hidden
+}
+
+// A cleaner copies JSON, and leaves out bodies and, if it is told to, phone numbers.
+type cleaner struct {
+	phones bool // they are shown
+
+	from *jsontext.Decoder
+	to   *jsontext.Encoder
+}
+
+func newCleaner(to io.Writer, from io.Reader, phones bool) *cleaner {
+	lax := []jsontext.Options{jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true), jsontext.PreserveRawStrings(true)}
+	return &cleaner{phones: phones, from: jsontext.NewDecoder(from, lax...), to: jsontext.NewEncoder(to, lax...)}
+}
+
+// next copies one value of what may be many. It returns io.EOF after the last one.
+func (c *cleaner) next() error {
+	name, named := "", false
+	for {
+		kind, n := c.from.StackIndex(c.from.StackDepth())
+		isName := kind == '{' && n%2 == 0
+		if named {
+			named = false
+			done, err := c.special(name)
+			if err != nil {
+				return err
+			}
+			if done {
+				continue
+			}
+		}
+		token, err := c.from.ReadToken()
+		if err != nil {
+			return err
+		}
+		if isName && token.Kind() == '"' {
+			name, named = token.String(), true
+			if name == "body" || name == "body_base64" {
+				if err := c.from.SkipValue(); err != nil {
+					return err
+				}
+				named = false
+				continue
+			}
+		}
+		if err := c.to.WriteToken(token); err != nil {
+			return err
+		}
+		if c.from.StackDepth() == 0 {
+			return nil
+		}
+	}
+}
+
+// special writes the value of a name that is not copied as it is.
+func (c *cleaner) special(name string) (done bool, err error) {
+	if c.phones || name != "chat" {
+		return false, nil
+	}
+	value, err := c.from.ReadValue()
+	if err != nil {
+		return false, err
+	}
+	text := ""
+	if value.Kind() == '"' {
+		if err := json.Unmarshal(value, &text); err != nil {
+			return false, err
+		}
+		return true, c.to.WriteToken(jsontext.String(mask(text)))
+	}
+	if value.Kind() == 'n' {
+		return true, c.to.WriteToken(jsontext.Null)
+	}
+	return true, c.to.WriteToken(jsontext.String(hidden)) // none of ours
+}
+
+// pick copies those members of an object that have one of some names.
+func pick(to io.Writer, from io.Reader, names []string) error {
+	object := make(map[string]json.RawMessage)
+	if err := json.NewDecoder(from).Decode(&object); err != nil {
+		return err
+	}
+	for name := range object {
+		if !slices.Contains(names, name) {
+			delete(object, name)
+		}
+	}
+	if len(object) == 0 { // what is empty is left out
+		object[names[0]] = json.RawMessage(`""`)
+	}
+	return json.NewEncoder(to).Encode(object)
+}
