@@ -49,7 +49,7 @@ way, and the schemas that notifications are checked against. Each command has a 
 			cmd.Args = usageArgs(cobra.NoArgs)
 			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 			cmd.SetFlagErrorFunc(usageError) // subcommands inherit it
-			for _, sub := range []*cobra.Command{topCommand(), checkCommand(), sendCommand(), listenCommand(), quarantineCommand(), queueCommand(), settingsCommand(c), schemasCommand(), addressesCommand(), doctorCommand(c), healthCommand(), demoCommand(), alertCommand()} {
+			for _, sub := range []*cobra.Command{consoleCommand(), topCommand(), checkCommand(), sendCommand(), listenCommand(), quarantineCommand(), queueCommand(), settingsCommand(c), schemasCommand(), addressesCommand(), doctorCommand(c), healthCommand(), demoCommand(), alertCommand()} {
 				sub.Args = usageArgs(sub.Args)
 				sub.SilenceErrors = true // the commands print their errors themselves
 				cmd.AddCommand(sub)

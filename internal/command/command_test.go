@@ -136,6 +136,9 @@ func TestCommandHelp(t *testing.T) {
 			"Examples:\n  caddy green-api top\n", "--once ", "--address ", "--config ", "--format ", "NO_COLOR", "Exit status: 0, ",
 			"sentence, well", "/green_api/live",
 		}},
+		{"console", []string{"console", "--help"}, []string{
+			"Examples:\n  caddy green-api console\n", "--address ", "--admin ", "--config ", "--format ", "--no-open", "ssh -L ", "Exit status: 0 ",
+		}},
 		{"health", []string{"health", "--help"}, []string{
 			"Examples:\n  caddy green-api health\n", "--address ", "--config ", "--format ", "/green_api/health", "Exit status: 0 ",
 			"not_configured,\nstarting, quarantine_closed, queue_draining, ending and unreachable",
