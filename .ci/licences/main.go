@@ -1,5 +1,5 @@
 // Command licences writes docs/licences.md, the list of the licences of all modules linked into Caddy with
-// this one, and with the module nats as well, or, with -check, reports whether it is up to date. An unknown licence is an error.
+// this one, and with the module nats as well, and of the console's page, or, with -check, reports whether it is up to date. An unknown licence is an error.
 package main
 
 import (
@@ -72,6 +72,14 @@ func render() ([]byte, error) {
 	})); err != nil {
 		return nil, err
 	}
+	page, err := vendored("console/static/vendor")
+	if err != nil {
+		return nil, err
+	}
+	list.WriteString("\n## In the console's page\n\nThe page has these, as their authors published them on npm.\n\n")
+	if err := table(&list, page); err != nil {
+		return nil, err
+	}
 	return list.Bytes(), nil
 }
 
@@ -91,6 +99,19 @@ func linked(folder string) ([]string, error) {
 	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
 	slices.Sort(lines)
 	return slices.Compact(lines), nil
+}
+
+// vendored returns what is in the folders NAME-VERSION, with its version and folder.
+func vendored(folder string) (lines []string, err error) {
+	entries, err := os.ReadDir(folder)
+	for _, entry := range entries {
+		name, version, ok := strings.Cut(entry.Name(), "-")
+		if !ok {
+			return nil, fmt.Errorf("%s: want NAME-VERSION", filepath.Join(folder, entry.Name()))
+		}
+		lines = append(lines, fmt.Sprintf("%s v%s %s", name, version, filepath.Join(folder, entry.Name())))
+	}
+	return lines, err
 }
 
 // table writes the licences of modules.
