@@ -4,8 +4,9 @@ NFPM_VERSION = v2.45.2
 CYCLONEDX_VERSION = v1.10.0
 GORELEASER_VERSION = v2.15.1
 GOVULNCHECK_VERSION = v1.4.0
+AXE_VERSION = 4.14.1
 
-.PHONY: check test proofs race chaos queue-chaos restarts soak crash memory cost fuzz fuzz-short timing h2spec licences vuln bench bench-edge bench-stall bench-queue pgo lint run \
+.PHONY: check browser console axe test proofs race chaos queue-chaos restarts soak crash memory cost fuzz fuzz-short timing h2spec licences vuln bench bench-edge bench-stall bench-queue pgo lint run \
 	tools goreleaser stop deb sbom nats nats-chaos deploy-files workflows
 
 check: ## what CI runs
@@ -132,6 +133,18 @@ nats: ## the module nats, with nats-server processes; two minutes
 
 nats-chaos: ## three edges and three servers are killed, cut off, stopped and reloaded for ten minutes; EDGES=1h for longer; prints its counts
 	cd nats && GREEN_API_EDGES=$(or $(EDGES),10m) go test -count=1 -run '^TestQueueEdges$$' -v -timeout 24h .
+
+browser: axe ## the console in a real browser (Debian: chromium); three minutes
+	cd console/browsertest && go vet ./... && go test -count=1 .
+
+console: axe ## the same with bars that want a machine that does nothing else, and pictures of each screen into dist/console; ten minutes
+	mkdir -p dist/console
+	cd console/browsertest && GREEN_API_CONSOLE_FULL=1 GREEN_API_CONSOLE_PICTURES=$(CURDIR)/dist/console go test -count=1 -v -timeout 30m .
+
+axe: ## into .lint, what looks for barriers in a page
+	test -d .lint/axe-$(AXE_VERSION) || (mkdir -p .lint/of-axe && cd .lint/of-axe && \
+		npm pack --ignore-scripts --silent axe-core@$(AXE_VERSION) && tar -xzf axe-core-$(AXE_VERSION).tgz && mv package ../axe-$(AXE_VERSION))
+	ln -sfn axe-$(AXE_VERSION) .lint/axe
 
 deploy-files: ## decodes the files of deploy/ as the programs do that read them
 	cd test/deploy/files && go vet ./... && go test -count=1 ./...
