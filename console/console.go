@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 )
 
 // Options say what a Console serves, and to whom.
@@ -244,7 +245,7 @@ func printable(text string) string {
 		if !unicode.IsPrint(r) {
 			r = unicode.ReplacementChar
 		}
-		if out.Len() >= most {
+		if out.Len()+utf8.RuneLen(r) > most { // the edge notes no more
 			break
 		}
 		out.WriteRune(r)

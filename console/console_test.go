@@ -170,7 +170,8 @@ func (s *site) open(b *http.Client, method, path, form string, change ...func(*h
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	r.URL.Opaque = "//" + r.URL.Host + path // as it is written
+	r.URL.Opaque = "//" + r.URL.Host + path   // as it is written
+	r.URL.Path, _, _ = strings.Cut(path, "?") // for cookies
 	if form != "" {
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}

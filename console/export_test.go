@@ -1,0 +1,4 @@
+package console
+
+// HashOf is for tests.
+var HashOf = hashOf
