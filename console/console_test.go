@@ -195,6 +195,7 @@ func TestAPI(t *testing.T) {
 	note := func(action, more string) string {
 		return "POST /green_api/activity action=" + strings.ReplaceAll(action, " ", "+") + "&client_ip=127.0.0.1" + more + "&user=demo"
 	}
+	s := serve(t, nil)
 	for _, test := range []struct {
 		method, path, form string
 		status             int
@@ -263,7 +264,6 @@ func TestAPI(t *testing.T) {
 		{"OPTIONS", "/api/status", "", 405, `{"error":"method not allowed"}`, nil},
 	} {
 		t.Run(test.method+" "+test.path+" "+test.form, func(t *testing.T) {
-			s := serve(t, nil)
 			status, text, header := s.ask(s.loggedIn(), test.method, test.path, test.form)
 			if status != test.status || !strings.HasPrefix(text, test.answer) {
 				t.Errorf("%d %s", status, text)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"mime"
 	"net/http"
@@ -68,7 +69,7 @@ func (c *Console) ask(one *call, a asking) ([]byte, error) {
 	}
 	kept := &keeper{header: make(http.Header)}
 	c.o.API.ServeHTTP(kept, r)
-	if kept.status >= http.StatusBadRequest {
+	if kept.status >= http.StatusMultipleChoices {
 		return nil, failed(kept.status, kept.text.Bytes())
 	}
 	return kept.text.Bytes(), nil
@@ -105,10 +106,9 @@ func failed(status int, text []byte) *failure {
 		Error string `json:"error"`
 	}
 	if json.Unmarshal(text, &said) != nil || said.Error == "" {
-		said.Error = "the edge answers with status " + http.StatusText(status)
+		said.Error = fmt.Sprintf("the edge answers with status %d", status)
 	}
-	switch status {
-	case http.StatusUnauthorized, http.StatusForbidden, http.StatusProxyAuthRequired:
+	if status < http.StatusBadRequest || status == http.StatusUnauthorized || status == http.StatusForbidden {
 		status = http.StatusBadGateway
 	}
 	return &failure{status, said.Error}
