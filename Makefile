@@ -50,7 +50,7 @@ cost: ## what bodies cost that ask for as much as they can, one and eight at onc
 
 # Each target of fuzzing, PACKAGE:NAME. A whole Caddy is never twice alike, and would be minimized for ever.
 FUZZ = ./notification:FuzzParse ./notification:FuzzVerdict ./notification:FuzzMeets ./notification:FuzzSchema ./notification:FuzzNumber ./notification:FuzzLex ./quarantine:FuzzEntry ./quarantine:FuzzFile ./queue:FuzzDecode ./queue/bolt:FuzzFile ./vendorapi:FuzzReceived \
-	./internal/api:FuzzMarks ./internal/doctor:FuzzWayTo ./internal/exchange:FuzzAnswer .:FuzzAuthorization .:FuzzClientAddress .:FuzzCaddyfile ./test/traps:FuzzRequest
+	./internal/api:FuzzMarks ./console:FuzzMask ./console:FuzzRoute ./internal/doctor:FuzzWayTo ./internal/exchange:FuzzAnswer .:FuzzAuthorization .:FuzzClientAddress .:FuzzCaddyfile ./test/traps:FuzzRequest
 FUZZTIME = 1m
 
 fuzz: $(addprefix fuzz-of/,$(subst :,/,$(FUZZ))) ## a minute for each target; FUZZTIME=10m for longer

@@ -70,7 +70,7 @@ func FuzzMask(f *testing.F) {
 		if strings.Trim(strings.ReplaceAll(local, hidden, ""), "-0123456789") != "" {
 			t.Fatalf("%q: %q", chat, got)
 		}
-		if len(chat) > 4 && strings.Contains(got, chat) && !strings.Contains(chat, hidden) {
+		if had, left := digits(chat), digits(got); had > 0 && left >= had {
 			t.Fatalf("%q: %q", chat, got)
 		}
 
@@ -91,6 +91,15 @@ func FuzzMask(f *testing.F) {
 			t.Fatalf("%q: %q", chat, clean.Entries[0]["chat"])
 		}
 	})
+}
+
+func digits(text string) (n int) {
+	for _, r := range text {
+		if unicode.IsDigit(r) {
+			n++
+		}
+	}
+	return n
 }
 
 // TestCleaner: what is copied is what was there, but for chats and bodies.
