@@ -36,8 +36,9 @@ export function Chart({ trend }) {
 	};
 	return html`<figure class="chart" aria-label=${t('chart')}>
 		<figcaption><span class="chart-when">${over >= 0 && slots[over] ? clockTime(begin(over), true) : t('chart')}</span>
-			<ul class="legend">${outcomes.filter((end) => end !== 'queued' || shown.queued).map((end) => html`<li key=${end} class=${shown[end] ? '' : 'none'}><${Outcome} of=${end} /> <b>${number(shown[end] ?? 0)}</b></li>`)}</ul></figcaption>
-		<div class="plot"><span class="axis-top">${t('a.second', { rate: rate(top / seconds) })}</span>
+			<ul class="legend">${outcomes.filter((end) => end !== 'queued' || shown.queued).map((end) => html`<li key=${end} ><${Outcome} of=${end} /> <b>${number(shown[end] ?? 0)}</b></li>`)}</ul></figcaption>
+		<span class="axis-top">${t('a.second', { rate: rate(top / seconds) })}</span>
+		<div class="plot">
 			<svg viewBox=${`0 0 ${slots.length * 10 || 600} ${height}`} preserveAspectRatio="none" aria-hidden="true" onPointerMove=${point} onPointerLeave=${() => setOver(-1)}>
 				${slots.map((slot, i) => html`<g key=${begin(i)} class=${i === over ? 'over' : ''}><rect class="hit" x=${i * 10} y="0" width="10" height=${height} />${bars(slot, i, top)}</g>`)}
 			</svg></div>

@@ -19,7 +19,9 @@ export const link = (screen, filters = {}) => `#/${screen}` + (Object.keys(filte
  * @param {Status} s @param {import('../types/api').Row[]} rows @param {number} at @returns {Finding[]}
  */
 export function findings(s, rows, at) {
-	return [...(s.standing ?? []).map((one) => stands(one, s, at)), ...queue(s), ...handlers(s, at), ...receivers(s, at), ...stores(s), ...alerts(s, at), ...kept(rows, at), ...notes(s)];
+	const all = [...(s.standing ?? []).map((one) => stands(one, s, at)), ...queue(s), ...handlers(s, at), ...receivers(s, at), ...stores(s), ...alerts(s, at), ...kept(rows, at), ...notes(s)];
+	const order = ['bad', 'warn', 'note'];
+	return all.sort((a, b) => order.indexOf(a.level) - order.indexOf(b.level));
 }
 
 /** Says why an instance stands still. @param {import('../types/api').Standing} one */
@@ -52,7 +54,7 @@ function stands(one, s, at) {
 	if (one.lane) links.unshift({ href: link('queue/' + encodeURIComponent(one.lane)), key: 'link.lane' });
 	return {
 		id: 'standing ' + one.instance + ' ' + (one.lane ?? one.name), level: 'bad', more: more.filter(Boolean), links,
-		said: one.said.includes(' ') ? one.said : '',
+		said: /^\d+ /.test(one.said) ? one.said : '',
 		say: tx('stands', { instance: html`<${Value} of=${one.instance} />`, since: clockTime(since), why: html`<span>${why(one)}</span>` }),
 	};
 }

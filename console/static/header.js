@@ -1,6 +1,5 @@
 // The top of the page: which edge this is, whether it is heard, the screens, and how the page is shown.
-import { ask } from './api.js';
-import { html, keep, kept, useState } from './ui.js';
+import { html, keep, kept, useEffect, useState } from './ui.js';
 import { live } from './live.js';
 import { status } from './status.js';
 import { Value } from './text.js';
@@ -13,6 +12,7 @@ export function Header({ screens, at, me }) {
 	const shown = screens.filter((name) => name !== 'queue' || data?.queue);
 	/** @type {(name: string) => number} */
 	const count = (name) => (name === 'quarantine' ? data?.quarantine.entries : name === 'instances' ? data?.standing?.length : 0) ?? 0;
+	useEffect(() => document.querySelector('nav [aria-current]')?.scrollIntoView({ block: 'nearest', inline: 'center' }), [at]);
 	return html`<header class="top">
 		<a class="skip" href="#main" onClick=${skip}>${t('skip')}</a>
 		<div class="brand"><svg class="logo" viewBox="0 0 32 32" aria-hidden="true"><rect width="32" height="32" rx="7" /><path d="M7 16h8m0 0 5-6h5m-10 6 5 6h5" /></svg>
@@ -63,5 +63,5 @@ function Switches() {
 		<button type="button" class="icon" data-act="language" lang=${other} title=${t('language')} onClick=${change}>${other}</button>
 		<button type="button" class="icon" data-act="theme" aria-label=${t(dark ? 'theme.light' : 'theme.dark')} title=${t(dark ? 'theme.light' : 'theme.dark')} onClick=${turn}>
 			<svg viewBox="0 0 16 16" aria-hidden="true"><circle cx="8" cy="8" r="6" /><path d="M8 2a6 6 0 0 1 0 12z" /></svg></button>
-		<button type="button" class="icon" data-act="help" aria-label=${t('keys')} title=${t('keys')} onClick=${() => keys.set({ help: true })}>?</button>`;
+		<button type="button" class="icon help" data-act="help" aria-label=${t('keys')} title=${t('keys')} onClick=${() => keys.set({ help: true })}>?</button>`;
 }

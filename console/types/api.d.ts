@@ -100,6 +100,7 @@ export interface Status {
 	alerts_pending: number;
 	alerts: Alert[] | null;
 	warnings: { message: string; fields: { [name: string]: unknown } }[] | null;
+	would_be: { outcome: Outcome; reason: string; n: number }[] | null;
 	report_only: { name: string; gate: string }[] | null;
 	drift: { name: string; kind: string; pointer: string; keyword: string; since: string }[] | null;
 	new_types: { name: string; type: string; since: string }[] | null;

@@ -31,7 +31,7 @@ export function HandlerState({ up, at }) {
 	else if (!up.healthy) text = t('handler.ill');
 	else if (up.last_fault && (fails(up, at) || at - Date.parse(up.last_fault.at) < lately)) {
 		const what = up.last_fault.status ? String(up.last_fault.status) : up.last_fault.reason;
-		text = what + ' ' + t('ago', { ago: duration(at - Date.parse(up.last_fault.at)) });
+		text = fails(up, at) ? t('handler.failing', { what }) : t('handler.failed', { what, ago: duration(at - Date.parse(up.last_fault.at)) });
 	}
 	return html`<${State} level=${level(up, at)}>${text}${left > 0 && up.why ? html` <${Reason} of=${up.why} />` : ''}<//>`;
 }
@@ -57,8 +57,8 @@ export default function Handlers({ params }) {
 	const rows = all.filter(({ up }) => up.address.includes(wanted));
 	const columns = [
 		{ key: 'address', label: t('col.handler'), kind: 'stays', cell: (/** @type {One} */ { up }) => html`<${Value} of=${up.address} />` },
-		{ key: 'block', label: t('col.block'), cell: (/** @type {One} */ { block }) => html`<${Value} of=${block.name} />` },
 		{ key: 'state', label: t('col.state'), cell: (/** @type {One} */ { up }) => html`<${HandlerState} up=${up} at=${at} />` },
+		{ key: 'block', label: t('col.block'), cell: (/** @type {One} */ { block }) => html`<${Value} of=${block.name} />` },
 		{ key: 'hand', label: t('col.in_hand'), kind: 'num', cell: (/** @type {One} */ { up }) => number(up.in_hand) },
 		{ key: 'taken', label: t('col.taken'), kind: 'num', cell: (/** @type {One} */ { up }) => number(up.taken) },
 		{ key: 'not', label: t('col.not_taken'), cell: (/** @type {One} */ { up }) => notTaken(up) },

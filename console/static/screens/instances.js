@@ -34,7 +34,7 @@ const rank = (one) => (one.standing.length ? 0 : one.receiver?.state === 'failin
 
 /** @param {One} one @param {number} at */
 function state({ standing: [one], receiver }, at) {
-	if (one) return html`<${State} level="bad">${t('stands.for', { for: duration(at - Date.parse(one.since)) })}<//>`;
+	if (one) return html`<${State} level="bad">${t('stands.state', { for: duration(at - Date.parse(one.since)) })}<//>`;
 	if (receiver?.state === 'failing') return html`<${State} level="bad">${t('receiver.failing')} <${Reason} of=${receiver.reason} /><//>`;
 	if (receiver) return html`<${State} level=${receiver.state === 'receiving' ? 'well' : 'off'}>${t(`receiver.${receiver.state}`)}<//>`;
 	return html`<${State} level="well">${t('handler.well')}<//>`;
@@ -55,10 +55,11 @@ export default function Instances({ params }) {
 	const wanted = params.get('instance') ?? '';
 	const known = all(data);
 	const rows = known.filter((one) => one.id.includes(wanted));
+	const trouble = known.some((one) => one.standing.length);
 	const columns = [
 		{ key: 'id', label: t('col.instance'), kind: 'stays', cell: (/** @type {One} */ one) => html`<a href=${link('quarantine', { instance: one.id })} title=${t('link.quarantine.of')}><${Value} of=${one.id} /></a>` },
 		{ key: 'state', label: t('col.state'), cell: (/** @type {One} */ one) => state(one, at) },
-		{ key: 'why', label: t('col.why'), kind: 'grow', cell: (/** @type {One} */ one) => because(one, at) },
+		...(trouble ? [{ key: 'why', label: t('col.why'), kind: 'grow', cell: (/** @type {One} */ one) => because(one, at) }] : []),
 		{ key: 'ends', label: t('col.counts'), cell: ends },
 		{ key: 'last', label: t('col.last'), kind: 'num', cell: (/** @type {One} */ one) => (one.seen ? html`<${Time} at=${one.seen.last} seconds />` : '–') },
 	];

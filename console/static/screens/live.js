@@ -32,7 +32,7 @@ const columns = () => [
 	{ key: 'why', label: t('col.why'), kind: 'grow', cell: once(why) },
 	{ key: 'handler', label: t('col.handler'), kind: 'minor', cell: once((r) => html`<${Value} of=${r.handler || '–'} />`) },
 	{ key: 'ms', label: t('col.took'), kind: 'num', cell: once((r) => latency(r.ms)) },
-	{ key: 'age', label: t('col.age'), kind: 'num minor', cell: once((r) => (r.age ? duration(r.age * 1000) : '–')) },
+	{ key: 'age', label: t('col.age'), kind: 'num minor', cell: once((r) => (r.age ? duration(r.age * 1000) : '')) },
 ];
 
 /** @param {Row} r */

@@ -3,15 +3,14 @@ import { html, useNow } from '../ui.js';
 import { Chart } from '../chart.js';
 import { findings, link } from '../findings.js';
 import { live } from '../live.js';
-import { Command, Meter, Outcome, Screen, Sign } from '../parts.js';
+import { Command, Meter, Outcome, Reason, Screen, Sign } from '../parts.js';
 import { status } from '../status.js';
 import { Value } from '../text.js';
 import { duration, latency, number, rate, size, t, tx } from '../words.js';
-import { Reason } from '../parts.js';
 import { HandlerState, upstreams } from './handlers.js';
 
 const signs = { bad: 'failed', warn: 'refused', note: 'queued' };
-const mostFindings = 12;
+const mostFindings = 10;
 
 export default function Overview() {
 	const { data } = status.use();
@@ -35,27 +34,29 @@ export default function Overview() {
 	<//>`;
 }
 
-/** @typedef {'bad'|'warn'|'note'|'well'} Level */
-
 /** @param {{found: import('../findings.js').Finding[], data: import('../../types/api').Status, nothing: boolean}} props */
 function Attention({ found, data, nothing }) {
 	const [first, ...others] = found.filter((f) => f.level !== 'note');
 	const notes = found.filter((f) => f.level === 'note');
-	const level = /** @type {Level} */ (first?.level ?? 'well');
+	const level = /** @type {'bad'|'warn'|'note'|'well'} */ (first?.level ?? 'well');
 	const instances = data.instances?.length ?? 0;
 	const well = nothing ? t('nothing') : instances ? t('well', { n: instances }) : t('well.none');
-	return html`<section class=${'attention ' + level}>
-		<${Sign} of=${level === 'well' ? (nothing ? 'dropped' : 'delivered') : signs[/** @type {'bad'} */ (level)]} />
-		<div class="finding"><p id="sentence" aria-live="polite">${first ? first.say : well}${others.length ? html` <span class="others">${t('others', { n: others.length })}</span>` : ''}</p>
-			${first && html`<${Details} of=${first} />`}</div>
-		${[...others, ...notes].slice(0, mostFindings).map((f) => html`<${Sign} of=${signs[f.level]} key=${f.id + ' sign'} /><div class=${'finding ' + f.level} key=${f.id}><p>${f.say}</p><${Details} of=${f} /></div>`)}
-		${others.length > mostFindings && html`<span></span><p><a href="#/instances">${t('more', { n: others.length - mostFindings })}</a></p>`}
-	</section>`;
+	const sign = level === 'well' ? (nothing ? 'dropped' : 'delivered') : signs[level];
+	const rest = [...others, ...notes];
+	return html`<section class=${'attention ' + level}><${Sign} of=${sign} />
+			<div><p id="sentence" aria-live="polite">${first ? first.say : well}</p>${first && html`<${More} of=${first} />`}</div>
+			${first && html`<${Links} of=${first} />`}</section>
+		${rest.length > 0 && html`<section class="card"><h2>${others.length ? t('others', { n: others.length }) : t('notes')}</h2>
+			<ul class="findings">${rest.slice(0, mostFindings).map((f) => html`<li key=${f.id} class=${f.level}><${Sign} of=${signs[f.level]} /><div><p>${f.say}</p><${More} of=${f} /></div><${Links} of=${f} /></li>`)}</ul>
+			${rest.length > mostFindings && html`<p class="quiet"><a href="#/instances">${t('more', { n: rest.length - mostFindings })}</a></p>`}</section>`}`;
 }
 
 /** @param {{of: import('../findings.js').Finding}} props */
-const Details = ({ of }) => html`${of.said && html`<p class="said"><${Value} of=${of.said} /></p>`}
-	<p class="more">${of.more?.map((text) => html`<span key=${text}>${text}</span>`)}${of.links?.map(({ href, key }) => html`<a href=${href} key=${key}>${t(key)}</a>`)}</p>`;
+const More = ({ of }) => html`${of.said && html`<p class="said"><${Value} of=${of.said} /></p>`}
+	${of.more?.length ? html`<p class="more">${of.more.map((text) => html`<span key=${text}>${text}</span>`)}</p>` : ''}`;
+
+/** @param {{of: import('../findings.js').Finding}} props */
+const Links = ({ of }) => html`<p class="links">${of.links?.map(({ href, key }) => html`<a href=${href} key=${key}>${t(key)}</a>`)}</p>`;
 
 /** What to do first. */
 function First() {

@@ -1,10 +1,9 @@
 // How the edge is set up: what to mend in its config, gates that only report, rules that gave way, and what it uses.
 import { html } from '../ui.js';
-import { Empty, Meter, Screen, Sign, State } from '../parts.js';
+import { Meter, Outcome, Reason, Screen, Sign, State } from '../parts.js';
 import { status } from '../status.js';
 import { Code, Value } from '../text.js';
-import { Time, size, t } from '../words.js';
-import { Reason } from '../parts.js';
+import { Time, number, size, t } from '../words.js';
 
 /** @typedef {import('../../types/api').Status} Status */
 
@@ -29,9 +28,11 @@ const Warnings = ({ of }) => html`<section class="card"><h2>${t('setup.warnings'
 /** Gates that refuse nothing and rules that gave way. @param {{data: Status}} props */
 function Softened({ data }) {
 	const { report_only: gates, drift, new_types: types } = data;
+	const would = data.would_be ?? [];
 	if (!gates?.length && !drift?.length && !types?.length) return null;
 	return html`<section class="card"><h2>${t('setup.soft')}</h2><ul class="warnings">
 		${gates?.map(({ name, gate }) => html`<li key=${name + gate}><${Sign} of="queued" /><div><p><${Value} of=${name} />: <${Code} of=${gate + ' report_only'} /></p><p class="quiet">${t('setup.report_only')}</p></div></li>`)}
+		${would.length > 0 && html`<li><span></span><p>${t('setup.would')} ${would.map(({ outcome, reason, n }) => html`<span class="pair" key=${outcome + reason}><${Outcome} of=${outcome} /> <${Reason} of=${reason} /> <b>${number(n)}</b></span>`)}</p></li>`}
 		${drift?.map((rule) => html`<li key=${rule.name + rule.kind + rule.pointer + rule.keyword}><${Sign} of="refused" /><div><p><${Value} of=${rule.name} />: <${Code} of=${`${rule.kind} ${rule.pointer || '/'} ${rule.keyword}`} /> <${Time} at=${rule.since} /></p><p class="quiet">${t('setup.drift')}</p></div></li>`)}
 		${types?.map((type) => html`<li key=${type.name + type.type}><${Sign} of="queued" /><div><p><${Value} of=${type.name} />: <${Code} of=${type.type} /> <${Time} at=${type.since} /></p><p class="quiet">${t('setup.new_type')}</p></div></li>`)}
 	</ul></section>`;
@@ -53,5 +54,5 @@ const Addresses = ({ of }) => html`<section class="card"><h2>${t('setup.addresse
 	<ul class="addresses">${(of.list ?? []).map((one) => html`<li key=${one}><bdi>${one}</bdi></li>`)}</ul></section>`;
 
 /** @param {{of: import('../../types/api').Receiver[]}} props */
-const Receivers = ({ of }) => of.length > 0 && html`<section class="card"><h2>${t('receivers')}</h2><ul class="strip">${of.map((r) => html`<li key=${r.instance}>
+const Receivers = ({ of }) => of.length > 0 && html`<section class="card"><h2>${t('receivers')}</h2><ul class="strip three">${of.map((r) => html`<li key=${r.instance}>
 	<a href=${'#/instances?instance=' + encodeURIComponent(r.instance)}><${Value} of=${r.instance} /></a><span class="strip-state"><${State} level=${{ receiving: 'well', failing: 'bad', standby: 'off', starting: 'off' }[r.state]}>${t(`receiver.${r.state}`)} ${r.reason && html`<${Reason} of=${r.reason} />`}<//></span><span class="num"><${Time} at=${r.since} /></span></li>`)}</ul></section>`;
