@@ -19,6 +19,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
+	"github.com/greenapi-community/caddy-green-api/console"
 	"github.com/greenapi-community/caddy-green-api/internal/api"
 	"github.com/greenapi-community/caddy-green-api/internal/backlog"
 	"github.com/greenapi-community/caddy-green-api/internal/delivery"
@@ -60,6 +61,7 @@ type App struct {
 	logger   *zap.Logger
 	events   *caddyevents.App
 	operator *operator
+	consoles []*Console
 	shared   *sharedQuarantine
 	engine   queue.Engine
 	queue    *sharedQueue // of the engine's Key
@@ -149,6 +151,11 @@ func (a *App) Provision(ctx caddy.Context) error {
 
 // Start opens the quarantine. If the path is the same, it is shared with the previous config.
 func (a *App) Start() error {
+	for _, c := range a.consoles {
+		if err := c.open(); err != nil {
+			return err
+		}
+	}
 	if _, err := a.shared.Open(); err != nil {
 		return fmt.Errorf("quarantine: %w", a.Quarantine.hide(err))
 	}
@@ -397,6 +404,7 @@ type operator struct {
 	streams api.Streams
 
 	activity api.Activity
+	sessions *console.Sessions // of the consoles
 
 	quarantineLimit atomic.Int64  // max_size of the config in effect
 	diskFree        atomic.Uint64 // bytes free on the quarantine's disk, as the bits of a float64
@@ -412,7 +420,7 @@ func (o *operator) heard(instance string, at time.Time) {
 const theOperator = "operator"
 
 func newOperator(times tell.Times) *operator {
-	o := &operator{desk: tell.NewDesk(gauges(), times, nil)}
+	o := &operator{desk: tell.NewDesk(gauges(), times, nil), sessions: console.NewSessions()}
 	o.diskFree.Store(math.Float64bits(math.NaN()))
 	return o
 }

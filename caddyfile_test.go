@@ -26,8 +26,8 @@ const goldenSeparator = "----------\n"
 // TestCaddyfile adapts the first half of each file and compares with the second: pretty-printed
 // JSON, or in error_* the whole message. What adapts must also load.
 func TestCaddyfile(t *testing.T) {
-	for _, name := range []string{"GREEN_API_TOKEN", "GREEN_API_OLD_TOKEN", "TOKEN_1101000001", "ALERT_TOKEN"} {
-		t.Setenv(name, "demo-"+strings.ToLower(name))
+	for _, name := range []string{"GREEN_API_TOKEN", "GREEN_API_OLD_TOKEN", "TOKEN_1101000001", "ALERT_TOKEN", "CONSOLE_TOKEN"} {
+		t.Setenv(name, "demo-"+strings.ToLower(name)+"-of-some-length")
 	}
 	files, err := filepath.Glob("testdata/caddyfile/*.caddyfiletest")
 	if err != nil || len(files) == 0 {

@@ -198,7 +198,7 @@ func TestDocs(t *testing.T) {
 // envValue is a value that fits what a variable of the documents is for, by its name.
 func envValue(name string) string {
 	if strings.Contains(name, "TOKEN") {
-		return "demo-token"
+		return "demo-token-of-some-length"
 	}
 	return "127.0.0.1"
 }

@@ -86,7 +86,10 @@ const (
 	FormatChanged = "format_changed"
 	NewType       = "new_type"
 	DiskLow       = "disk_low"
-	Recovered     = "recovered"
+
+	ConsoleRefused = "console_refused"
+
+	Recovered = "recovered"
 )
 
 // What the operator asks for.
@@ -137,6 +140,7 @@ var sentences = map[Reason]string{ //nolint:gosec // sentences, no credentials
 	FormatChanged:      "GREEN-API seems to have changed a format",
 	NewType:            "GREEN-API seems to have a new type of notification",
 	Test:               "this is a test of the alerts, nothing is wrong",
+	ConsoleRefused:     "somebody tries to log in to the console with a wrong token",
 	DiskLow:            "little space is left on the quarantine's disk",
 	Recovered:          "a trouble that an alert told of is over",
 }

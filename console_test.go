@@ -1,0 +1,273 @@
+package greenapi
+
+import (
+	"bufio"
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
+)
+
+const consoleToken = "an-invented-console-token"
+
+// consoleSite returns a config with a console at this address of a site, beside a green_api block.
+func consoleSite(site, options string) string {
+	return edgetest.Site(edgetest.Loopback) + site + " {\nhandle_path /console/* {\ngreen_api_console {\n" + options + "\n}\n}\nrespond 404\n}\n"
+}
+
+// TestConsoleLoads: what would let everybody in does not load.
+func TestConsoleLoads(t *testing.T) {
+	t.Setenv("GREEN_API_TEST_SHORT", "short")
+	for _, test := range []struct{ name, site, options, want string }{
+		{"token", "http://edge.test:PORT1", "auth {\ntoken " + consoleToken + "\n}", ""},
+		{"no auth", "http://edge.test:PORT1", "read_only", "auth: who may see it? want 'token', 'user', or 'auth off'"},
+		{"an empty block", "http://edge.test:PORT1", "auth {\n}", "auth: who may see it?"},
+		{"a short token", "http://edge.test:PORT1", "auth {\ntoken short\n}", "token: 5 characters are too short; want at least 22"},
+		{"a short token from outside", "http://edge.test:PORT1", "auth {\ntoken {env.GREEN_API_TEST_SHORT}\n}", "token: 5 characters"},
+		{"no token outside", "http://edge.test:PORT1", "auth {\ntoken {env.GREEN_API_TEST_UNSET}\n}", "token: placeholder {env.GREEN_API_TEST_UNSET} is not set"},
+		{"the same user for all", "http://edge.test:PORT1", "auth {\nuser anna\n}", `user: "anna" is the same for everybody`},
+		{"token and user", "http://edge.test:PORT1", "auth {\nuser {http.auth.user.id}\ntoken " + consoleToken + "\n}", "want one of 'token', 'user' and off"},
+		{"off for all", "http://127.0.0.1:PORT1", "auth off", "off: others than this machine reach"},
+		{"off for this machine and others", "http://edge.test:PORT1", "auth off\n}\n}\nbind 127.0.0.1 0.0.0.0\nhandle_path /b/* {\ngreen_api_console {\nauth off", "off: others than this machine reach 0.0.0.0"},
+		{"any name", "http://:PORT1", "auth {\ntoken " + consoleToken + "\n}", "its site takes any name; want 'host NAME'"},
+		{"any name, one of which is said", "http://:PORT1", "auth {\ntoken " + consoleToken + "\n}\nhost edge.test", ""},
+		{"a name of any kind", "http://*:PORT1", "auth {\ntoken " + consoleToken + "\n}", "want 'host NAME'"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			e := edgetest.Start(t, edgetest.Site(edgetest.Loopback))
+			err := e.Load(consoleSite(test.site, test.options))
+			if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
+				t.Errorf("%v, want %q", err, test.want)
+			}
+		})
+	}
+	t.Run("off for this machine", func(t *testing.T) {
+		e := edgetest.Start(t, edgetest.Site(edgetest.Loopback))
+		if err := e.Load(edgetest.Site(edgetest.Loopback) + "http://:PORT1 {\nbind 127.0.0.1 ::1\ngreen_api_console {\nauth off\n}\n}\n"); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// a visitor of a console has a browser's cookies.
+type visitor struct {
+	*edgetest.Edge
+	base   string // ends in a slash
+	host   string
+	user   string // of basic_auth
+	client *http.Client
+}
+
+func (e visitor) ask(method, path string, form url.Values) (status int, text string) {
+	e.T.Helper()
+	response := e.open(method, path, form)
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		e.T.Fatal(err)
+	}
+	return response.StatusCode, string(body)
+}
+
+// open asks, and leaves the answer open.
+func (e visitor) open(method, path string, form url.Values) *http.Response {
+	e.T.Helper()
+	r, err := http.NewRequestWithContext(e.T.Context(), method, e.base+path, strings.NewReader(form.Encode()))
+	if err != nil {
+		e.T.Fatal(err)
+	}
+	r.Host = cmp.Or(e.host, r.Host)
+	r.Header.Set("Sec-Fetch-Site", "same-origin")
+	if form != nil {
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	if path == "api/live" {
+		r.Header.Set("Accept", "text/event-stream")
+	}
+	if e.user != "" {
+		r.SetBasicAuth(e.user, "hiccup")
+	}
+	response, err := e.client.Do(r)
+	if err != nil {
+		e.T.Fatal(err)
+	}
+	return response
+}
+
+func comeTo(e *edgetest.Edge, host, path string) visitor {
+	jar, _ := cookiejar.New(nil) // never fails
+	return visitor{Edge: e, host: host, base: "http://127.0.0.1:" + e.More[0] + path, client: &http.Client{
+		Jar: jar, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+}
+
+// newest returns the ID of what was kept last.
+func (e visitor) newest() string {
+	e.T.Helper()
+	status, text := e.ask("POST", "api/quarantine/search", url.Values{"limit": {"1"}})
+	var found struct{ Entries []struct{ ID string } }
+	if err := json.Unmarshal([]byte(text), &found); err != nil || len(found.Entries) != 1 {
+		e.T.Fatalf("search: %d %s", status, text)
+	}
+	return found.Entries[0].ID
+}
+
+// wantLogged reports a line that the log lacks: one with all these parts.
+func wantLogged(e *edgetest.Edge, parts ...string) {
+	e.T.Helper()
+	for line := range strings.Lines(e.Logs.All()) {
+		if !slices.ContainsFunc(parts, func(part string) bool { return !strings.Contains(line, part) }) {
+			return
+		}
+	}
+	e.T.Errorf("not logged: %q", parts)
+}
+
+// TestConsole: a team's console below a path, from the login to what is done there.
+func TestConsole(t *testing.T) {
+	up := edgetest.NewUpstream(t, 200, nil)
+	in := edgetest.NewInbox(t, nil)
+	config := edgetest.Alerting(in.URL, "", edgetest.Loopback+"reverse_proxy "+up.Address) +
+		"http://127.0.0.1:PORT1 {\nbind 127.0.0.1\nredir /console /console/\nhandle_path /console/* {\ngreen_api_console {\nauth {\ntoken " + consoleToken + "\n}\n}\n}\nrespond 404\n}\n"
+	e := edgetest.Start(t, config)
+	if status := e.Post(edgetest.Broken("BROKEN")); status != 200 {
+		t.Fatal(status)
+	}
+	v := comeTo(e, "", "/console/")
+	for _, test := range []struct {
+		host, path string
+		want       int
+	}{
+		{"", "", 401}, {"", "api/status", 401}, {"", "%61pi/status", 401}, {"", "assets/app.js", 401}, {"", "../console/api/status", 401},
+		{"evil.test", "", 200}, {"127.0.0.1.:" + e.More[0], "", 200}, // Caddy's empty answer
+	} {
+		stranger := comeTo(e, test.host, "/console/")
+		if status, text := stranger.ask("GET", test.path, nil); status != test.want || strings.Contains(text, "quarantine") {
+			t.Errorf("%q%q without a login: %d", test.host, test.path, status)
+		}
+	}
+	if status, _ := v.ask("POST", "login", url.Values{"token": {"a wrong token, of the same length"}}); status != 401 {
+		t.Errorf("a wrong token: %d", status)
+	}
+	edgetest.Eventually(t, "alert", func() bool {
+		return len(in.All()) > 0 && strings.Contains(strings.Join(in.All(), ""), `"console_refused"`)
+	})
+	wantLogged(e, `"level":"warn"`, `"msg":"login to the console refused","client_ip":"127.0.0.1"}`)
+	response := v.open("POST", "login", url.Values{"token": {consoleToken}})
+	response.Body.Close()
+	if cookie := response.Header.Get("Set-Cookie"); response.StatusCode != 303 || !strings.Contains(cookie, "Path=/console/; ") || !strings.Contains(cookie, "HttpOnly; SameSite=Strict") {
+		t.Fatalf("login: %d %s", response.StatusCode, cookie)
+	}
+	if status, text := v.ask("GET", "", nil); status != 200 || !strings.Contains(text, "assets/") {
+		t.Errorf("page: %d %s", status, text)
+	}
+	if status, text := v.ask("GET", "api/status", nil); status != 200 || !strings.Contains(text, `"standing":[]`) {
+		t.Errorf("status: %d %s", status, text)
+	}
+	id := v.newest()
+	if status, text := v.ask("GET", "api/quarantine/"+id, nil); status != 200 || strings.Contains(text, `"body"`) || !strings.Contains(text, `"marks":[{"pointer":"/`) || strings.Contains(text, "79001234568") {
+		t.Errorf("entry: %d %s", status, text)
+	}
+	if status, text := v.ask("POST", "api/quarantine/"+id+"/body", url.Values{}); status != 200 || !strings.Contains(text, "BROKEN") {
+		t.Errorf("body: %d %s", status, text)
+	}
+	wantLogged(e, `"msg":"console action","action":"body opened","user":"","client_ip":"127.0.0.1","quarantine_id":"`+id+`"`)
+
+	// A reload ends the streams, and keeps who is logged in.
+	var streams []*http.Response
+	for range 8 {
+		streams = append(streams, v.open("GET", "api/live", nil))
+	}
+	for _, stream := range streams {
+		if _, err := bufio.NewReader(stream.Body).ReadString('\n'); err != nil || stream.StatusCode != 200 {
+			t.Fatalf("stream: %d %v", stream.StatusCode, err)
+		}
+	}
+	began := time.Now()
+	if err := e.Load(config + "\n"); err != nil {
+		t.Fatal(err)
+	}
+	for _, stream := range streams {
+		text, err := io.ReadAll(stream.Body)
+		if err != nil || !strings.Contains(string(text), `{"reason":"reload"}`) {
+			t.Errorf("a stream at the reload: %v %.200s", err, text)
+		}
+		stream.Body.Close()
+	}
+	if took := time.Since(began); took > edgetest.Patient(3*time.Second) {
+		t.Errorf("a reload with 8 streams took %s", took)
+	}
+	if status, _ := v.ask("GET", "api/status", nil); status != 200 {
+		t.Errorf("after a reload: %d", status)
+	}
+	if status, text := v.ask("POST", "api/quarantine/replay", url.Values{"id": {id}}); status != 200 || !strings.Contains(text, `"outcome":"delivered"`) {
+		t.Errorf("replay: %d %s", status, text)
+	}
+	if status, text := v.ask("GET", "api/activity", nil); status != 200 || !strings.Contains(text, `"action":"replayed"`) || !strings.Contains(text, `"action":"body opened"`) {
+		t.Errorf("activity: %d %s", status, text)
+	}
+	if status, _ := v.ask("POST", "logout", url.Values{}); status != 303 {
+		t.Errorf("logout: %d", status)
+	}
+	if status, _ := v.ask("GET", "api/status", nil); status != 401 {
+		t.Errorf("after a logout: %d", status)
+	}
+	if err := e.Load(strings.Replace(config, consoleToken, "another-"+consoleToken, 1)); err != nil {
+		t.Fatal(err)
+	}
+	for what, text := range map[string]string{"the log": e.Logs.All(), "the alerts": strings.Join(in.All(), "\n")} {
+		if strings.Contains(text, consoleToken) {
+			t.Errorf("%s has the token", what)
+		}
+	}
+}
+
+// TestConsoleUser: Caddy logs people in, and the log knows them by name.
+func TestConsoleUser(t *testing.T) {
+	site := "http://edge.test:PORT1 {\nbind 127.0.0.1\ngreen_api_console {\nauth {\nuser {http.auth.user.id}\n}\nread_only\nbodies off\n}\n%s}\n"
+	const login = "basic_auth {\nanna $2a$10$MKDLCM8vzT1i6X3NxkeJXOUzAQS/hCR4N5NPtMX7XYGfTimXv1xjO\n}\n"
+	e := edgetest.Start(t, edgetest.Site(edgetest.Loopback)+fmt.Sprintf(site, login))
+	e.Post(edgetest.Broken("BROKEN"))
+	host := "edge.test:" + e.More[0]
+	if status, _ := comeTo(e, host, "/").ask("GET", "", nil); status != 401 {
+		t.Errorf("without a name: %d", status)
+	}
+	if status, _ := comeTo(e, "evil.test", "/").ask("GET", "", nil); status != 200 { // which is Caddy's empty answer
+		t.Errorf("another host: %d", status)
+	}
+	v := comeTo(e, host, "/")
+	v.user = "anna"
+	if status, text := v.ask("GET", "", nil); status != 200 || !strings.Contains(text, "assets/") {
+		t.Fatalf("page: %d %s", status, text)
+	}
+	if status, text := v.ask("GET", "api/me", nil); status != 200 || !strings.Contains(text, `"user":"anna"`) || !strings.Contains(text, `"read_only"`) {
+		t.Errorf("me: %d %s", status, text)
+	}
+	id := v.newest()
+	for path, form := range map[string]url.Values{
+		"api/quarantine/" + id + "/body": {}, "api/quarantine/replay": {"all": {"true"}}, "api/quarantine/export": {"all": {"true"}}, "api/phones": {"show": {"true"}},
+	} {
+		if status, _ := v.ask("POST", path, form); status != 403 {
+			t.Errorf("%s: %d", path, status)
+		}
+	}
+	if v.newest() != id {
+		t.Error("the entry is gone")
+	}
+	// Without what logs people in, nobody is let in.
+	if err := e.Load(edgetest.Site(edgetest.Loopback) + fmt.Sprintf(site, "")); err != nil {
+		t.Fatal(err)
+	}
+	if status, _ := v.ask("GET", "api/status", nil); status != 403 {
+		t.Errorf("without a login of Caddy's: %d", status)
+	}
+}
