@@ -58,6 +58,10 @@ import (
 //	a quarantine filled for others            TestShares, TestEntryClipped
 //	a replay of what the gates would keep     TestRecheck, TestReplayNamed
 //	deleted bodies that stay in the file      TestWipeStaysDue, TestMaxAge, TestQuarantineCommands
+//	paths past a login, in odd spellings      TestNobodyWithoutSession, TestReadOnly
+//	a stranger's name for this machine        TestHosts
+//	a page of another origin                  TestOrigins
+//	guessed tokens, planted sessions          TestGuessing, TestFixation, TestLoginOnce
 
 // TestTable: each test that the table names exists.
 func TestTable(t *testing.T) {
