@@ -126,13 +126,14 @@ func (q *quarantineFlags) entries(cmd *cobra.Command, path string, query url.Val
 
 func quarantineDelete() *cobra.Command {
 	q := new(quarantineFlags)
-	var all bool
+	var all, dry bool
 	cmd := &cobra.Command{
 		Use:   "delete [<id>...]",
 		Short: "Deletes entries for good",
 		Long: `Deletes entries, and wipes their remains from the file: no byte of their bodies stays in it. The file
 keeps its size. Requires ids, a filter, or --all. Of ids beside a filter, only those that match the
-filter are deleted.
+filter are deleted. With --dry-run, nothing is deleted: it prints how many entries are meant, from when
+they are, and an --until with which the same command means none that comes meanwhile.
 
 Exit status: 0 if all were deleted, 1 if one of the ids does not exist, 2 if the server could not be
 reached.`,
@@ -150,6 +151,9 @@ reached.`,
 			if all {
 				query.Set("all", "true")
 			}
+			if dry {
+				return q.dryRun(cmd, http.MethodDelete, "quarantine", query, args)
+			}
 			var sum deletion
 			err = inParts(cmd, query, args, func(query url.Values) error {
 				return q.ask(cmd, http.MethodDelete, "quarantine", query, sum.take)
@@ -161,6 +165,7 @@ reached.`,
 		},
 	}
 	cmd.Flags().BoolVar(&all, "all", false, "delete everything")
+	cmd.Flags().BoolVar(&dry, optionDryRun, false, "only say which entries are meant")
 	return q.with(cmd, true)
 }
 

@@ -19,7 +19,7 @@ import (
 
 func quarantineReplay() *cobra.Command {
 	q := new(quarantineFlags)
-	var recheck, all bool
+	var recheck, all, dry bool
 	var to string
 	cmd := &cobra.Command{
 		Use:   "replay [<id>...]",
@@ -33,6 +33,9 @@ longer exists.
 Requires ids, a filter, or --all. Of ids beside a filter, only those that match the filter are replayed.
 Entries kept as malformed, encoding or too_large are replayed only if their id or reason is named,
 because handlers may be unable to read such a body, or read it differently.
+
+With --dry-run, nothing is delivered: it prints how many entries are meant, from when they are, and an
+--until with which the same command means none that comes meanwhile.
 
 Exit status: 0 if all were delivered, 1 if some were not, 2 if the server could not be reached or an
 entry could not be read.`,
@@ -50,6 +53,9 @@ entry could not be read.`,
 				return usageError(cmd, fmt.Errorf("--%s: %w", api.OptionTo, api.ErrEmptyValue))
 			}
 			setOptions(query, to, map[string]bool{"recheck": recheck, "all": all})
+			if dry {
+				return q.dryRun(cmd, http.MethodPost, "quarantine/replay", query, args)
+			}
 			tally := newReplayTally(cmd)
 			err = inParts(cmd, query, args, func(query url.Values) error {
 				return q.ask(cmd, http.MethodPost, "quarantine/replay", query, func(line []byte) error {
@@ -64,6 +70,7 @@ entry could not be read.`,
 	}
 	cmd.Flags().BoolVar(&recheck, "recheck", false, "validate first, and keep what still fails")
 	cmd.Flags().BoolVar(&all, "all", false, "replay everything, except what has to be named")
+	cmd.Flags().BoolVar(&dry, optionDryRun, false, "only say which entries are meant")
 	cmd.Flags().StringVar(&to, api.OptionTo, "", "name of the green_api block to deliver through, instead of its own")
 	return q.with(cmd, true)
 }
