@@ -188,7 +188,7 @@ func (p *tab) await(condition string) {
 func (p *tab) comes(condition string, within time.Duration) bool {
 	p.t.Helper()
 	for end := time.Now().Add(within); ; {
-		is, err := tryEval[bool](p, "Boolean("+condition+")")
+		is, err := tryEval[bool](p, "(async () => Boolean(await ("+condition+")))()")
 		if err == nil && is { // an error may be that of a page that just goes
 			return true
 		}
