@@ -135,11 +135,11 @@ nats-chaos: ## three edges and three servers are killed, cut off, stopped and re
 	cd nats && GREEN_API_EDGES=$(or $(EDGES),10m) go test -count=1 -run '^TestQueueEdges$$' -v -timeout 24h .
 
 browser: axe ## the console in a real browser (Debian: chromium); three minutes
-	cd console/browsertest && go vet ./... && go test -count=1 .
+	cd console/browsertest && go vet ./... && go test -count=1 -parallel 4 .
 
 console: axe ## the same with bars that want a machine that does nothing else, and pictures of each screen into dist/console; ten minutes
 	mkdir -p dist/console
-	cd console/browsertest && GREEN_API_CONSOLE_FULL=1 GREEN_API_CONSOLE_PICTURES=$(CURDIR)/dist/console go test -count=1 -v -timeout 30m .
+	cd console/browsertest && GREEN_API_CONSOLE_FULL=1 GREEN_API_CONSOLE_PICTURES=$(CURDIR)/dist/console go test -count=1 -parallel 4 -v -timeout 30m .
 
 axe: ## into .lint, what looks for barriers in a page
 	test -d .lint/axe-$(AXE_VERSION) || (mkdir -p .lint/of-axe && cd .lint/of-axe && \

@@ -31,6 +31,7 @@ func (p *tab) cookies() []*network.Cookie {
 
 // TestLogin: who has the token gets in, once; who is out sees nothing; a session ends with its console.
 func TestLogin(t *testing.T) {
+	t.Parallel()
 	h := startHandler(t)
 	e := startEdge(t, oneSite, "HANDLERS", h.address(), "OPTIONS", "", "GLOBAL", "", "SITE", "")
 	port := freePort(t)
@@ -101,6 +102,7 @@ func (p *tab) logInAgain(c *consoleProcess) {
 
 // TestLogout: logging out ends the session and its streams.
 func TestLogout(t *testing.T) {
+	t.Parallel()
 	h := startHandler(t)
 	e := startEdge(t, oneSite, "HANDLERS", h.address(), "OPTIONS", "", "GLOBAL", "", "SITE", "")
 	c := startConsole(t, e)
@@ -129,6 +131,7 @@ func TestLogout(t *testing.T) {
 
 // TestGuessing: many wrong tokens are slowed down and told, and do not use up the right one.
 func TestGuessing(t *testing.T) {
+	t.Parallel()
 	h := startHandler(t)
 	e := startEdge(t, oneSite, "HANDLERS", h.address(), "OPTIONS", "", "GLOBAL", "", "SITE", "")
 	c := startConsole(t, e)

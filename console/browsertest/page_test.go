@@ -67,6 +67,19 @@ func listen(t *testing.T, ctx context.Context) *tab {
 	return p
 }
 
+// share gives this tab the session of another one.
+func (p *tab) share(of *tab) {
+	p.t.Helper()
+	for _, k := range of.cookies() {
+		p.do(chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
+			_, err := cdp.Call(ctx, target, network.SetCookie, network.SetCookieParams{
+				Name: k.Name, Value: k.Value, Domain: k.Domain, Path: k.Path, HTTPOnly: new(k.HTTPOnly), SameSite: k.SameSite,
+			})
+			return err
+		}))
+	}
+}
+
 // command is an action that sends a command of the protocol.
 func command[P, R any](what cdp.Command[P, R], params P) chromedp.Action[chromedp.Void] {
 	return chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {

@@ -15,6 +15,7 @@ import (
 
 // TestRebinding: a name of a stranger that points to this machine leads nowhere.
 func TestRebinding(t *testing.T) {
+	t.Parallel()
 	h := startHandler(t)
 	e := startEdge(t, oneSite, "HANDLERS", h.address(), "OPTIONS", "", "GLOBAL", "", "SITE", "")
 	c := startConsole(t, e)
@@ -102,6 +103,7 @@ const attack = `(async () => {
 // TestStrangers: a page of another origin reads nothing and changes nothing, also if it is of the same site, as another
 // port of this machine is, to which a browser sends the cookie.
 func TestStrangers(t *testing.T) {
+	t.Parallel()
 	h := startHandler(t)
 	e := startEdge(t, oneSite, "HANDLERS", h.address(), "OPTIONS", "", "GLOBAL", "", "SITE", "")
 	for range 3 {
