@@ -49,7 +49,8 @@ func startEdge(t *testing.T, config string, pairs ...string) *edge {
 	port := freePort(t)
 	e := &edge{t: t, dir: dir, config: filepath.Join(dir, "Caddyfile"), origin: "http://127.0.0.1:" + port}
 	pairs = append(pairs, "DIR", dir, "PORT", port, "TOKEN", edgeToken)
-	e.write(strings.NewReplacer(pairs...).Replace(config))
+	replacer := strings.NewReplacer(pairs...)
+	e.write(replacer.Replace(replacer.Replace(config))) // what is put in may name the others
 	e.start()
 	t.Cleanup(e.stop)
 	t.Cleanup(func() {
@@ -140,8 +141,10 @@ func (e *edge) post(body string) int {
 	return status
 }
 
-func (e *edge) tryPost(body string) (int, error) {
-	r, err := http.NewRequest(http.MethodPost, e.origin+"/green-api/webhook", strings.NewReader(body))
+func (e *edge) tryPost(body string) (int, error) { return e.tryPostTo("/green-api/webhook", body) }
+
+func (e *edge) tryPostTo(path, body string) (int, error) {
+	r, err := http.NewRequest(http.MethodPost, e.origin+path, strings.NewReader(body))
 	if err != nil {
 		return 0, err
 	}

@@ -13,10 +13,12 @@ import (
 	"github.com/chromedp/cdproto/audits"
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 )
 
 // A tab is a window of the browser with cookies and a store of its own, and all that it has complained about.
@@ -273,7 +275,20 @@ func (p *tab) typeInto(selector, text string) {
 // keys presses keys.
 func (p *tab) keys(keys string) {
 	p.t.Helper()
-	p.do(chromedp.KeyEvent(keys))
+	for _, r := range keys {
+		var down *input.DispatchKeyEventParams
+		for _, event := range kb.Encode(r) {
+			switch event.Type {
+			case kb.KeyChar: // goes with what was pressed, so that a page may prevent it
+				down.Text, down.UnmodifiedText = event.Text, event.UnmodifiedText
+			case kb.KeyUp:
+				p.do(command(input.DispatchKeyEvent, *down), command(input.DispatchKeyEvent, *event))
+			default:
+				event.Type = kb.KeyDown
+				down = event
+			}
+		}
+	}
 }
 
 // open opens a URL.

@@ -1,0 +1,49 @@
+package browsertest
+
+import (
+	"fmt"
+	"net/http"
+	"testing"
+)
+
+// queueBlock is for the site of oneSite: a second block, with a queue.
+const queueBlock = `green_api /queue/webhook* {
+		name queued
+		ip_filter off
+		auth {
+			token TOKEN
+		}
+		queue {
+			key instance
+			retry 1h
+		}
+		reverse_proxy HANDLERS
+	}`
+
+// startEverything starts an edge at which there is something to see on every screen: an instance that stands still, a lane,
+// entries of several reasons, an alert that cannot be sent.
+func startEverything(t *testing.T) *edge {
+	t.Helper()
+	h := startHandler(t)
+	e := startEdge(t, oneSite, "SITE", queueBlock, "HANDLERS", h.address(), "OPTIONS", "", "GLOBAL", "alert http://127.0.0.1:"+freePort(t)+"/alerts")
+	for i := range 12 {
+		e.post(message(1101000001+i%4, fmt.Sprintf("790012345%02d", i), fmt.Sprintf("Message %d", i)))
+	}
+	for _, body := range []string{rawMessage(1101000001, "79001234501", "5"), rawMessage(1101000002, "79001234502", "007"), `{"typeWebhook":"incomingMessageReceived"`,
+		`{"typeWebhook":"somethingNew","instanceData":{"idInstance":1101000003,"wid":"79001234567@c.us","typeInstance":"whatsapp"},"timestamp":1767226200}`} {
+		if status := e.post(body); status != http.StatusOK {
+			t.Fatalf("status %d for %s", status, body)
+		}
+	}
+	h.status.Store(http.StatusInternalServerError)
+	e.post(message(1101000007, "79001234507", "taken by nobody"))
+	for i := range 3 {
+		if status, err := e.tryPostTo("/queue/webhook", message(1101000008, "79001234508", fmt.Sprintf("in line, number %d", i))); err != nil || status != http.StatusOK {
+			t.Fatalf("status %d %v", status, err)
+		}
+	}
+	return e
+}
+
+// allScreens are those of startEverything.
+var allScreens = []string{"#/overview", "#/live", "#/quarantine", "#/queue", "#/handlers", "#/instances", "#/activity", "#/setup"}
