@@ -1,5 +1,5 @@
 // Dense tables. j and k move from row to row, Enter follows a row's link.
-import { html } from './ui.js';
+import { Component, html } from './ui.js';
 
 /**
  * @template R
@@ -8,14 +8,31 @@ import { html } from './ui.js';
 
 /**
  * @template R
- * @param {{caption: string, columns: Column<R>[], rows: R[], id: (row: R) => string | number, mark?: (row: R) => string, open?: (row: R) => void}} props
+ * @typedef {{caption: string, columns: Column<R>[], rows: R[], id: (row: R) => string | number, mark?: (row: R) => string, open?: (row: R) => void}} Props
  *   id names a row for data-id; mark returns its class; open is called by a click on it and by Enter
  */
-export function Table({ caption, columns, rows, id, mark, open }) {
+
+/** A row is drawn again only if it, or the columns, are others: keep both for a table that changes often.
+ * @extends {Component<{row: any, columns: Column<any>[], of: Props<any>}>} */
+class TableRow extends Component {
+	/** @param {{row: unknown, columns: unknown}} next */
+	shouldComponentUpdate(next) {
+		return next.row !== this.props.row || next.columns !== this.props.columns;
+	}
+
+	render() {
+		const { row, columns, of } = this.props;
+		return html`<tr data-id=${of.id(row)} class=${(of.mark?.(row) ?? '') + (of.open ? ' opens' : '')} tabindex="-1" onClick=${() => this.props.of.open?.(row)}>
+			${columns.map((c) => html`<td class=${c.kind ?? ''} key=${c.key}>${c.cell(row)}</td>`)}</tr>`;
+	}
+}
+
+/** @template R @param {Props<R>} props */
+export function Table(props) {
+	const { caption, columns, rows, id } = props;
 	return html`<div class="scroll" role="region" aria-label=${caption} tabindex="0"><table>
 		<caption class="unseen">${caption}</caption>
 		<thead><tr>${columns.map((c) => html`<th scope="col" class=${c.kind ?? ''} key=${c.key}>${c.label}</th>`)}</tr></thead>
-		<tbody>${rows.map((row) => html`<tr key=${id(row)} data-id=${id(row)} class=${(mark?.(row) ?? '') + (open ? ' opens' : '')} tabindex="-1" onClick=${open && (() => open(row))}>
-			${columns.map((c) => html`<td class=${c.kind ?? ''} key=${c.key}>${c.cell(row)}</td>`)}</tr>`)}</tbody>
+		<tbody>${rows.map((row) => html`<${TableRow} key=${id(row)} row=${row} columns=${columns} of=${props} />`)}</tbody>
 	</table></div>`;
 }

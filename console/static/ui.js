@@ -1,9 +1,9 @@
 // What draws: Preact and htm, and values that several parts of the page share.
-import { h, render } from './vendor/preact-11.2.0/preact.mjs';
+import { Component, h, render } from './vendor/preact-11.2.0/preact.mjs';
 import { useEffect, useState } from './vendor/preact-11.2.0/hooks.mjs';
 import htm from './vendor/htm-3.1.1/htm.module.js';
 
-export { render };
+export { Component, render };
 export { useEffect, useLayoutEffect, useMemo, useRef, useState } from './vendor/preact-11.2.0/hooks.mjs';
 export const html = htm.bind(h);
 

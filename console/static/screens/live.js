@@ -7,32 +7,22 @@ import { filter, go } from '../route.js';
 import { Table } from '../table.js';
 import { Code, Value, visible } from '../text.js';
 import { outcomes } from '../chart.js';
-import { Time, duration, latency, number, t } from '../words.js';
+import { Time, duration, latency, t, words } from '../words.js';
 
 /** @typedef {import('../../types/api').Row} Row */
 
 const most = 500;
 const names = ['outcome', 'type', 'instance', 'handler'];
 
-/** @param {(row: Row) => unknown} draw */
-const once = (draw) => {
-	/** @type {WeakMap<Row, unknown>} a row never changes: what is drawn of it is drawn once */
-	const drawn = new WeakMap();
-	return (/** @type {Row} */ row) => {
-		if (!drawn.has(row)) drawn.set(row, draw(row));
-		return drawn.get(row);
-	};
-};
-
 const columns = () => [
-	{ key: 'at', label: t('col.time'), kind: 'time', cell: once((r) => html`<${Time} at=${r.at} seconds />`) },
-	{ key: 'outcome', label: t('col.outcome'), cell: once((r) => html`<${Outcome} of=${r.outcome} />`) },
-	{ key: 'instance', label: t('col.instance'), cell: once((r) => html`<${Value} of=${r.instance || r.client_ip || '–'} />`) },
-	{ key: 'type', label: t('col.type'), kind: 'minor', cell: once((r) => html`<${Value} of=${r.type || '–'} />`) },
-	{ key: 'why', label: t('col.why'), kind: 'grow', cell: once(why) },
-	{ key: 'handler', label: t('col.handler'), kind: 'minor', cell: once((r) => html`<${Value} of=${r.handler || '–'} />`) },
-	{ key: 'ms', label: t('col.took'), kind: 'num', cell: once((r) => latency(r.ms)) },
-	{ key: 'age', label: t('col.age'), kind: 'num minor', cell: once((r) => (r.age ? duration(r.age * 1000) : '')) },
+	{ key: 'at', label: t('col.time'), kind: 'time', cell: (/** @type {Row} */ r) => html`<${Time} at=${r.at} seconds />` },
+	{ key: 'outcome', label: t('col.outcome'), cell: (/** @type {Row} */ r) => html`<${Outcome} of=${r.outcome} />` },
+	{ key: 'instance', label: t('col.instance'), cell: (/** @type {Row} */ r) => html`<${Value} of=${r.instance || r.client_ip || '–'} />` },
+	{ key: 'type', label: t('col.type'), kind: 'minor', cell: (/** @type {Row} */ r) => html`<${Value} of=${r.type || '–'} />` },
+	{ key: 'why', label: t('col.why'), kind: 'grow', cell: why },
+	{ key: 'handler', label: t('col.handler'), kind: 'minor', cell: (/** @type {Row} */ r) => html`<${Value} of=${r.handler || '–'} />` },
+	{ key: 'ms', label: t('col.took'), kind: 'num', cell: (/** @type {Row} */ r) => latency(r.ms) },
+	{ key: 'age', label: t('col.age'), kind: 'num minor', cell: (/** @type {Row} */ r) => (r.age ? duration(r.age * 1000) : '') },
 ];
 
 /** @param {Row} r */
@@ -59,7 +49,7 @@ export default function Live({ params }) {
 	}, []);
 	const wanted = names.map((name) => params.get(name) ?? '');
 	const shown = useMemo(() => rows.filter((r) => fits(r, wanted)).slice(0, most), [rows, ...wanted]);
-	const drawn = useMemo(columns, [t('col.time'), Time({ at: 1 })]);
+	const drawn = useMemo(columns, [words.use()]);
 	const news = rows === seen.rows ? 0 : seen.rows.findIndex((r) => r === rows[0]);
 	const open = (/** @type {Row} */ r) => r.quarantine_id && go('#/quarantine/' + encodeURIComponent(r.quarantine_id));
 	const kept = rows.length ? 'ready' : 'empty';
@@ -78,8 +68,10 @@ function fits(r, [outcome, type, instance, handler]) {
 
 /** @param {{rows: Row[], params: URLSearchParams}} props */
 function Filters({ rows, params }) {
-	const types = [...new Set(rows.map((r) => r.type))].filter(Boolean).sort();
-	const handlers = [...new Set(rows.map((r) => r.handler ?? ''))].filter(Boolean).sort();
+	const [types, handlers] = useMemo(() => {
+		const all = (/** @type {(r: Row) => string} */ of) => [...new Set(rows.map(of))].filter(Boolean).sort();
+		return [all((r) => r.type), all((r) => r.handler ?? '')];
+	}, [Math.floor((rows[0]?.at ?? 0) / 2000)]);
 	return html`<form class="filters" onSubmit=${(/** @type {Event} */ e) => e.preventDefault()}>
 		<${Select} name="outcome" params=${params} options=${outcomes.map((end) => [end, t(`outcome.${end}`)])} />
 		<${Select} name="type" params=${params} options=${types.map((type) => [type, visible(type)])} />
