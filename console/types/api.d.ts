@@ -147,3 +147,125 @@ export interface Live {
 	of: number;
 	gap?: { from: number; to: number };
 }
+
+export interface Fault {
+	pointer: string;
+	keyword: string;
+}
+
+export interface Mark {
+	pointer?: string;
+	keyword?: string;
+	cause?: string;
+	start: number;
+	end: number;
+	missing?: boolean;
+}
+
+export interface Answer {
+	handler?: string;
+	status?: number;
+	text?: string;
+	error?: string;
+}
+
+export interface Entry {
+	id: string;
+	received: string;
+	name?: string;
+	reason: string;
+	unadmitted?: boolean;
+	type?: string;
+	message?: string;
+	instance?: string;
+	chat?: string;
+	notification_id?: string;
+	offset?: number;
+	cause?: string;
+	faults?: Fault[];
+	answers?: Answer[];
+	client?: string;
+	host?: string;
+	uri?: string;
+	header?: { [name: string]: string[] };
+	size: number;
+	marks?: Mark[];
+}
+
+export interface Found {
+	entries: Entry[];
+	unreadable?: { error: string; entry?: string }[];
+	more?: string;
+	looked_at: number;
+}
+
+export interface Summary {
+	entries: number;
+	unreadable?: number;
+	reasons: { [reason: string]: number };
+	types: { [type: string]: number };
+	instances: { instance: string; entries: number }[];
+	other_instances: number;
+}
+
+export interface DryRun {
+	count: number;
+	oldest?: string;
+	newest?: string;
+	until: string;
+	skipped?: number;
+	unreadable?: number;
+}
+
+export interface Result {
+	id: string;
+	outcome: 'delivered' | 'failed' | 'kept' | 'skipped';
+	reason: string;
+	error?: string;
+}
+
+export interface QueueState {
+	entries: number;
+	bytes: number;
+	max_bytes: number;
+	lanes: number;
+	lanes_waiting: number;
+	in_flight: number;
+	paused: { name?: string; instance?: string }[];
+	draining: boolean;
+	crowded?: { name: string; in_flight: number; since: string; ready: number }[];
+}
+
+export interface Lane {
+	lane: string;
+	name: string;
+	instance: string;
+	chat: string;
+	entries: number;
+	bytes: number;
+	oldest: string;
+	state: 'ready' | 'delivering' | 'waiting' | 'paused' | 'no_handler';
+	round: number;
+	next?: string;
+	reason: string;
+	answer?: Answer;
+}
+
+export interface QueueEntry {
+	seq: number;
+	received: string;
+	size: number;
+	chat: string;
+	id?: string;
+	type?: string;
+	message?: string;
+}
+
+export interface Action {
+	at: string;
+	user?: string;
+	client_ip?: string;
+	action: string;
+	quarantine_id?: string;
+	count?: number;
+}
