@@ -134,8 +134,11 @@ func (c *Console) relay(one *call, a asking) {
 
 const eventStream = "text/event-stream"
 
-// writeTime is how long a browser may take to read what is written at once.
-const writeTime = 30 * time.Second
+// How long a browser may take to read what is written at once.
+const (
+	writeTime  = 30 * time.Second
+	streamTime = 5 * time.Second // of what is old when it comes late
+)
 
 // An answer is what the edge writes to. What it writes is cleaned on its way to the browser, unless it goes raw.
 type answer struct {
@@ -212,7 +215,11 @@ func (a *answer) begin() {
 // write writes to the browser.
 func (a *answer) write(text []byte) (int, error) {
 	a.begin()
-	_ = a.rc.SetWriteDeadline(time.Now().Add(writeTime)) // not every writer has one
+	patience := writeTime
+	if a.accept == eventStream {
+		patience = streamTime
+	}
+	_ = a.rc.SetWriteDeadline(time.Now().Add(patience)) // not every writer has one
 	return a.w.Write(text)
 }
 

@@ -305,6 +305,12 @@ func TestDeadlines(t *testing.T) {
 		if len(w.write) == 0 || !w.write[0].Equal(now.Add(writeTime)) {
 			t.Errorf("write until %v", w.write)
 		}
+		r := c.asked("GET", "/api/live", "", id)
+		r.Header.Set("Accept", eventStream)
+		w = &deadlined{ResponseRecorder: httptest.NewRecorder()}
+		if c.ServeHTTP(w, r); len(w.write) != 1 || !w.write[0].Equal(now.Add(streamTime)) {
+			t.Errorf("write to a stream until %v", w.write)
+		}
 		one.end()
 	})
 }

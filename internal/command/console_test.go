@@ -22,6 +22,7 @@ type consoleProcess struct {
 	t     *testing.T
 	page  *url.URL // without the token
 	token string
+	said  strings.Builder // all answers
 	http.Client
 }
 
@@ -57,6 +58,7 @@ func (c *consoleProcess) ask(method, path, form string) (status int, text string
 	if err != nil {
 		c.t.Error(err)
 	}
+	c.said.Write(body)
 	return response.StatusCode, string(body)
 }
 
@@ -119,8 +121,9 @@ func TestConsole(t *testing.T) {
 		t.Errorf("entry: %s", text)
 	}
 	var opened struct{ Body string }
-	if _, text := c.ask("POST", path+"/body", ""); json.Unmarshal([]byte(text), &opened) != nil || opened.Body != edgetest.Broken("TWO") {
-		t.Errorf("body: %s", text)
+	_, body := c.ask("POST", path+"/body", "")
+	if json.Unmarshal([]byte(body), &opened) != nil || opened.Body != edgetest.Broken("TWO") {
+		t.Errorf("body: %s", body)
 	}
 	if _, text := c.ask("POST", "/api/quarantine/replay", "id="+found.Entries[0].ID); !strings.Contains(text, `"outcome":"delivered"`) || len(up.Requests()) != 1 {
 		t.Errorf("replay: %s", text)
@@ -142,6 +145,15 @@ func TestConsole(t *testing.T) {
 	}
 	if status, text := c.ask("GET", "/api/queue", ""); status != 404 || !strings.HasPrefix(text, `{"error":`) {
 		t.Errorf("queue: %d %s", status, text)
+	}
+
+	for _, path := range []string{"/api/live?since=0", "/api/quarantine/summary", "/api/queue/state"} {
+		c.ask("GET", path, "")
+	}
+	for _, secret := range []string{c.token, edgetest.Token, "79001234568"} {
+		if said := strings.Replace(c.said.String(), body, "", 1); strings.Contains(said, secret) {
+			t.Errorf("the answers have %s: %s", secret, said)
+		}
 	}
 
 	stream := c.open("GET", "/api/live", "", "text/event-stream")
