@@ -1,7 +1,7 @@
 // Follows what ends at the edge. One stream a tab, closed while nobody looks; where streams do not reach, it asks every 2 seconds.
 import { askJSON } from './api.js';
 import { now, setClock, store } from './ui.js';
-import { refresh } from './status.js';
+import { refresh, status } from './status.js';
 
 /** @typedef {import('../types/api').Row} Row */
 /** @typedef {import('../types/api').Trend} Trend */
@@ -60,6 +60,7 @@ function connect() {
 		setClock(at);
 		failures = 0;
 		samples = [];
+		if (status.get().error) refresh();
 		live.set({ connection: 'live', why: '', seen: now(), trend, p50: trend.p50_ms, p99: trend.p99_ms });
 	});
 	on('gap', () => live.set({ gap: !first }));

@@ -68,9 +68,11 @@ export function Screen({ name, title, state = 'ready', quiet, tools, children })
 	const heading = useRef(/** @type {HTMLElement | null} */ (null));
 	useEffect(() => {
 		document.title = title + ' · green-api edge';
+	}, [title]);
+	useEffect(() => {
 		if (Screen.drawn) heading.current?.focus({ preventScroll: true });
 		Screen.drawn = true;
-	}, [title]);
+	}, [name]);
 	const shown = error ? 'unreachable' : data ? state : 'loading';
 	return html`<main id="main" data-screen=${name} data-state=${shown}>
 		<div class=${quiet ? 'unseen' : 'title'}><h1 tabindex="-1" ref=${heading}>${title}</h1>${tools}</div>

@@ -73,15 +73,15 @@ export const number = (n, digits = 0) =>
 
 /** @param {number} n @param {string} unit @param {number} [digits] */
 const measure = (n, unit, digits = 0) =>
-	format(unit + digits, () => new Intl.NumberFormat(words.get().language, { style: 'unit', unit, unitDisplay: 'short', maximumFractionDigits: digits })).format(n);
+	format(unit + digits, () => new Intl.NumberFormat(words.get().language, { style: 'unit', unit, unitDisplay: 'short', maximumFractionDigits: digits })).format(n).replace(' ', '\u00a0');
 
 /** Returns a duration as one says it. @param {number} ms */
 export function duration(ms) {
 	const s = Math.max(0, Math.floor(ms / 1000));
 	if (s < 60) return measure(s, 'second');
 	if (s < 3600) return measure(Math.floor(s / 60), 'minute');
-	if (s < 86400) return measure(Math.floor(s / 3600), 'hour') + (s % 3600 < 60 ? '' : ' ' + measure(Math.floor((s % 3600) / 60), 'minute'));
-	return measure(Math.floor(s / 86400), 'day') + (s % 86400 < 3600 ? '' : ' ' + measure(Math.floor((s % 86400) / 3600), 'hour'));
+	if (s < 86400) return measure(Math.floor(s / 3600), 'hour') + (s % 3600 < 60 ? '' : '\u00a0' + measure(Math.floor((s % 3600) / 60), 'minute'));
+	return measure(Math.floor(s / 86400), 'day') + (s % 86400 < 3600 ? '' : '\u00a0' + measure(Math.floor((s % 86400) / 3600), 'hour'));
 }
 
 /** Returns how long a delivery took. @param {number} ms */
