@@ -393,8 +393,11 @@ const oneSite = `{
 	}
 }
 http://127.0.0.1:PORT {
+	bind 127.0.0.1
 	log
-	metrics /metrics
+	handle /metrics {
+		metrics
+	}
 	SITE
 	green_api /green-api/webhook* {
 		ip_filter off

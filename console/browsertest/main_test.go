@@ -74,6 +74,7 @@ func startBrowser(program string) (context.Context, func(), error) {
 		chromedp.ExecPath(program),
 		chromedp.Flag("host-resolver-rules", "MAP evil.test 127.0.0.1, MAP *.evil.test 127.0.0.1"),
 		chromedp.Flag("lang", "en-US"),
+		chromedp.Flag("ignore-certificate-errors", true), // of edges that have made their own
 	)
 	if os.Geteuid() == 0 {
 		options = append(options, chromedp.NoSandbox)

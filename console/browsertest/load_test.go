@@ -1,0 +1,193 @@
+package browsertest
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/emulation"
+)
+
+// outcomes asks the metrics of an edge how many requests ended in which way.
+func (e *edge) outcomes() map[string]int {
+	e.t.Helper()
+	response, err := http.Get(e.origin + "/metrics")
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	defer response.Body.Close()
+	sample := regexp.MustCompile(`^caddy_green_api_notifications_total\{.*outcome="(\w+)".*\} (\d+)$`)
+	counts := make(map[string]int)
+	lines := bufio.NewScanner(response.Body)
+	for lines.Scan() {
+		if found := sample.FindStringSubmatch(lines.Text()); found != nil {
+			n, err := strconv.Atoi(found[2])
+			if err != nil {
+				e.t.Fatal(err)
+			}
+			counts[found[1]] += n
+		}
+	}
+	if err := lines.Err(); err != nil {
+		e.t.Fatal(err)
+	}
+	return counts
+}
+
+// load posts the bodies that next returns, at a rate if it is not 0, until there are none. It returns how many got no 200.
+func (e *edge) load(rate int, next func(i int) (body string, more bool)) int {
+	e.t.Helper()
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
+	defer client.CloseIdleConnections()
+	bodies := make(chan string)
+	var refused atomic.Int64
+	var workers sync.WaitGroup
+	for range 32 {
+		workers.Go(func() {
+			for body := range bodies {
+				r, err := http.NewRequest(http.MethodPost, e.origin+"/green-api/webhook", strings.NewReader(body))
+				if err != nil {
+					panic(err)
+				}
+				r.Header.Set("Authorization", "Bearer "+edgeToken)
+				r.Header.Set("Content-Type", "application/json; charset=utf-8")
+				response, err := client.Do(r)
+				if err != nil {
+					refused.Add(1)
+					continue
+				}
+				_, _ = io.Copy(io.Discard, response.Body) // only its status counts
+				response.Body.Close()
+				if response.StatusCode != http.StatusOK {
+					refused.Add(1)
+				}
+			}
+		})
+	}
+	began := time.Now()
+	for i := 0; ; i++ {
+		body, more := next(i)
+		if !more {
+			break
+		}
+		if rate > 0 {
+			time.Sleep(time.Until(began.Add(time.Duration(i) * time.Second / time.Duration(rate)))) // the pace is what is tried
+		}
+		bodies <- body
+	}
+	close(bodies)
+	workers.Wait()
+	e.t.Logf("%.0f notifications a second", float64(int(e.outcomes()["delivered"]+e.outcomes()["quarantined"]))/time.Since(began).Seconds())
+	return int(refused.Load())
+}
+
+// watch begins to watch how many rows there are and what takes long.
+const watch = `(() => {
+	window.seen = {rows: 0, most: 0, long: [], changes: 0};
+	new PerformanceObserver((list) => window.seen.long.push(...list.getEntries().map((entry) => Math.round(entry.duration)))).observe({type: 'longtask'});
+	const look = () => {
+		window.seen.changes++;
+		window.seen.rows = document.querySelectorAll('main tbody tr').length;
+		window.seen.most = Math.max(window.seen.most, window.seen.rows);
+	};
+	new MutationObserver(look).observe(document.body, {childList: true, subtree: true});
+	return true;
+})()`
+
+// sums is what the page says has ended, by outcome.
+const sums = `Object.fromEntries([...document.querySelectorAll('.chart .legend li')].map((li) =>
+	[li.querySelector('.outcome').className.split(' ').at(-1), Number(li.querySelector('b').textContent.replace(/\D/g, ''))]))`
+
+// TestLoad: with a thousand a second, the sums on the page are those of the metrics, and the page stays small and quick.
+func TestLoad(t *testing.T) {
+	h := startHandler(t)
+	e := startEdge(t, strings.Replace(oneSite, "\tlog\n", "", 1), "HANDLERS", h.address(), "OPTIONS", "", "GLOBAL", "", "SITE", "")
+	c := startConsole(t, e)
+	p := newTab(t)
+	p.logIn(c)
+	p.await(isLive)
+	p.screen("#/live")
+	seconds, slowed := 20, 1.0
+	if full() {
+		seconds, slowed = 60, 4
+	}
+	p.do(command(emulation.SetCPUThrottlingRate, emulation.SetCPUThrottlingRateParams{Rate: slowed}))
+	eval[bool](p, watch)
+	const rate = 1000
+	failed := e.load(rate, func(i int) (string, bool) {
+		if i%200 == 0 {
+			return `{"typeWebhook":"incomingMessageReceived"`, i < rate*seconds
+		}
+		return message(1101000001+i%20, fmt.Sprintf("7900%07d", i%1000), "Hello"), i < rate*seconds
+	})
+	if failed > 0 {
+		t.Errorf("%d were not answered 200", failed)
+	}
+	seen := eval[struct {
+		Most, Changes int
+		Long          []int
+	}](p, "window.seen")
+	p.do(command(emulation.SetCPUThrottlingRate, emulation.SetCPUThrottlingRateParams{Rate: 1}))
+	var over []int
+	for _, took := range seen.Long {
+		if took > 50 {
+			over = append(over, took)
+		}
+	}
+	t.Logf("at most %d rows; %d tasks above 50 ms with a CPU slowed %v times, in ms: %v", seen.Most, len(over), slowed, over)
+	if seen.Most == 0 || seen.Most > 500 || seen.Changes < seconds {
+		t.Errorf("at most %d rows, %d changes", seen.Most, seen.Changes)
+	}
+	if full() && len(over) > 0 {
+		t.Errorf("%d tasks above 50 ms: %v", len(over), over)
+	}
+
+	p.screen("#/overview")
+	want := e.outcomes()
+	if want["delivered"] < rate*seconds/2 || want["quarantined"] < seconds {
+		t.Fatalf("metrics: %v", want)
+	}
+	for outcome, n := range want {
+		p.await(fmt.Sprintf("(%s)[%s] === %d", sums, js(outcome), n))
+	}
+	p.await(isLive)
+	p.wantQuiet(c.origin)
+}
+
+// TestManyEntries: the first page of a large quarantine comes at once.
+func TestManyEntries(t *testing.T) {
+	h := startHandler(t)
+	e := startEdge(t, strings.Replace(oneSite, "\tlog\n", "", 1), "HANDLERS", h.address(), "OPTIONS", "", "GLOBAL", "", "SITE", "")
+	entries := 10_000
+	if full() {
+		entries = 100_000
+	}
+	e.load(0, func(i int) (string, bool) {
+		return fmt.Sprintf(`{"typeWebhook":"incomingMessageReceived","number":0%d}`, i), i < entries
+	})
+	if n := e.entries(); n != entries {
+		t.Fatalf("%d entries, want %d", n, entries)
+	}
+	c := startConsole(t, e)
+	p := newTab(t)
+	p.logIn(c)
+	took := eval[float64](p, `new Promise((done, no) => {
+		const began = performance.now();
+		setTimeout(no, 30000, 'no row');
+		const look = () => document.querySelector('main[data-screen=quarantine] tr[data-id]') ? done(performance.now() - began) : requestAnimationFrame(look);
+		location.hash = '#/quarantine';
+		look();
+	})`)
+	t.Logf("of %d entries, the first ones show after %.0f ms", entries, took)
+	if most := 1000.0; full() && took > most {
+		t.Errorf("they show after %.0f ms, want at most %.0f", took, most)
+	}
+}
