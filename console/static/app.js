@@ -47,7 +47,7 @@ function App() {
 		<${Help} />`;
 }
 
-await startWords();
 refresh();
 start();
+await startWords();
 render(html`<${App} />`, /** @type {Element} */ (document.getElementById('page')));

@@ -55,16 +55,17 @@ export default function Handlers({ params }) {
 	const wanted = params.get('handler') ?? '';
 	const all = upstreams(data);
 	const rows = all.filter(({ up }) => up.address.includes(wanted));
+	/** @type {import('../table.js').Column<One>[]} */
 	const columns = [
-		{ key: 'address', label: t('col.handler'), kind: 'stays', cell: (/** @type {One} */ { up }) => html`<${Value} of=${up.address} />` },
-		{ key: 'state', label: t('col.state'), cell: (/** @type {One} */ { up }) => html`<${HandlerState} up=${up} at=${at} />` },
-		{ key: 'block', label: t('col.block'), cell: (/** @type {One} */ { block }) => html`<${Value} of=${block.name} />` },
-		{ key: 'hand', label: t('col.in_hand'), kind: 'num', cell: (/** @type {One} */ { up }) => number(up.in_hand) },
-		{ key: 'taken', label: t('col.taken'), kind: 'num', cell: (/** @type {One} */ { up }) => number(up.taken) },
-		{ key: 'not', label: t('col.not_taken'), cell: (/** @type {One} */ { up }) => notTaken(up) },
-		{ key: 'fault', label: t('col.fault'), kind: 'grow', cell: (/** @type {One} */ { up }) => fault(up) },
-		{ key: 'p50', label: 'p50', kind: 'num', cell: (/** @type {One} */ { up }) => latency(up.p50_ms) },
-		{ key: 'p99', label: 'p99', kind: 'num', cell: (/** @type {One} */ { up }) => latency(up.p99_ms) },
+		{ key: 'address', label: t('col.handler'), kind: 'stays', cell: ({ up }) => html`<${Value} of=${up.address} />` },
+		{ key: 'state', label: t('col.state'), cell: ({ up }) => html`<${HandlerState} up=${up} at=${at} />` },
+		{ key: 'block', label: t('col.block'), cell: ({ block }) => html`<${Value} of=${block.name} />` },
+		{ key: 'hand', label: t('col.in_hand'), kind: 'num', cell: ({ up }) => number(up.in_hand) },
+		{ key: 'taken', label: t('col.taken'), kind: 'num', cell: ({ up }) => number(up.taken) },
+		{ key: 'not', label: t('col.not_taken'), cell: ({ up }) => notTaken(up) },
+		{ key: 'fault', label: t('col.fault'), kind: 'grow', cell: ({ up }) => fault(up) },
+		{ key: 'p50', label: 'p50', kind: 'num', cell: ({ up }) => latency(up.p50_ms) },
+		{ key: 'p99', label: 'p99', kind: 'num', cell: ({ up }) => latency(up.p99_ms) },
 	];
 	const others = (data.blocks ?? []).filter((block) => !block.upstreams?.length || block.why);
 	return html`<${Screen} name="handlers" title=${name} state=${all.length ? 'ready' : 'empty'} tools=${all.length > 0 && html`<${Search} label=${t('col.handler')} name="handler" value=${wanted} />`}>

@@ -56,13 +56,13 @@ export default function Instances({ params }) {
 	const known = all(data);
 	const rows = known.filter((one) => one.id.includes(wanted));
 	const trouble = known.some((one) => one.standing.length);
-	const columns = [
-		{ key: 'id', label: t('col.instance'), kind: 'stays', cell: (/** @type {One} */ one) => html`<a href=${link('quarantine', { instance: one.id })} title=${t('link.quarantine.of')}><${Value} of=${one.id} /></a>` },
-		{ key: 'state', label: t('col.state'), cell: (/** @type {One} */ one) => state(one, at) },
-		...(trouble ? [{ key: 'why', label: t('col.why'), kind: 'grow', cell: (/** @type {One} */ one) => because(one, at) }] : []),
+	const columns = /** @type {import('../table.js').Column<One>[]} */ ([
+		{ key: 'id', label: t('col.instance'), kind: 'stays', cell: (one) => html`<a href=${link('quarantine', { instance: one.id })} title=${t('link.quarantine.of')}><${Value} of=${one.id} /></a>` },
+		{ key: 'state', label: t('col.state'), cell: (one) => state(one, at) },
+		{ key: 'why', label: t('col.why'), kind: 'grow', cell: (one) => because(one, at) },
 		{ key: 'ends', label: t('col.counts'), cell: ends },
-		{ key: 'last', label: t('col.last'), kind: 'num', cell: (/** @type {One} */ one) => (one.seen ? html`<${Time} at=${one.seen.last} seconds />` : '–') },
-	];
+		{ key: 'last', label: t('col.last'), kind: 'num', cell: (one) => (one.seen ? html`<${Time} at=${one.seen.last} seconds />` : '–') },
+	]).filter(({ key }) => key !== 'why' || trouble);
 	return html`<${Screen} name="instances" title=${name} state=${known.length ? 'ready' : 'empty'} tools=${known.length > 0 && html`<span class="quiet">${rows.length > most ? t('shown.of', { shown: most, of: rows.length }) : t('instances', { n: rows.length })}</span><${Search} label=${t('col.instance')} name="instance" value=${wanted} />`}>
 		${rows.length ? html`<${Table} caption=${name} columns=${columns} rows=${rows.slice(0, most)} id=${(/** @type {One} */ one) => one.id} mark=${(/** @type {One} */ one) => (rank(one) < 2 ? 'is-bad' : '')} />`
 			: html`<${Empty} title=${t(known.length ? 'live.nomatch' : 'instances.none')}>${known.length ? '' : html`<a href="#/overview">${t('live.none.next')}</a>`}<//>`}

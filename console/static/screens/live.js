@@ -14,15 +14,16 @@ import { Time, duration, latency, t, words } from '../words.js';
 const most = 500;
 const names = ['outcome', 'type', 'instance', 'handler'];
 
+/** @type {() => import('../table.js').Column<Row>[]} */
 const columns = () => [
-	{ key: 'at', label: t('col.time'), kind: 'time', cell: (/** @type {Row} */ r) => html`<${Time} at=${r.at} seconds />` },
-	{ key: 'outcome', label: t('col.outcome'), cell: (/** @type {Row} */ r) => html`<${Outcome} of=${r.outcome} />` },
-	{ key: 'instance', label: t('col.instance'), cell: (/** @type {Row} */ r) => html`<${Value} of=${r.instance || r.client_ip || '–'} />` },
-	{ key: 'type', label: t('col.type'), kind: 'minor', cell: (/** @type {Row} */ r) => html`<${Value} of=${r.type || '–'} />` },
+	{ key: 'at', label: t('col.time'), kind: 'time', cell: (r) => html`<${Time} at=${r.at} seconds />` },
+	{ key: 'outcome', label: t('col.outcome'), cell: (r) => html`<${Outcome} of=${r.outcome} />` },
+	{ key: 'instance', label: t('col.instance'), cell: (r) => html`<${Value} of=${r.instance || r.client_ip || '–'} />` },
+	{ key: 'type', label: t('col.type'), kind: 'minor', cell: (r) => html`<${Value} of=${r.type || '–'} />` },
 	{ key: 'why', label: t('col.why'), kind: 'grow', cell: why },
-	{ key: 'handler', label: t('col.handler'), kind: 'minor', cell: (/** @type {Row} */ r) => html`<${Value} of=${r.handler || '–'} />` },
-	{ key: 'ms', label: t('col.took'), kind: 'num', cell: (/** @type {Row} */ r) => latency(r.ms) },
-	{ key: 'age', label: t('col.age'), kind: 'num minor', cell: (/** @type {Row} */ r) => (r.age ? duration(r.age * 1000) : '') },
+	{ key: 'handler', label: t('col.handler'), kind: 'minor', cell: (r) => html`<${Value} of=${r.handler || '–'} />` },
+	{ key: 'ms', label: t('col.took'), kind: 'num', cell: (r) => latency(r.ms) },
+	{ key: 'age', label: t('col.age'), kind: 'num minor', cell: (r) => (r.age ? duration(r.age * 1000) : '') },
 ];
 
 /** @param {Row} r */
