@@ -5,6 +5,7 @@ import { Dialog, Outcome, Reason } from '../parts.js';
 import { refresh } from '../status.js';
 import { Value } from '../text.js';
 import { Time, number, t, tx } from '../words.js';
+import { Problem, said } from './beside.js';
 
 /** @typedef {import('../../types/api').Result} Result */
 /** @typedef {import('../../types/api').DryRun} DryRun */
@@ -47,7 +48,7 @@ export function ActDialog({ act, form, one, done, onClose }) {
 			meant.current = new URLSearchParams(form);
 			if (!one) meant.current.set('until', found.until);
 			setRun(kind === 'export' ? { ...found, count: found.count + (found.skipped ?? 0) } : found);
-		}, (err) => fail(err.message));
+		}, (err) => fail(said(err)));
 		return () => stop.current.abort();
 	}, []);
 
@@ -73,7 +74,7 @@ export function ActDialog({ act, form, one, done, onClose }) {
 			});
 			setState('done');
 		} catch (err) {
-			if (!stop.current.signal.aborted) fail(err instanceof Error ? err.message : String(err));
+			if (!stop.current.signal.aborted) fail(said(err));
 			setState('stopped');
 		}
 		tell(all);
@@ -98,7 +99,7 @@ export function ActDialog({ act, form, one, done, onClose }) {
 	const buttons = html`<footer class="buttons"><button type="button" data-act="cancel" onClick=${close}>${t('cancel')}</button>
 		<button type="submit" data-act="confirm" class=${kind === 'delete' ? 'danger' : 'primary'} disabled=${!ready}>${run && !one ? t(`act.${kind}.n`, { n: run.count }) : t(`act.${act}`)}</button></footer>`;
 	return html`<${Dialog} name=${kind} title=${t(one ? `act.${act}` : `act.${kind}.all`)} onClose=${close}>
-		${error && html`<p class="problem" role="alert"><${Value} of=${error} /></p>`}
+		<${Problem} of=${error} />
 		${state !== 'asking' ? html`<${Results} results=${results} of=${run?.count ?? 0} state=${state} stop=${close} />`
 			: kind === 'export' ? html`<form class="dialog-form" method="post" action="api/quarantine/export" onSubmit=${() => setTimeout(onClose)}>
 				<${Meant} run=${run} one=${one} kind=${kind} error=${error} />

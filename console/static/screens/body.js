@@ -98,14 +98,11 @@ function Pieces({ bytes, marks, length, draw, kind }) {
 const Raw = ({ bytes, marks }) => html`<${Pieces} kind="raw" bytes=${bytes} marks=${marks} length=${piece} draw=${(/** @type {number} */ from, /** @type {number} */ to) =>
 	Marked({ bytes, marks, from, to, draw: (part) => spelled(decoder.decode(part)) })} />`;
 
-/** @param {number} byte */
-const hex = (byte) => byte.toString(16).padStart(2, '0');
-
 /** @param {{bytes: Uint8Array, marks: Mark[]}} props */
 function Hex({ bytes, marks }) {
 	const line = (/** @type {number} */ from, /** @type {number} */ to) => {
 		const draw = (/** @type {(byte: number) => string} */ of) => Marked({ bytes, marks, from, to, draw: (part) => [...part].map(of).join('') });
-		return html`<span class="line" key=${from}><i>${from.toString(16).padStart(8, '0')}</i><span>${draw((b) => hex(b) + ' ')}</span><span>${draw((b) => (b > 31 && b < 127 ? String.fromCharCode(b) : '·'))}</span></span>`;
+		return html`<span class="line" key=${from}><i>${from.toString(16).padStart(8, '0')}</i><span>${draw((b) => b.toString(16).padStart(2, '0') + ' ')}</span><span>${draw((b) => (b > 31 && b < 127 ? String.fromCharCode(b) : '·'))}</span></span>`;
 	};
 	return html`<${Pieces} kind="hex" bytes=${bytes} marks=${marks} length=${512} draw=${(/** @type {number} */ from, /** @type {number} */ to) => {
 		const lines = [];
@@ -133,9 +130,6 @@ function parsed(bytes) {
 	}
 }
 
-/** @param {unknown} value */
-const leaf = (value) => (value instanceof Figure ? value.text : JSON.stringify(value));
-
 const most = 100; // members that are drawn at once
 const longest = 600;
 
@@ -147,7 +141,7 @@ function Node({ name, value, path, marks, open }) {
 	const [count, more] = useState(most);
 	const label = name && html`<span class="name">${visible(name)}</span>: `;
 	if (value === null || typeof value !== 'object' || value instanceof Figure) {
-		const text = leaf(value);
+		const text = value instanceof Figure ? value.text : JSON.stringify(value);
 		const shown = html`<bdi>${visible(text.slice(0, longest)) + (text.length > longest ? ' … ' + size(text.length) : '')}</bdi>`;
 		return html`<li>${label}${own ? html`<mark title=${says(own)}>${shown}</mark>` : shown}${own && html` <small>${says(own)}</small>`}</li>`;
 	}

@@ -1,11 +1,12 @@
 // One entry of the quarantine: what is known of it, its faults, what handlers said, and its body once somebody opens it.
 import { askJSON } from '../api.js';
-import { html, useEffect, useRef, useState } from '../ui.js';
+import { html, useEffect, useState } from '../ui.js';
 import { Dialog, Reason } from '../parts.js';
 import { Code, Value, visible } from '../text.js';
 import { Time, has, number, size, t, tx } from '../words.js';
 import { Body, bytesOf } from './body.js';
 import { Why } from './act.js';
+import { Head, Problem, said } from './beside.js';
 
 /** @typedef {import('../../types/api').Entry} Entry */
 /** @typedef {{bytes: Uint8Array, text: boolean}} Opened */
@@ -39,13 +40,11 @@ export function Detail({ id, me, phones, result, act, close }) {
 	const [body, setBody] = useState(/** @type {Opened | null} */ (null));
 	const [command, setCommand] = useState('');
 	const [copied, setCopied] = useState(false);
-	const head = useRef(/** @type {HTMLElement | null} */ (null));
 	useEffect(() => {
 		const gone = new AbortController();
 		askJSON('quarantine/' + encodeURIComponent(id), { signal: gone.signal }).then(set, (err) => !gone.signal.aborted && fail(err.status === 404 ? t('entry.gone') : err.message));
 		return () => gone.abort();
 	}, [id, phones]);
-	useEffect(() => head.current?.focus({ preventScroll: true }), [id]);
 
 	const open = async () => {
 		try {
@@ -55,7 +54,7 @@ export function Detail({ id, me, phones, result, act, close }) {
 			fail('');
 			return opened;
 		} catch (err) {
-			fail(err instanceof Error ? err.message : String(err));
+			fail(said(err));
 		}
 	};
 	const copy = async () => {
@@ -72,10 +71,9 @@ export function Detail({ id, me, phones, result, act, close }) {
 	};
 	const operates = me?.role === 'operator';
 	return html`<section class="card detail" data-entry=${id} aria-label=${t('entry')}>
-		<header><h2 tabindex="-1" ref=${head}>${entry ? html`<${Reason} of=${entry.reason} /> ${has('reason.' + entry.reason) && html`<span>${t('reason.' + entry.reason)}</span>`}` : html`<code>${visible(id)}</code>`}</h2>
-			<button type="button" class="icon" data-act="close" aria-label=${t('close')} title=${t('close') + ' (Esc)'} onClick=${close}>✕</button></header>
-		${error && html`<p class="problem" role="alert"><${Value} of=${error} /></p>`}
-		${result && result.outcome !== 'delivered' && html`<p class="problem" role="status"><${Why} result=${result} /></p>`}
+		<${Head} close=${close} title=${entry ? html`<${Reason} of=${entry.reason} /> ${has('reason.' + entry.reason) && html`<span>${t('reason.' + entry.reason)}</span>`}` : html`<code>${visible(id)}</code>`} />
+		<${Problem} of=${error} />
+		<${Problem} role="status" of=${result && result.outcome !== 'delivered' && html`<${Why} result=${result} />`} />
 		${entry && html`
 			<div class="buttons">${operates && html`<button type="button" class="primary" data-act="replay" onClick=${() => act('replay', id)}>${t('act.replay')}</button>
 				<button type="button" data-act="recheck" title=${t('act.recheck.check')} onClick=${() => act('recheck', id)}>${t('act.recheck')}</button>`}
@@ -106,11 +104,9 @@ function Faults({ entry }) {
 function Facts({ entry }) {
 	/** @type {[string, unknown][]} */
 	const facts = [
-		['received', html`<${Time} at=${entry.received} seconds />`], ['type', entry.type && html`<${Code} of=${entry.type} />`], ['message', entry.message && html`<${Code} of=${entry.message} />`],
-		['instance', entry.instance && html`<${Value} of=${entry.instance} />`], ['chat', entry.chat && html`<${Value} of=${entry.chat} />`], ['notification', entry.notification_id && html`<${Code} of=${entry.notification_id} />`],
-		['block', entry.name && html`<${Value} of=${entry.name} />`], ['client', entry.client && html`<${Value} of=${entry.client} />`], ['unadmitted', entry.unadmitted && t('entry.unadmitted.why')],
-		['url', html`<${Value} of=${(entry.host ?? '') + (entry.uri ?? '')} />`], ['header', Object.entries(entry.header ?? {}).map(([name, values]) => html`<div><${Code} of=${name + ': ' + values.join(', ')} /></div>`)],
-		['size', size(entry.size)], ['id', html`<${Code} of=${entry.id} />`],
+		['entry.received', html`<${Time} at=${entry.received} seconds />`], ['col.type', [entry.type, entry.message].filter(Boolean).join('.')], ['col.instance', entry.instance], ['col.chat', entry.chat],
+		['entry.notification', entry.notification_id], ['col.block', entry.name], ['entry.client', entry.client], ['entry.unadmitted', entry.unadmitted && t('entry.unadmitted.why')], ['entry.url', (entry.host ?? '') + (entry.uri ?? '')],
+		...Object.entries(entry.header ?? {}).map(([name, values]) => /** @type {[string, unknown]} */ ([name, values.join(', ')])), ['col.size', size(entry.size)], ['entry.id', entry.id],
 	];
-	return html`<h3>${t('entry')}</h3><dl class="facts">${facts.filter(([, value]) => value && String(value)).map(([name, value]) => html`<dt>${t('entry.' + name)}</dt><dd>${value}</dd>`)}</dl>`;
+	return html`<h3>${t('entry')}</h3><dl class="facts">${facts.filter(([, value]) => value).map(([name, value]) => html`<dt>${has(name) ? t(name) : visible(name)}</dt><dd>${typeof value === 'string' ? html`<${Value} of=${value} />` : value}</dd>`)}</dl>`;
 }

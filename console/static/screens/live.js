@@ -82,7 +82,7 @@ function Filters({ rows, params }) {
 }
 
 /** A filter with a few values. @param {{name: string, params: URLSearchParams, options: string[][]}} props */
-function Select({ name, params, options }) {
+export function Select({ name, params, options }) {
 	const value = params.get(name) ?? '';
 	const all = value && !options.some(([one]) => one === value) ? [[value, visible(value)], ...options] : options;
 	return html`<select aria-label=${t(`col.${name}`)} value=${value} onChange=${(/** @type {any} */ e) => filter({ [name]: e.target.value })}>

@@ -1,6 +1,6 @@
 // What is kept, the newest first, with one entry beside the list, and what can be done with one or with all that match.
 import { askJSON } from '../api.js';
-import { html, now, store, useEffect, useLayoutEffect, useMemo, useRef, useState } from '../ui.js';
+import { html, now, store, useEffect, useMemo, useRef, useState } from '../ui.js';
 import { useKey } from '../keys.js';
 import { Empty, Reason, Screen } from '../parts.js';
 import { filter, go } from '../route.js';
@@ -9,14 +9,15 @@ import { Table } from '../table.js';
 import { Code, Value, visible } from '../text.js';
 import { Time, has, number, size, t } from '../words.js';
 import { ActDialog, Why } from './act.js';
+import { Problem, RowLink, place, said as why, useReturn } from './beside.js';
 import { Detail } from './entry.js';
+import { Select } from './live.js';
 
 /** @typedef {import('../../types/api').Entry} Entry */
 /** @typedef {import('../../types/api').Result} Result */
 
 const page = 100;
 const most = 500; // rows in the document
-const spans = ['1h', '6h', '24h', '7d'];
 
 /** The chat that is looked for, and whether phone numbers are shown: never in the address.
  * @type {ReturnType<typeof store<{chat: string, phones: boolean | null}>>} */
@@ -62,7 +63,7 @@ function useList(form, key) {
 				if (!mine.signal.aborted) set(have);
 			} while (have.more && have.entries.length < Math.min(want, most) && !mine.signal.aborted);
 		} catch (err) {
-			have = { ...have, error: err instanceof Error ? err.message : String(err) };
+			have = { ...have, error: why(err) };
 		}
 		if (!mine.signal.aborted) set({ ...have, busy: false });
 	};
@@ -81,9 +82,6 @@ function what(e) {
 	if (e.cause) return html`<${Code} of=${e.cause} />`;
 	return answer ? html`<${Value} of=${[answer.handler, answer.status || '', answer.error ?? ''].filter(Boolean).join(' ')} />` : '';
 }
-
-/** The address of an entry, or of the list, with the same filters. @param {string} id @param {URLSearchParams} params */
-const place = (id, params) => '#/quarantine' + (id && '/' + encodeURIComponent(id)) + (params.size ? '?' + params : '');
 
 /** Goes to an address without a step of Back. @param {string} to */
 function instead(to) {
@@ -107,26 +105,20 @@ export default function Quarantine({ rest, params, me }) {
 	useEffect(() => void askJSON('quarantine/summary').then(setSummary, () => {}), [round, data?.quarantine.entries]);
 
 	const came = useRef(''); // the entry that was opened from the list
-	const left = useRef(''); // the row to return to
+	const left = useReturn(rest, list.entries);
 	const open = (/** @type {Entry} */ e) => {
-		if (rest) return instead(place(e.id, params));
+		if (rest) return instead(place('quarantine', e.id, params));
 		came.current = e.id;
-		go(place(e.id, params));
+		go(place('quarantine', e.id, params));
 	};
 	const close = () => {
 		if (!rest) return;
 		if (came.current) history.back();
-		else instead(place('', params));
+		else instead(place('quarantine', '', params));
 	};
 	useEffect(() => {
-		if (rest) left.current = rest;
-		else came.current = '';
+		if (!rest) came.current = '';
 	}, [rest]);
-	useLayoutEffect(() => {
-		if (rest || !left.current) return;
-		/** @type {HTMLElement | null} */ (document.querySelector(`main tr[data-id="${CSS.escape(left.current)}"]`))?.focus();
-		left.current = '';
-	}, [rest, list.entries]);
 	useKey('Escape', close);
 	useKey('r', () => {
 		refresh();
@@ -153,14 +145,7 @@ export default function Quarantine({ rest, params, me }) {
 		if (deleted && !acting?.id) again();
 		refresh();
 	};
-	const toggle = async () => {
-		try {
-			await askJSON('phones', { form: { show: String(!shows) } });
-			hidden.set({ phones: !shows });
-		} catch (err) {
-			tell(err instanceof Error ? err.message : String(err));
-		}
-	};
+	const toggle = () => askJSON('phones', { form: { show: String(!shows) } }).then(() => hidden.set({ phones: !shows }), (err) => tell(why(err)));
 
 	const operates = me?.role === 'operator';
 	const filtered = form.size > 0;
@@ -168,16 +153,15 @@ export default function Quarantine({ rest, params, me }) {
 	const known = useRef(0);
 	known.current = list.busy ? kept : Math.min(known.current, kept);
 	const stale = kept > known.current;
+	/** @type {import('../table.js').Column<Entry>[]} */
 	const columns = [
-		{ key: 'at', label: t('col.time'), kind: 'time', cell: (/** @type {Entry} */ e) => html`<a href=${place(e.id, params)} aria-current=${e.id === rest ? 'true' : null} onClick=${(/** @type {MouseEvent} */ ev) => (ev.ctrlKey || ev.metaKey || ev.shiftKey ? ev.stopPropagation() : ev.preventDefault())}><${Time} at=${e.received} seconds /></a>` },
-		{ key: 'reason', label: t('col.reason'), cell: (/** @type {Entry} */ e) => html`<${Reason} of=${e.reason} />` },
-		{ key: 'instance', label: t('col.instance'), kind: 'stays', cell: (/** @type {Entry} */ e) => html`<${Value} of=${e.instance || '–'} />` },
-		...(rest ? [] : [
-			{ key: 'type', label: t('col.type'), kind: 'minor', cell: (/** @type {Entry} */ e) => html`<${Value} of=${[e.type, e.message].filter(Boolean).join('.') || '–'} />` },
-			{ key: 'chat', label: t('col.chat'), kind: 'minor', cell: (/** @type {Entry} */ e) => (e.chat ? html`<${Value} of=${e.chat} />` : '–') },
-			{ key: 'what', label: t('col.why'), kind: 'grow minor', cell: (/** @type {Entry} */ e) => failure(said.get(e.id)) ?? what(e) },
-			{ key: 'size', label: t('col.size'), kind: 'num minor', cell: (/** @type {Entry} */ e) => size(e.size) },
-		]),
+		{ key: 'at', label: t('col.time'), kind: 'time', cell: (e) => html`<${RowLink} href=${place('quarantine', e.id, params)} here=${e.id === rest}><${Time} at=${e.received} seconds /><//>` },
+		{ key: 'reason', label: t('col.reason'), cell: (e) => html`<${Reason} of=${e.reason} />` },
+		{ key: 'instance', label: t('col.instance'), kind: 'stays', cell: (e) => html`<${Value} of=${e.instance || '–'} />` },
+		{ key: 'type', label: t('col.type'), kind: 'minor', cell: (e) => html`<${Value} of=${[e.type, e.message].filter(Boolean).join('.') || '–'} />` },
+		{ key: 'chat', label: t('col.chat'), kind: 'minor', cell: (e) => (e.chat ? html`<${Value} of=${e.chat} />` : '–') },
+		{ key: 'what', label: t('col.why'), kind: 'grow minor', cell: (e) => failure(said.get(e.id)) ?? what(e) },
+		{ key: 'size', label: t('col.size'), kind: 'num minor', cell: (e) => size(e.size) },
 	];
 	const count = list.busy && list.looked > 2 * page ? t('kept.looked', { n: list.looked, of: number(summary?.entries ?? 0) })
 		: list.busy ? '' : filtered || list.more ? t(list.more ? 'kept.first' : 'kept.found', { n: list.entries.length, of: number(summary?.entries ?? 0) }) : t('entries', { n: list.entries.length });
@@ -189,11 +173,11 @@ export default function Quarantine({ rest, params, me }) {
 	return html`<${Screen} name="quarantine" title=${t('nav.quarantine')} state=${state} tools=${tools}>
 		<${Filters} params=${params} summary=${summary} chat=${chat} me=${me} phones=${shows} toggle=${toggle} />
 		<p class="quiet count-of" role="status">${[news, count].filter(Boolean).join(' · ')}${stale && html` <button type="button" data-act="refresh" onClick=${() => next(round + 1)}>${t('kept.stale')}</button>`}</p>
-		${list.error && html`<p class="problem" role="alert"><${Value} of=${list.error} /> <button type="button" onClick=${again}>${t('retry')}</button></p>`}
+		<${Problem} of=${list.error}><button type="button" onClick=${again}>${t('retry')}</button><//>
 		${list.unreadable.length > 0 && html`<details class="problem"><summary>${t('kept.unreadable', { n: list.unreadable.length })}</summary><ul>${list.unreadable.map((one) => html`<li><${Code} of=${one.entry ?? ''} /> <${Value} of=${one.error} /></li>`)}</ul></details>`}
 		<div class=${'beside' + (rest ? ' has-entry' : '')}>
 			<div class="list">${list.later && html`<p class="tail"><button type="button" onClick=${again}>${t('kept.newest')}</button></p>`}
-				${list.entries.length > 0 && html`<${Table} caption=${t('nav.quarantine')} columns=${columns} rows=${list.entries} id=${(/** @type {Entry} */ e) => e.id} open=${open}
+				${list.entries.length > 0 && html`<${Table} caption=${t('nav.quarantine')} columns=${rest ? columns.filter((c) => !c.kind?.includes('minor')) : columns} rows=${list.entries} id=${(/** @type {Entry} */ e) => e.id} open=${open}
 					mark=${(/** @type {Entry} */ e) => (e.id === rest ? 'is-open ' : '') + (failure(said.get(e.id)) ? 'is-bad' : '')} />`}
 				${list.more && !list.busy && html`<p class="tail"><button type="button" data-act="more" onClick=${more}>${t('kept.more')}</button></p>`}
 				${!list.entries.length && !list.busy && !list.error && html`<${Empty} title=${t(filtered ? 'live.nomatch' : 'kept.none')}>${filtered
@@ -216,19 +200,11 @@ function Filters({ params, summary, chat, me, phones, toggle }) {
 		hidden.set({ chat: String(text ?? '').trim() });
 	};
 	return html`<form class="filters" autocomplete="off" onSubmit=${set} onChange=${(/** @type {any} */ e) => e.target.name === 'chat' && set(e)}>
-		<${Choice} name="reason" params=${params} options=${counts(summary?.reasons).map(([name, n]) => [name, `${name} (${number(n)})` + (has('reason.' + name) ? ' – ' + t('reason.' + name) : '')])} />
-		<${Choice} name="type" params=${params} options=${counts(summary?.types).map(([name, n]) => [name, `${visible(name)} (${number(n)})`])} />
-		<${Choice} name="instance" params=${params} options=${(summary?.instances ?? []).filter((one) => one.instance).map((one) => [one.instance, `${visible(one.instance)} (${number(one.entries)})`])} />
-		<${Choice} name="since" params=${params} options=${spans.map((span) => [span, t(`since.${span}`)])} />
+		<${Select} name="reason" params=${params} options=${counts(summary?.reasons).map(([name, n]) => [name, `${name} (${number(n)})` + (has('reason.' + name) ? ' – ' + t('reason.' + name) : '')])} />
+		<${Select} name="type" params=${params} options=${counts(summary?.types).map(([name, n]) => [name, `${visible(name)} (${number(n)})`])} />
+		<${Select} name="instance" params=${params} options=${(summary?.instances ?? []).filter((one) => one.instance).map((one) => [one.instance, `${visible(one.instance)} (${number(one.entries)})`])} />
+		<${Select} name="since" params=${params} options=${['1h', '6h', '24h', '7d'].map((span) => [span, t(`since.${span}`)])} />
 		<input type="search" name="chat" aria-label=${t('col.chat')} placeholder=${t('chat.example')} title=${t('chat.private')} value=${chat} dir="ltr" />
 		${me?.bodies && html`<button type="button" data-act="phones" aria-pressed=${phones} title=${t('phones.logged')} onClick=${toggle}>${t(phones ? 'phones.hide' : 'phones.show')}</button>`}
 	</form>`;
-}
-
-/** @param {{name: string, params: URLSearchParams, options: string[][]}} props */
-function Choice({ name, params, options }) {
-	const value = params.get(name) ?? '';
-	const all = value && !options.some(([one]) => one === value) ? [[value, visible(value)], ...options] : options;
-	return html`<select name=${name} aria-label=${t(`col.${name}`)} onChange=${(/** @type {any} */ e) => filter({ [name]: e.target.value })}>
-		<option value="" selected=${!value}>${t(`col.${name}`)}: ${t('all')}</option>${all.map(([one, text]) => html`<option value=${one} key=${one} selected=${one === value}>${text}</option>`)}</select>`;
 }
