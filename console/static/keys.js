@@ -1,5 +1,5 @@
 // The keyboard: j k Enter, / r ? and what a screen adds. Can be turned off, for those who dictate.
-import { html, keep, kept, store, useEffect } from './ui.js';
+import { html, keep, kept, store, useLayoutEffect } from './ui.js';
 import { t } from './words.js';
 import { Dialog } from './parts.js';
 import { refresh } from './status.js';
@@ -11,7 +11,7 @@ const added = new Map();
 
 /** Does something at a key while a component is drawn. @param {string} key as in KeyboardEvent.key @param {() => void} act */
 export function useKey(key, act) {
-	useEffect(() => {
+	useLayoutEffect(() => {
 		added.set(key, act);
 		return () => void (added.get(key) === act && added.delete(key));
 	}, [key, act]);

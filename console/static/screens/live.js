@@ -41,7 +41,7 @@ export default function Live({ params }) {
 	const frozen = useRef(/** @type {Row[]} */ ([]));
 	if (!resting) frozen.current = seen.rows;
 	const rows = held ?? (resting ? frozen.current : seen.rows);
-	const toggle = () => hold(held ? null : rows);
+	const toggle = () => hold((old) => (old ? null : rows)); // a second key may come before this is drawn again
 	useKey(' ', toggle);
 	useEffect(() => {
 		const scrolled = () => rest(window.scrollY > 120);
