@@ -84,6 +84,11 @@ func (e *edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			_ = http.NewResponseController(w).Flush()
 		}
 	case "GET /green_api/queue":
+		if r.URL.Query().Get("name") == "endless" {
+			fmt.Fprint(w, "{}\n")
+			<-r.Context().Done()
+			return
+		}
 		w.Header().Set("Content-Type", "application/x-ndjson")
 		fmt.Fprintf(w, `{"lane":"3f2a9c01b7de","chat":%q,"entries":1}`+"\n"+`{"lane":"3f2a9c01b7df","chat":"","entries":1}`+"\n", chat)
 	case "GET /green_api/queue/3f2a9c01b7de":
@@ -354,5 +359,21 @@ func TestLive(t *testing.T) {
 	<-s.edge.ended
 	if status, _, _ := s.ask(b, "GET", "/api/me", ""); status != 401 {
 		t.Errorf("afterwards: %d", status)
+	}
+}
+
+// TestCutOff: a list that a logout cuts off does not look like a whole one.
+func TestCutOff(t *testing.T) {
+	s := serve(t, nil)
+	b := s.loggedIn()
+	response := s.open(b, "GET", "/api/queue?name=endless", "")
+	defer response.Body.Close()
+	lines := bufio.NewReader(response.Body)
+	if line, err := lines.ReadString('\n'); err != nil || line != "{}\n" {
+		t.Fatalf("%q, %v", line, err)
+	}
+	s.ask(b, "POST", "/logout", "")
+	if rest, err := io.ReadAll(lines); err == nil || len(rest) > 0 {
+		t.Errorf("%q, %v", rest, err)
 	}
 }
