@@ -13,6 +13,9 @@ import { Problem, said } from './beside.js';
 
 const mostTold = 100;
 
+/** @param {HTMLElement | null} at */
+const focus = (at) => at?.focus();
+
 /** Reads an answer with one JSON value a line, as the lines come. @param {Response} answer @param {(line: any) => void} hear */
 async function follow(answer, hear) {
 	const reader = /** @type {ReadableStream<Uint8Array>} */ (answer.body).getReader();
@@ -97,7 +100,7 @@ export function ActDialog({ act, form, one, done, onClose }) {
 		if (ready) go();
 	};
 	const buttons = html`<footer class="buttons"><button type="button" data-act="cancel" onClick=${close}>${t('cancel')}</button>
-		<button type="submit" data-act="confirm" class=${kind === 'delete' ? 'danger' : 'primary'} disabled=${!ready}>${run && !one ? t(`act.${kind}.n`, { n: run.count }) : t(`act.${act}`)}</button></footer>`;
+		<button type="submit" data-act="confirm" ref=${ready && (kind !== 'delete' || one) ? focus : null} class=${kind === 'delete' ? 'danger' : 'primary'} disabled=${!ready}>${run && !one ? t(`act.${kind}.n`, { n: run.count }) : t(`act.${act}`)}</button></footer>`;
 	return html`<${Dialog} name=${kind} title=${t(one ? `act.${act}` : `act.${kind}.all`)} onClose=${close}>
 		<${Problem} of=${error} />
 		${state !== 'asking' ? html`<${Results} results=${results} of=${run?.count ?? 0} state=${state} stop=${close} />`
@@ -107,7 +110,7 @@ export function ActDialog({ act, form, one, done, onClose }) {
 			: html`<form class="dialog-form" onSubmit=${start}><${Meant} run=${run} one=${one} kind=${kind} error=${error} />
 				${kind === 'replay' && !one && html`<label class="check"><input type="checkbox" data-act="recheck" checked=${recheck} onChange=${(/** @type {any} */ e) => check(e.target.checked)} /> ${t('act.recheck.check')}</label>`}
 				${kind === 'delete' && !one && run && run.count > 0 && html`<label class="typed">${t('act.type', { number: String(run.count) })}
-					<input type="text" inputmode="numeric" autocomplete="off" autofocus value=${typed} onInput=${(/** @type {any} */ e) => type(e.target.value)} /></label>`}
+					<input type="text" inputmode="numeric" autocomplete="off" ref=${focus} value=${typed} onInput=${(/** @type {any} */ e) => type(e.target.value)} /></label>`}
 				${buttons}</form>`}
 	<//>`;
 }

@@ -16,7 +16,7 @@ import { Problem, useAsked } from './beside.js';
 /** @param {Action} one */
 function did(one) {
 	const key = 'action.' + one.action.replaceAll(' ', '_');
-	return html`<b>${has(key) ? t(key) : one.action}</b> ${one.count ? number(one.count) : ''} ${one.quarantine_id && html`<a href=${'#/quarantine/' + encodeURIComponent(one.quarantine_id)}><code dir="ltr">${one.quarantine_id}</code></a>`}`;
+	return html`<b>${has(key) ? t(key) : one.action}</b> ${one.count && !one.quarantine_id ? number(one.count) : ''} ${one.quarantine_id && html`<a href=${'#/quarantine/' + encodeURIComponent(one.quarantine_id)}><code dir="ltr">${one.quarantine_id}</code></a>`}`;
 }
 
 /** @param {Alert} one */
@@ -42,7 +42,7 @@ export default function Activity({ params }) {
 		{ key: 'at', label: t('col.time'), kind: 'time', cell: (row) => html`<${Time} at=${row.at} seconds />` },
 		{ key: 'kind', label: t('col.kind'), kind: 'minor', cell: (row) => (row.alert ? t('activity.alert') : t('activity.act')) },
 		{ key: 'what', label: t('col.what'), kind: 'grow', cell: (row) => (row.alert ? told(row.alert) : did(/** @type {Action} */ (row.action))) },
-		{ key: 'who', label: t('col.who'), cell: (row) => html`<${Value} of=${row.alert ? row.alert.endpoint : [row.action?.user, row.action?.client_ip].filter(Boolean).join(' · ') || t('activity.admin')} />` },
+		{ key: 'who', label: t('col.who'), kind: 'minor', cell: (row) => html`<${Value} of=${row.alert ? row.alert.endpoint : [row.action?.user, row.action?.client_ip].filter(Boolean).join(' · ') || t('activity.admin')} />` },
 		{ key: 'state', label: t('col.state'), cell: (row) => (row.alert ? sent(row.alert) : '') },
 	];
 	const name = t('nav.activity');

@@ -8,7 +8,7 @@ import { number, size, t } from '../words.js';
 const piece = 4096; // bytes that are drawn at once, about
 const whole = 8; // pieces of a body that is shown as a whole
 const around = 2; // pieces on either side of a mark otherwise
-const step = 16; // pieces more
+const step = 8; // pieces more
 
 /** Returns the bytes of a body. @param {{body?: string, body_base64?: string}} answer */
 export const bytesOf = ({ body, body_base64: text }) =>
@@ -101,13 +101,15 @@ const Raw = ({ bytes, marks }) => html`<${Pieces} kind="raw" bytes=${bytes} mark
 /** @param {{bytes: Uint8Array, marks: Mark[]}} props */
 function Hex({ bytes, marks }) {
 	const line = (/** @type {number} */ from, /** @type {number} */ to) => {
-		const draw = (/** @type {(byte: number) => string} */ of) => Marked({ bytes, marks, from, to, draw: (part) => [...part].map(of).join('') });
-		return html`<span class="line" key=${from}><i>${from.toString(16).padStart(8, '0')}</i><span>${draw((b) => b.toString(16).padStart(2, '0') + ' ')}</span><span>${draw((b) => (b > 31 && b < 127 ? String.fromCharCode(b) : '·'))}</span></span>`;
+		const draw = (/** @type {(byte: number) => string} */ of) => Marked({ bytes, marks, from, to, draw: (part) => Array.from(part, of).join('') });
+		return [from.toString(16).padStart(8, '0') + '  ', ...draw((b) => b.toString(16).padStart(2, '0') + ' '), ' '.repeat(1 + 3 * (from + 16 - to)), ...draw((b) => (b > 31 && b < 127 ? String.fromCharCode(b) : '·')), '\n'];
 	};
-	return html`<${Pieces} kind="hex" bytes=${bytes} marks=${marks} length=${512} draw=${(/** @type {number} */ from, /** @type {number} */ to) => {
-		const lines = [];
-		for (let at = from; at < to; at += 16) lines.push(line(at, Math.min(at + 16, to)));
-		return lines;
+	return html`<${Pieces} kind="hex" bytes=${bytes} marks=${marks} length=${piece / 2} draw=${(/** @type {number} */ from, /** @type {number} */ to) => {
+		/** @type {unknown[]} */
+		const parts = [];
+		for (let at = from; at < to; at += 16)
+			for (const part of line(at, Math.min(at + 16, to))) parts.push(typeof part === 'string' && typeof parts.at(-1) === 'string' ? parts.pop() + part : part);
+		return parts;
 	}} />`;
 }
 
@@ -167,7 +169,8 @@ function Tree({ value, marks }) {
 /** @param {{bytes: Uint8Array, marks: Mark[], text: boolean, malformed: boolean}} props text says that it is UTF-8 */
 export function Body({ bytes, marks: given, text, malformed }) {
 	const [view, set] = useState('raw');
-	const marks = useMemo(() => given.map((m) => ({ ...m, end: text ? between(bytes, m.end) : m.end })).sort((a, b) => a.start - b.start), [bytes, given]);
+	// What is missing at the end is marked at the last character.
+	const marks = useMemo(() => given.map((m) => ({ ...m, start: m.start < bytes.length ? m.start : bytes.findLastIndex((b) => (b & 0xc0) !== 0x80), end: text ? between(bytes, m.end) : m.end })).sort((a, b) => a.start - b.start), [bytes, given]);
 	const value = useMemo(() => (malformed || !text ? undefined : parsed(bytes)), [bytes]);
 	const views = ['raw', ...(value === undefined ? [] : ['tree']), 'hex'];
 	return html`<div class="views" role="group" aria-label=${t('body')}>${views.map((name) => html`<button type="button" key=${name} data-view=${name} aria-pressed=${name === view} onClick=${() => set(name)}>${t(`view.${name}`)}</button>`)}

@@ -120,10 +120,7 @@ export default function Quarantine({ rest, params, me }) {
 		if (!rest) came.current = '';
 	}, [rest]);
 	useKey('Escape', close);
-	useKey('r', () => {
-		refresh();
-		next(round + 1);
-	});
+	useKey('r', () => (refresh(), next(round + 1)));
 
 	const all = () => {
 		const fresh = chosen(params, chat);
@@ -141,7 +138,7 @@ export default function Quarantine({ rest, params, me }) {
 			left.current = (list.entries[at + 1] ?? list.entries[at - 1])?.id ?? '';
 			close();
 		}
-		tell(deleted ? t('act.deleted') : t('act.delivered', { n: gone.size }));
+		tell(deleted ? t('act.deleted') : gone.size ? t('act.delivered', { n: gone.size }) : '');
 		if (deleted && !acting?.id) again();
 		refresh();
 	};
@@ -165,7 +162,7 @@ export default function Quarantine({ rest, params, me }) {
 	];
 	const count = list.busy && list.looked > 2 * page ? t('kept.looked', { n: list.looked, of: number(summary?.entries ?? 0) })
 		: list.busy ? '' : filtered || list.more ? t(list.more ? 'kept.first' : 'kept.found', { n: list.entries.length, of: number(summary?.entries ?? 0) }) : t('entries', { n: list.entries.length });
-	const tools = html`${operates && list.entries.length > 0 && html`<span class="buttons" data-for="all">
+	const tools = html`${operates && !rest && list.entries.length > 0 && html`<span class="buttons" data-for="all">
 			<button type="button" data-act="replay" onClick=${() => act({ act: 'replay', form: all(), id: '' })}>${t('act.replay.all')}…</button>
 			${me.bodies && html`<button type="button" data-act="export" onClick=${() => act({ act: 'export', form: all(), id: '' })}>${t('act.export.all')}…</button>`}
 			<button type="button" class="danger" data-act="delete" onClick=${() => act({ act: 'delete', form: all(), id: '' })}>${t('act.delete.all')}…</button></span>`}`;

@@ -75,7 +75,7 @@ export default function Queue({ rest, params, me }) {
 		{ key: 'state', label: t('col.state'), cell: stateOf },
 		{ key: 'why', label: t('col.why'), kind: 'grow minor', cell: (l) => why(l, at) },
 	];
-	const tools = operates && data && html`<span class="buttons" data-for="all">
+	const tools = operates && data && !rest && html`<span class="buttons" data-for="all">
 		${data.state.paused.some((one) => !one.name && !one.instance) ? '' : html`<button type="button" data-act="pause" onClick=${() => order('pause')}>${t('queue.pause')}</button>`}
 		${(data.state.paused.length > 0 || data.state.draining) && html`<button type="button" class="primary" data-act="resume" title=${t('queue.resume.why')} onClick=${() => order('resume')}>${t('queue.resume')}</button>`}
 		${data.state.lanes > 0 && html`<button type="button" data-act="retry" onClick=${() => order('retry', { all: 'true' })}>${t('queue.retry')}</button>`}
@@ -83,8 +83,7 @@ export default function Queue({ rest, params, me }) {
 	const [head, ...entries] = lane.data ?? [];
 	return html`<${Screen} name="queue" title=${name} state=${!data ? 'loading' : lanes.length ? 'ready' : 'empty'} tools=${tools}>
 		${data && html`<${Held} state=${data.state} operates=${operates} order=${order} />
-		<div class="filters"><input type="search" aria-label=${t('col.instance')} placeholder=${t('col.instance')} value=${instance} onChange=${(/** @type {any} */ e) => filter({ instance: e.target.value.trim() })} /></div>`}
-		<p class="quiet count-of" role="status">${news}</p>
+		<div class="filters"><input type="search" aria-label=${t('col.instance')} placeholder=${t('col.instance')} value=${instance} onChange=${(/** @type {any} */ e) => filter({ instance: e.target.value.trim() })} /><span class="quiet" role="status">${news}</span></div>`}
 		<${Problem} of=${problem || error?.message} />
 		<div class=${'beside' + (rest ? ' has-entry' : '')}>
 			<div class="list">${lanes.length > 0 && html`<${Table} caption=${name} columns=${rest ? columns.filter((c) => !c.kind?.includes('minor')) : columns} rows=${lanes} id=${(/** @type {Lane} */ l) => l.lane} open=${(/** @type {Lane} */ l) => go(place('queue', l.lane, params))}
