@@ -334,9 +334,17 @@ func TestHeaders(t *testing.T) {
 		b                    *http.Client
 		method, path, header string
 	}{
-		{b, "GET", "/", "no-cache"}, {b, "HEAD", "/", "no-cache"}, {b, "GET", "/" + asset, "private, max-age=31536000, immutable"},
-		{b, "GET", "/api/me", "no-store"}, {b, "GET", "/api/status", "no-store"}, {b, "GET", "/api/live", "no-store"}, {b, "GET", "/nothing", "no-store"},
-		{b, "PUT", "/api/me", "no-store"}, {nobody, "GET", "/", "no-store"}, {nobody, "GET", "/api/me", "no-store"}, {nobody, "POST", "/login", "no-store"},
+		{b, "GET", "/", "no-cache"},
+		{b, "HEAD", "/", "no-cache"},
+		{b, "GET", "/" + asset, "private, max-age=31536000, immutable"},
+		{b, "GET", "/api/me", "no-store"},
+		{b, "GET", "/api/status", "no-store"},
+		{b, "GET", "/api/live", "no-store"},
+		{b, "GET", "/nothing", "no-store"},
+		{b, "PUT", "/api/me", "no-store"},
+		{nobody, "GET", "/", "no-store"},
+		{nobody, "GET", "/api/me", "no-store"},
+		{nobody, "POST", "/login", "no-store"},
 		{b, "POST", "/api/quarantine/export", "no-store"},
 	} {
 		_, _, header := s.ask(test.b, test.method, test.path, "")

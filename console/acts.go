@@ -2,6 +2,7 @@ package console
 
 import (
 	"encoding/json"
+	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -164,9 +165,7 @@ func orders(what action) func(*Console, *call) {
 // noteChoice is note for an act whose entries are chosen: the edge says how many they are.
 func (c *Console) noteChoice(one *call, choice asking, what action) bool {
 	form := url.Values{"dry_run": {"true"}}
-	for name, values := range choice.form {
-		form[name] = values
-	}
+	maps.Copy(form, choice.form)
 	form.Set("dry_run", "true")
 	choice.form = form
 	text, err := c.ask(one, choice)

@@ -57,7 +57,7 @@ func languages() map[string]loginTexts {
 				saidLost:  "The console does not answer.",
 			},
 		},
-		"ru": {
+		"ru": { //nolint:gosec // sentences, and no password
 			Title:    "green-api edge",
 			Hint:     "Введите токен этой консоли. Его задал тот, кто запускает edge.",
 			HintOnce: "Откройте ссылку, которую напечатала команда. Она впускает один браузер и один раз.",

@@ -82,35 +82,8 @@ func newCleaner(to io.Writer, from io.Reader, phones bool) *cleaner {
 
 // next copies one value of what may be many. It returns io.EOF after the last one.
 func (c *cleaner) next() error {
-	name, named := "", false
 	for {
-		kind, n := c.from.StackIndex(c.from.StackDepth())
-		isName := kind == '{' && n%2 == 0
-		if named {
-			named = false
-			done, err := c.special(name)
-			if err != nil {
-				return err
-			}
-			if done {
-				continue
-			}
-		}
-		token, err := c.from.ReadToken()
-		if err != nil {
-			return err
-		}
-		if isName && token.Kind() == '"' {
-			name, named = token.String(), true
-			if name == "body" || name == "body_base64" {
-				if err := c.from.SkipValue(); err != nil {
-					return err
-				}
-				named = false
-				continue
-			}
-		}
-		if err := c.to.WriteToken(token); err != nil {
+		if err := c.step(); err != nil {
 			return err
 		}
 		if c.from.StackDepth() == 0 {
@@ -119,26 +92,46 @@ func (c *cleaner) next() error {
 	}
 }
 
-// special writes the value of a name that is not copied as it is.
-func (c *cleaner) special(name string) (done bool, err error) {
-	if c.phones || name != "chat" {
-		return false, nil
+// step copies a token. Behind a name it decides what becomes of the value.
+func (c *cleaner) step() error {
+	kind, n := c.from.StackIndex(c.from.StackDepth())
+	token, err := c.from.ReadToken()
+	if err != nil {
+		return err
 	}
+	if kind != '{' || n%2 != 0 || token.Kind() != '"' {
+		return c.to.WriteToken(token)
+	}
+	name := token.String()
+	if name == "body" || name == "body_base64" {
+		return c.from.SkipValue()
+	}
+	if err := c.to.WriteToken(token); err != nil {
+		return err
+	}
+	if name == "chat" && !c.phones {
+		return c.chat()
+	}
+	return nil
+}
+
+// chat copies a chat and masks it.
+func (c *cleaner) chat() error {
 	value, err := c.from.ReadValue()
 	if err != nil {
-		return false, err
+		return err
 	}
-	text := ""
-	if value.Kind() == '"' {
+	switch value.Kind() {
+	case '"':
+		var text string
 		if err := json.Unmarshal(value, &text); err != nil {
-			return false, err
+			return err
 		}
-		return true, c.to.WriteToken(jsontext.String(mask(text)))
+		return c.to.WriteToken(jsontext.String(mask(text)))
+	case 'n':
+		return c.to.WriteToken(jsontext.Null)
 	}
-	if value.Kind() == 'n' {
-		return true, c.to.WriteToken(jsontext.Null)
-	}
-	return true, c.to.WriteToken(jsontext.String(hidden)) // none of ours
+	return c.to.WriteToken(jsontext.String(hidden)) // none of ours
 }
 
 // pick copies those members of an object that have one of some names.

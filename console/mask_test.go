@@ -130,7 +130,7 @@ func TestCleaner(t *testing.T) {
 			for err == nil {
 				err = c.next()
 			}
-			if err != io.EOF || out.String() != want {
+			if !errors.Is(err, io.EOF) || out.String() != want {
 				t.Errorf("%s, %v: %v, %s", test.in, phones, err, out.String())
 			}
 		}

@@ -127,7 +127,7 @@ func (c *Console) relay(one *call, a asking) {
 	if !a.raw {
 		to.clean(one.s.seesPhones())
 	}
-	defer to.close(io.ErrUnexpectedEOF) // if the edge panics
+	defer func() { _ = to.close(io.ErrUnexpectedEOF) }() // if the edge panics
 	c.o.API.ServeHTTP(to, r)
 	to.end(ctx.Err() == nil || a.accept == eventStream)
 }
@@ -234,7 +234,7 @@ func (a *answer) clean(phones bool) {
 		} else {
 			err = a.copyCleaned(from, phones)
 		}
-		from.CloseWithError(err) // the edge need not go on
+		_ = from.CloseWithError(err) // the edge need not go on
 		a.cleaned <- err
 	}()
 }
@@ -243,7 +243,7 @@ func (a *answer) clean(phones bool) {
 func (a *answer) copyCleaned(from io.Reader, phones bool) error {
 	c := newCleaner(writerFunc(a.write), from, phones)
 	for {
-		if err := c.next(); err == io.EOF {
+		if err := c.next(); errors.Is(err, io.EOF) {
 			return nil
 		} else if err != nil {
 			return err
@@ -261,7 +261,7 @@ func (f writerFunc) Write(text []byte) (int, error) { return f(text) }
 // close ends the cleaning, and returns why it ended early.
 func (a *answer) close(why error) (err error) {
 	if a.pipe != nil {
-		a.pipe.CloseWithError(why)
+		_ = a.pipe.CloseWithError(why) // never fails
 		err = <-a.cleaned
 		a.pipe = nil
 	}

@@ -218,7 +218,7 @@ func (c *Console) cookieName(r *http.Request) string {
 }
 
 func (c *Console) setCookie(w http.ResponseWriter, r *http.Request, id string) {
-	cookie := &http.Cookie{
+	cookie := &http.Cookie{ //nolint:gosec // Secure where there is TLS: the command has none
 		Name: c.cookieName(r), Value: id, Path: c.o.Prefix, HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: r.TLS != nil,
 	}
 	if id == "" {

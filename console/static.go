@@ -122,7 +122,7 @@ func (f *file) serve(w http.ResponseWriter, r *http.Request, caching string) {
 		h.Set("Content-Encoding", "gzip")
 	}
 	h.Set("Etag", tag)
-	for _, known := range strings.Split(r.Header.Get("If-None-Match"), ",") {
+	for known := range strings.SplitSeq(r.Header.Get("If-None-Match"), ",") {
 		if strings.TrimPrefix(strings.TrimSpace(known), "W/") == tag {
 			h.Del("Content-Type")
 			h.Del("Content-Encoding")

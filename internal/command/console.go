@@ -120,11 +120,11 @@ func (c *consolePage) run(ctx context.Context, cmd *cobra.Command) error {
 		},
 	})
 	if err != nil {
-		socket.Close()
+		_ = socket.Close()
 		return usageError(cmd, err)
 	}
 	if err := c.say(cmd, "http://"+address+"/#token="+token); err != nil {
-		socket.Close()
+		_ = socket.Close()
 		return err
 	}
 	if err := serveConsole(ctx, socket, page); err != nil {

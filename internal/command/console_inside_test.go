@@ -131,7 +131,8 @@ func TestConsoleSays(t *testing.T) {
 		{consolePage{admin: adminFlags{format: formatJSON}}, `{"url":"URL"}` + "\n", ""},
 		{consolePage{admin: adminFlags{format: formatText}, open: func(url string) error { opened = append(opened, url); return nil }}, "URL\n", "This URL lets one browser in, once. Ctrl-C ends.\n"},
 		{
-			consolePage{admin: adminFlags{format: formatText}, open: func(string) error { return errors.New("none") }}, "URL\n",
+			consolePage{admin: adminFlags{format: formatText}, open: func(string) error { return errors.New("none") }},
+			"URL\n",
 			"This URL lets one browser in, once. Ctrl-C ends.\nNo browser could be opened; open the URL yourself.\n",
 		},
 	} {

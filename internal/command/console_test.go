@@ -3,6 +3,7 @@ package command_test
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/cookiejar"
@@ -178,7 +179,7 @@ func TestConsole(t *testing.T) {
 	if err := c.Wait(); err != nil {
 		t.Errorf("the command ends with %v", err)
 	}
-	if _, err := io.Copy(io.Discard, lines); err != nil && err != io.ErrUnexpectedEOF {
+	if _, err := io.Copy(io.Discard, lines); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("the stream ends with %v", err)
 	}
 }
