@@ -9,8 +9,14 @@ import { clockTime, number, rate, t } from './words.js';
 export const outcomes = ['delivered', 'queued', 'dropped', 'quarantined', 'refused', 'failed'];
 const height = 100;
 
+/** Without what is queued: it ends once more later, and would count twice. */
+export const ends = outcomes.filter((end) => end !== 'queued');
+
 /** @param {import('../types/api').Counts} slot */
-const sum = (slot) => outcomes.reduce((n, end) => n + (slot[end] ?? 0), 0);
+const sum = (slot) => ends.reduce((n, end) => n + (slot[end] ?? 0), 0);
+
+/** @param {import('../types/api').Counts[]} slots */
+const total = (slots) => Object.fromEntries(outcomes.map((end) => [end, slots.reduce((n, slot) => n + (slot[end] ?? 0), 0)]));
 
 /** The next of 1, 2, 5, 10, … @param {number} n */
 function nice(n) {
@@ -25,11 +31,7 @@ export function Chart({ trend }) {
 	const seconds = trend?.seconds ?? 15;
 	const top = nice(Math.max(1, ...slots.map(sum)));
 	const begin = (/** @type {number} */ i) => ((trend?.until ?? 0) - (slots.length - i) * seconds) * 1000;
-	const shown = over >= 0 && slots[over] ? slots[over] : slots.reduce((all, slot) => {
-		const more = { ...all };
-		for (const end of outcomes) if (slot[end]) more[end] = (more[end] ?? 0) + (slot[end] ?? 0);
-		return more;
-	}, {});
+	const shown = over >= 0 && slots[over] ? slots[over] : total(slots);
 	const point = (/** @type {any} */ e) => {
 		const box = e.currentTarget.getBoundingClientRect();
 		setOver(Math.floor(((e.clientX - box.left) / box.width) * slots.length));
@@ -51,7 +53,7 @@ export function Chart({ trend }) {
 /** @param {import('../types/api').Counts} slot @param {number} i @param {number} top */
 function bars(slot, i, top) {
 	let y = height;
-	return outcomes.filter((end) => slot[end]).map((end) => {
+	return ends.filter((end) => slot[end]).map((end) => {
 		const h = Math.max(1.2, ((slot[end] ?? 0) / top) * height); // a single failure must show
 		y -= h;
 		return html`<rect key=${end} class=${'bar ' + end} x=${i * 10 + 1} y=${y} width="8" height=${h} />`;

@@ -1,6 +1,6 @@
 // Answers first who stands still, since when, why, and when the next try is; then shows what the edge does now.
 import { html, useNow } from '../ui.js';
-import { Chart } from '../chart.js';
+import { Chart, ends } from '../chart.js';
 import { findings, link } from '../findings.js';
 import { live } from '../live.js';
 import { Command, Meter, Outcome, Reason, Screen, Sign } from '../parts.js';
@@ -24,7 +24,7 @@ export default function Overview() {
 		<${Attention} found=${found} data=${data} nothing=${nothing} />
 		${nothing && html`<${First} />`}
 		<div class="figures">
-			<${Figure} name=${t('figure.now')} value=${t('a.second', { rate: rate(Object.values(seen.rates).reduce((sum, n) => sum + n, 0)) })} wide>
+			<${Figure} name=${t('figure.now')} value=${t('a.second', { rate: rate(ends.reduce((sum, end) => sum + (seen.rates[end] ?? 0), 0)) })} wide>
 				<ul class="rates">${Object.entries(seen.rates).filter(([, n]) => n > 0).map(([end, n]) => html`<li key=${end}><${Outcome} of=${end} /> <b>${rate(n)}</b></li>`)}</ul><//>
 			<${Figure} name=${t('figure.p50')} value=${latency(seen.p50)} /><${Figure} name=${t('figure.p99')} value=${latency(seen.p99)} />
 			<${Figure} name=${t('figure.waiting')} value=${number(seen.waiting)} />
