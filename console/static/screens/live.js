@@ -85,7 +85,7 @@ function Filters({ rows, params }) {
 export function Select({ name, params, options }) {
 	const value = params.get(name) ?? '';
 	const all = value && !options.some(([one]) => one === value) ? [[value, visible(value)], ...options] : options;
-	return html`<select aria-label=${t(`col.${name}`)} value=${value} onChange=${(/** @type {any} */ e) => filter({ [name]: e.target.value })}>
+	return html`<select name=${name} aria-label=${t(`col.${name}`)} value=${value} onChange=${(/** @type {any} */ e) => filter({ [name]: e.target.value })}>
 		<option value="">${t(`col.${name}`)}: ${t('all')}</option>${all.map(([one, text]) => html`<option value=${one} key=${one} selected=${one === value}>${text}</option>`)}</select>`;
 }
 
