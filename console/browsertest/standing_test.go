@@ -106,7 +106,7 @@ func TestDrift(t *testing.T) {
 	for i := range 24 {
 		e.post(rawMessage(1101000001+i%3, "79001234501", "5"))
 	}
-	p.appears("the rule", overviewSays("/messageData/textMessageData/textMessage type"))
+	p.appears("the rule", overviewSays("/messageData/textMessageData/textMessage type is no longer enforced"))
 	p.screen("#/setup")
 	p.awaitText("main", "/messageData/textMessageData/textMessage")
 }
