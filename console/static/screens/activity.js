@@ -46,8 +46,7 @@ export default function Activity({ params }) {
 		{ key: 'state', label: t('col.state'), cell: (row) => (row.alert ? sent(row.alert) : '') },
 	];
 	const name = t('nav.activity');
-	const kinds = ['', 'alerts', 'acts'];
-	const tools = all.length > 0 && html`<span class="buttons" role="group" aria-label=${t('col.kind')}>${kinds.map((one) => html`<button type="button" key=${one} aria-pressed=${one === kind} onClick=${() => filter({ kind: one })}>${one ? t(`activity.${one}`) : t('all')}</button>`)}</span>`;
+	const tools = all.length > 0 && html`<span class="buttons" role="group" aria-label=${t('col.kind')}>${['', 'alerts', 'acts'].map((one) => html`<button type="button" key=${one} aria-pressed=${one === kind} onClick=${() => filter({ kind: one })}>${one ? t(`activity.${one}`) : t('all')}</button>`)}</span>`;
 	return html`<${Screen} name="activity" title=${name} state=${rows.length ? 'ready' : acts || error ? 'empty' : 'loading'} tools=${tools}>
 		<${Problem} of=${error?.status && error.message} />
 		${rows.length ? html`<${Table} caption=${name} columns=${columns} rows=${rows} id=${(/** @type {Row} */ row) => row.id} mark=${(/** @type {Row} */ row) => (row.alert && !row.alert.sent ? (row.alert.error ? 'is-bad' : 'is-warn') : '')} />`

@@ -161,7 +161,7 @@ export default function Quarantine({ rest, params, me }) {
 		{ key: 'size', label: t('col.size'), kind: 'num minor', cell: (e) => size(e.size) },
 	];
 	const count = list.busy && list.looked > 2 * page ? t('kept.looked', { n: list.looked, of: number(summary?.entries ?? 0) })
-		: list.busy ? '' : filtered || list.more ? t(list.more ? 'kept.first' : 'kept.found', { n: list.entries.length, of: number(summary?.entries ?? 0) }) : t('entries', { n: list.entries.length });
+		: list.busy ? '' : filtered || list.more ? t(list.more ? 'kept.first' : 'kept.found', { n: list.entries.length, of: number(summary?.entries ?? 0) }) : list.entries.length ? t('entries', { n: list.entries.length }) : '';
 	const tools = html`${operates && !rest && list.entries.length > 0 && html`<span class="buttons" data-for="all">
 			<button type="button" data-act="replay" onClick=${() => act({ act: 'replay', form: all(), id: '' })}>${t('act.replay.all')}…</button>
 			${me.bodies && html`<button type="button" data-act="export" onClick=${() => act({ act: 'export', form: all(), id: '' })}>${t('act.export.all')}…</button>`}

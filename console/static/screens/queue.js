@@ -4,7 +4,7 @@ import { html, useNow, useState } from '../ui.js';
 import { useKey } from '../keys.js';
 import { Dialog, Empty, Meter, Reason, Screen, State } from '../parts.js';
 import { filter, go } from '../route.js';
-import { refresh } from '../status.js';
+import { refresh, status } from '../status.js';
 import { Table } from '../table.js';
 import { Code, Value, visible } from '../text.js';
 import { Time, duration, number, size, t, tx } from '../words.js';
@@ -39,12 +39,15 @@ export default function Queue({ rest, params, me }) {
 	const [news, tell] = useState('');
 	const at = useNow();
 	const instance = params.get('instance') ?? '';
+	const { data: edge } = status.use();
+	const is = Boolean(edge?.queue); // what is not there is not asked for
 	const { data, error } = useAsked(async (signal) => {
+		if (!is) return null;
 		const query = new URLSearchParams({ limit: String(limit + 1), ...(instance && { instance }) });
 		const [state, lanes] = await Promise.all([askJSON('queue/state', { signal }), askLines('queue?' + query, { signal })]);
 		return { state: /** @type {QueueState} */ (state), lanes: /** @type {Lane[]} */ (lanes) };
-	}, limit + instance);
-	const lane = useAsked((signal) => (rest ? askLines(`queue/${encodeURIComponent(rest)}?limit=${mostEntries}`, { signal }) : Promise.resolve([])), rest);
+	}, is + ' ' + limit + instance);
+	const lane = useAsked((signal) => (rest && is ? askLines(`queue/${encodeURIComponent(rest)}?limit=${mostEntries}`, { signal }) : Promise.resolve([])), is + rest);
 	const close = () => rest && go(place('queue', '', params));
 	useReturn(rest, data);
 	useKey('Escape', close);
@@ -61,7 +64,7 @@ export default function Queue({ rest, params, me }) {
 		}
 	};
 	const name = t('nav.queue');
-	if (error?.status === 404 && !data) {
+	if (edge && (!is || error?.status === 404) && !data) {
 		return html`<${Screen} name="queue" title=${name} state="empty"><${Empty} title=${t('queue.none')}><p>${t('queue.none.why')}</p><pre class="sample" dir="ltr" tabindex="0">${example}</pre><//><//>`;
 	}
 	const operates = me?.role === 'operator';
@@ -133,7 +136,7 @@ function One({ id, lane, entries, error, operates, order, skip, close }) {
 				<button type="button" data-act="pause" data-for="block" onClick=${() => order('pause', { name: lane.name })}>${t('lane.pause.block', { name: visible(lane.name) })}</button>
 				${entries[0] && html`<button type="button" class="danger" data-act="skip" onClick=${skip}>${t('lane.skip')}…</button>`}</div>`}
 			<h3>${lane.entries > entries.length ? t('shown.of', { shown: entries.length, of: lane.entries }) : t('entries', { n: lane.entries })}</h3>
-			<${Table} caption=${t('lane')} columns=${columns} rows=${entries} id=${(/** @type {QueueEntry} */ e) => e.seq} />`}
+			<${Table} caption=${t('col.entries')} columns=${columns} rows=${entries} id=${(/** @type {QueueEntry} */ e) => e.seq} />`}
 	</section>`;
 }
 
