@@ -362,6 +362,63 @@ func TestLive(t *testing.T) {
 	}
 }
 
+// A taker takes an answer, and tells when it may take as long as it likes to send what comes next.
+type taker struct {
+	*httptest.ResponseRecorder
+	hurried, flushed bool // since the deadline was set
+	free             chan struct{}
+}
+
+func (w *taker) SetWriteDeadline(at time.Time) error {
+	if at.IsZero() && w.hurried && w.flushed {
+		w.free <- struct{}{}
+	}
+	w.hurried, w.flushed = !at.IsZero(), false
+	return nil
+}
+
+func (w *taker) FlushError() error {
+	w.flushed = true
+	return nil
+}
+
+// TestNothingToWrite: a browser has to take what is written soon, and may wait for it long. HTTP/2 ends an answer whose
+// deadline passes, even if nothing is being written.
+func TestNothingToWrite(t *testing.T) {
+	for _, test := range []struct{ path, kind string }{{"/api/live", "text/event-stream"}, {"/api/queue", "application/json"}} {
+		w := &taker{ResponseRecorder: httptest.NewRecorder(), free: make(chan struct{}, 1)}
+		c, err := console.New(console.Options{
+			Access: console.Access{Off: true}, Door: console.DoorSite, Hosts: []string{"edge.test"},
+			API: http.HandlerFunc(func(to http.ResponseWriter, _ *http.Request) {
+				for range 2 {
+					fmt.Fprint(to, "{}\n")
+					_ = http.NewResponseController(to).Flush()
+					select {
+					case <-w.free:
+					case <-time.After(30 * time.Second):
+						t.Errorf("%s: the deadline of what was written stays", test.path)
+					}
+				}
+			}),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		first := httptest.NewRecorder()
+		c.ServeHTTP(first, httptest.NewRequest("GET", "http://edge.test/", nil))
+		r := httptest.NewRequest("GET", "http://edge.test"+test.path, nil)
+		r.Header.Set("Accept", test.kind)
+		r.AddCookie(first.Result().Cookies()[0])
+		c.ServeHTTP(w, r)
+		if text := w.Body.String(); w.Code != 200 || text != "{}\n{}\n" {
+			t.Errorf("%s: %d %q", test.path, w.Code, text)
+		}
+		if !w.hurried {
+			t.Errorf("%s: what is left at the end has no deadline", test.path)
+		}
+	}
+}
+
 // TestCutOff: a list that a logout cuts off does not look like a whole one.
 func TestCutOff(t *testing.T) {
 	s := serve(t, nil)

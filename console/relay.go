@@ -184,14 +184,11 @@ func (a *answer) FlushError() error {
 	}
 	a.WriteHeader(http.StatusOK)
 	a.begin()
-	return a.rc.Flush()
+	return a.flush()
 }
 
 // Flush is FlushError for who does not ask for the error.
 func (a *answer) Flush() { _ = a.FlushError() }
-
-// SetWriteDeadline lets the edge say how long a browser may take.
-func (a *answer) SetWriteDeadline(at time.Time) error { return a.rc.SetWriteDeadline(at) }
 
 // begin writes the header, once.
 func (a *answer) begin() {
@@ -215,12 +212,24 @@ func (a *answer) begin() {
 // write writes to the browser.
 func (a *answer) write(text []byte) (int, error) {
 	a.begin()
+	defer a.hurry()()
+	return a.w.Write(text)
+}
+
+func (a *answer) flush() error {
+	defer a.hurry()()
+	return a.rc.Flush()
+}
+
+// hurry lets the browser take only so long, until what it returns is called: HTTP/2 ends an answer at the deadline even if
+// nothing is being written, and the next value may take longer than that.
+func (a *answer) hurry() (done func()) {
 	patience := writeTime
 	if a.accept == eventStream {
 		patience = streamTime
 	}
 	_ = a.rc.SetWriteDeadline(time.Now().Add(patience)) // not every writer has one
-	return a.w.Write(text)
+	return func() { _ = a.rc.SetWriteDeadline(time.Time{}) }
 }
 
 // clean begins the cleaning of an answer.
@@ -248,7 +257,7 @@ func (a *answer) copyCleaned(from io.Reader, phones bool) error {
 		} else if err != nil {
 			return err
 		}
-		if err := a.rc.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		if err := a.flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
 			return err
 		}
 	}
@@ -288,4 +297,5 @@ func (a *answer) end(whole bool) {
 		a.WriteHeader(http.StatusOK)
 		a.begin()
 	}
+	a.hurry() // the server sends what is left
 }

@@ -144,7 +144,8 @@ func (out events) send(name string, id int64, data any) error {
 }
 
 func (out events) write(text string) error {
-	_ = out.rc.SetWriteDeadline(time.Now().Add(writeTimeout)) // not every writer has one
+	_ = out.rc.SetWriteDeadline(time.Now().Add(writeTimeout))   // not every writer has one
+	defer func() { _ = out.rc.SetWriteDeadline(time.Time{}) }() // until the next one: HTTP/2 ends the answer at it
 	if _, err := out.w.Write([]byte(text)); err != nil {
 		return err
 	}
