@@ -47,7 +47,7 @@ func (c *Console) me(one *call) {
 		role = "read_only"
 	}
 	answerJSON(one.w, http.StatusOK, map[string]any{
-		"user": one.s.user, "role": role, "bodies": c.o.Bodies, "phones": one.s.seesPhones(),
+		"user": one.s.user, "role": role, "bodies": c.o.Bodies, "phones": c.seesPhones(one.s),
 		"version": c.o.Version, "host": c.o.Host, "door": c.o.Door,
 	})
 }

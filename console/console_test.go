@@ -335,6 +335,24 @@ func TestPhones(t *testing.T) {
 	}
 }
 
+// TestPhonesOfBefore: where no body is shown, a session sees no phone number, even if it saw them under another config.
+func TestPhonesOfBefore(t *testing.T) {
+	both := console.NewSessions()
+	before := serve(t, func(o *console.Options) { o.Sessions, o.Hosts = both, []string{"127.0.0.1"} })
+	after := serve(t, func(o *console.Options) { o.Sessions, o.Hosts, o.Bodies = both, []string{"127.0.0.1"}, false })
+	b := before.loggedIn()
+	before.ask(b, "POST", "/api/phones", "show=true")
+	if _, text, _ := before.ask(b, "GET", "/api/queue", ""); !strings.Contains(text, chat) {
+		t.Errorf("before: %s", text)
+	}
+	if status, text, _ := after.ask(b, "GET", "/api/queue", ""); status != 200 || !strings.Contains(text, masked) || strings.Contains(text, chat) {
+		t.Errorf("after: %d %s", status, text)
+	}
+	if _, text, _ := after.ask(b, "GET", "/api/me", ""); !strings.Contains(text, `"phones":false`) {
+		t.Errorf("after: %s", text)
+	}
+}
+
 // TestLive: a stream comes as it is written, and ends with the session.
 func TestLive(t *testing.T) {
 	s := serve(t, nil)

@@ -125,12 +125,16 @@ func (c *Console) relay(one *call, a asking) {
 	}
 	to := &answer{w: one.w, rc: http.NewResponseController(one.w), cancel: cancel, asking: a, header: make(http.Header)}
 	if !a.raw {
-		to.clean(one.s.seesPhones())
+		to.clean(c.seesPhones(one.s))
 	}
 	defer func() { _ = to.close(io.ErrUnexpectedEOF) }() // if the edge panics
 	c.o.API.ServeHTTP(to, r)
 	to.end(ctx.Err() == nil || a.accept == eventStream)
 }
+
+// seesPhones reports whether a session sees phone numbers here. It may have asked for them at a console that shows bodies, or
+// before the config was another.
+func (c *Console) seesPhones(s *session) bool { return c.o.Bodies && s.seesPhones() }
 
 const eventStream = "text/event-stream"
 
