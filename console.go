@@ -150,7 +150,7 @@ func (c *Console) provisionAuth() (err error) {
 		return errors.New("who may see it? want 'token', 'user', or 'auth off' on a listener that only this machine reaches")
 	case a.Token != "" && a.User != "" || a.Off && a.Token+a.User != "":
 		return errors.New("want one of 'token', 'user' and off")
-	case a.User != "" && !strings.Contains(a.User, "{"):
+	case a.User != "" && !strings.Contains(caddy.NewReplacer().ReplaceKnown(a.User, ""), "{"): // {env.*} is no better
 		return fmt.Errorf("user: %q is the same for everybody; want a placeholder such as {http.auth.user.id}", a.User)
 	case a.Off:
 		if listener := c.publicListener(); listener != "" {
@@ -230,13 +230,17 @@ func (c *Console) localHosts() (hosts []string) {
 	return hosts
 }
 
-// user returns who is logged in.
+// user returns who is logged in, "" if a placeholder is empty: what stands beside it is no name.
 func (c *Console) user(r *http.Request) string {
 	replacer, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	if !ok {
 		return ""
 	}
-	return replacer.ReplaceAll(c.Auth.User, "")
+	name, err := replacer.ReplaceOrErr(c.Auth.User, true, true)
+	if err != nil {
+		return ""
+	}
+	return name
 }
 
 // clientOf returns the address of who asks, as Caddy has found it.

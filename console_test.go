@@ -35,6 +35,7 @@ func TestConsoleLoads(t *testing.T) {
 		{"a short token from outside", "http://edge.test:PORT1", "auth {\ntoken {env.GREEN_API_TEST_SHORT}\n}", "token: 5 characters"},
 		{"no token outside", "http://edge.test:PORT1", "auth {\ntoken {env.GREEN_API_TEST_UNSET}\n}", "token: placeholder {env.GREEN_API_TEST_UNSET} is not set"},
 		{"the same user for all", "http://edge.test:PORT1", "auth {\nuser anna\n}", `user: "anna" is the same for everybody`},
+		{"the same user for all, from outside", "http://edge.test:PORT1", "auth {\nuser {env.GREEN_API_TEST_SHORT}\n}", "is the same for everybody"},
 		{"token and user", "http://edge.test:PORT1", "auth {\nuser {http.auth.user.id}\ntoken " + consoleToken + "\n}", "want one of 'token', 'user' and off"},
 		{"off for all", "http://127.0.0.1:PORT1", "auth off", "off: others than this machine reach"},
 		{"off for this machine and others", "http://edge.test:PORT1", "auth off\n}\n}\nbind 127.0.0.1 0.0.0.0\nhandle_path /b/* {\ngreen_api_console {\nauth off", "off: others than this machine reach 0.0.0.0"},
@@ -263,11 +264,15 @@ func TestConsoleUser(t *testing.T) {
 	if v.newest() != id {
 		t.Error("the entry is gone")
 	}
-	// Without what logs people in, nobody is let in.
-	if err := e.Load(edgetest.Site(edgetest.Loopback) + fmt.Sprintf(site, "")); err != nil {
-		t.Fatal(err)
-	}
-	if status, _ := v.ask("GET", "api/status", nil); status != 403 {
-		t.Errorf("without a login of Caddy's: %d", status)
+	// Without what logs people in, nobody is let in, whatever stands beside the name.
+	for _, user := range []string{"{http.auth.user.id}", "team-{http.auth.user.id}"} {
+		if err := e.Load(edgetest.Site(edgetest.Loopback) + strings.Replace(fmt.Sprintf(site, ""), "{http.auth.user.id}", user, 1)); err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range []string{"", "api/status"} {
+			if status, _ := v.ask("GET", path, nil); status != 403 {
+				t.Errorf("%s without a login of Caddy's: %q: %d", user, path, status)
+			}
+		}
 	}
 }
