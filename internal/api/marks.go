@@ -82,10 +82,12 @@ func find(body []byte, places []*place) {
 	var frames []frame
 	// enter notes that a value begins, and leave where it ended.
 	enter := func() {
+		if len(frames) == 0 {
+			return
+		}
+		name := frames[len(frames)-1].next() // once: there may be many elements, and many places
 		for _, p := range places {
-			switch {
-			case len(frames) == 0:
-			case p.on == len(frames)-1 && p.on < len(p.names) && frames[len(frames)-1].leadsTo(p.names[p.on]):
+			if p.on == len(frames)-1 && p.on < len(p.names) && p.names[p.on] == name {
 				p.on++
 			}
 		}
@@ -142,10 +144,10 @@ func find(body []byte, places []*place) {
 	}
 }
 
-// leadsTo reports whether what comes next is what a name of a pointer means.
-func (f frame) leadsTo(name string) bool {
+// next returns what a pointer calls the value that comes next.
+func (f frame) next() string {
 	if f.object {
-		return f.name == name
+		return f.name
 	}
-	return strconv.Itoa(f.index) == name
+	return strconv.Itoa(f.index)
 }
