@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -183,7 +184,12 @@ func (c *Console) open() error {
 	site := doctor.SiteOf(c.server, c)
 	hosts := c.Hosts
 	if len(hosts) == 0 {
-		hosts = site.Names
+		for _, name := range site.Names {
+			if ip, err := netip.ParseAddr(name); err == nil && ip.Is6() {
+				name = "[" + name + "]" // as a browser writes it
+			}
+			hosts = append(hosts, name)
+		}
 		if site.Any || len(hosts) == 0 {
 			if hosts = append(hosts, c.localHosts()...); c.publicListener() != "" || len(hosts) == 0 {
 				return errors.New("green_api_console: its site takes any name; want 'host NAME', the name that is typed into the browser")

@@ -59,6 +59,14 @@ func TestConsoleLoads(t *testing.T) {
 	})
 }
 
+// TestConsoleSixth: a site whose name is an address of IPv6, which stands in brackets in the header Host only.
+func TestConsoleSixth(t *testing.T) {
+	e := edgetest.Start(t, edgetest.Site(edgetest.Loopback)+"http://[::1]:PORT1 {\nbind 127.0.0.1\ngreen_api_console {\nauth off\n}\n}\n")
+	if status, text := comeTo(e, "[::1]:"+e.More[0], "/").ask("GET", "", nil); status != 200 || !strings.Contains(text, "assets/") {
+		t.Errorf("%d %s", status, text)
+	}
+}
+
 // a visitor of a console has a browser's cookies.
 type visitor struct {
 	*edgetest.Edge
