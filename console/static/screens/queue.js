@@ -103,7 +103,7 @@ export default function Queue({ rest, params, me }) {
 	<//>`;
 }
 
-/** What the queue holds, and what was ordered. @param {{state: QueueState, operates: boolean, order: Order}} props */
+/** What the queue holds, and what was ordered. To resume the whole queue ends all that was ordered, which the button on top says. @param {{state: QueueState, operates: boolean, order: Order}} props */
 function Held({ state: s, operates, order }) {
 	return html`<section class="card held"><dl class="pairs">
 		<div><dt>${t('queue.holds')}</dt><dd><b>${t('entries', { n: s.entries })}</b> · ${t('lanes', { n: s.lanes })}${s.lanes_waiting > 0 && ` · ${t('queue.waiting', { n: s.lanes_waiting })}`}</dd></div>
@@ -111,7 +111,7 @@ function Held({ state: s, operates, order }) {
 		<div><dt>${t('queue.flight')}</dt><dd>${number(s.in_flight)}</dd></div></dl>
 		${s.draining && html`<p><${State} level="warn">${t('queue.draining')}<//></p>`}
 		${s.paused.map((one) => html`<p class="ordered" key=${(one.name ?? '') + ' ' + one.instance}><${State} level="warn">${t('queue.paused.is')} ${one.name || one.instance ? [one.name && html`${t('col.block')} <${Code} of=${one.name} /> `, one.instance && html`${t('col.instance')} <${Code} of=${one.instance} />`] : t('queue.whole')}<//>
-			${operates && html`<button type="button" data-act="resume" onClick=${() => order('resume', { ...one })}>${t('live.resume')}</button>`}</p>`)}
+			${operates && (one.name || one.instance) && html`<button type="button" data-act="resume" onClick=${() => order('resume', { ...one })}>${t('live.resume')}</button>`}</p>`)}
 		${(s.crowded ?? []).map((one) => html`<p key=${one.name}><${State} level="warn">${tx('queue.crowd', { name: html`<${Code} of=${one.name} />`, places: one.in_flight, since: html`<${Time} at=${one.since} seconds />`, ready: one.ready })}<//></p>`)}
 	</section>`;
 }
