@@ -157,8 +157,11 @@ func (o *Options) check() error {
 		return fmt.Errorf("door: invalid value %q", o.Door)
 	}
 	for _, host := range o.Hosts {
-		if host == "" || host == "*" || strings.ContainsAny(host, "/ {}") {
+		if host == "" || strings.ContainsAny(host, "/ {}") || strings.Contains(strings.TrimPrefix(host, "*."), "*") {
 			return fmt.Errorf("hosts: invalid name %q; want one such as hooks.example.com", host)
+		}
+		if strings.ContainsFunc(host, func(r rune) bool { return r > unicode.MaxASCII }) { // no browser sends it like that
+			return fmt.Errorf("hosts: invalid name %q; want it as in the header Host, such as xn--e1aybc.example.com", host)
 		}
 	}
 	return nil
