@@ -179,6 +179,9 @@ func (a *App) status() (s api.Status) {
 	return s
 }
 
+// standsAfter is how long handlers are asked before an instance is said to stand still.
+const standsAfter = 2 * time.Second
+
 // standing returns the instances that stand still, also those of blocks that the config no longer has and of
 // which something is still in flight.
 func (a *App) standing() []api.Standing {
@@ -188,9 +191,12 @@ func (a *App) standing() []api.Standing {
 			if a.operator.seen.Answered(one.Instance).After(one.Seen) { // by another block, or before it got to handlers
 				continue
 			}
+			if one.Waiting && time.Since(one.Since) < standsAfter { // the next handler may take it
+				continue
+			}
 			all = append(all, api.Standing{
 				Instance: one.Instance, Name: name.(string), Since: one.Since.UTC(), Attempts: one.Attempts, Reason: one.Reason,
-				Handler: one.Handler, Said: one.Said, Waiting: one.Waiting, Next: one.Next.UTC(),
+				Handler: one.Handler, Handlers: append([]string{}, one.Handlers...), Said: one.Said, Waiting: one.Waiting, Next: one.Next.UTC(),
 			})
 		}
 		return true

@@ -213,7 +213,7 @@ func TestStanding(t *testing.T) {
 	if handler.Taken != 0 || handler.NotTaken["handler_error"] != 2 || handler.InHand != 0 || handler.LastFault == nil || handler.LastFault.Status != 500 || time.Since(handler.LastFault.At) > time.Minute {
 		t.Errorf("handler %+v", handler)
 	}
-	if want := (api.Standing{Instance: "1101000001", Name: "default", Attempts: 2, Reason: "handler_error", Handler: up.Address}); one != want {
+	if want := (api.Standing{Instance: "1101000001", Name: "default", Attempts: 2, Reason: "handler_error", Handler: up.Address, Handlers: []string{up.Address}}); !reflect.DeepEqual(one, want) {
 		t.Errorf("got  %+v\nwant %+v", one, want)
 	}
 	well.Store(true)

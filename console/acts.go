@@ -48,7 +48,7 @@ func (c *Console) me(one *call) {
 	}
 	answerJSON(one.w, http.StatusOK, map[string]any{
 		"user": one.s.user, "role": role, "bodies": c.o.Bodies, "phones": c.seesPhones(one.s),
-		"version": c.o.Version, "host": c.o.Host, "door": c.o.Door,
+		"version": c.o.Version, "host": c.o.Host, "door": c.o.Door, "login": c.byToken,
 	})
 }
 

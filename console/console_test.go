@@ -207,7 +207,7 @@ func TestAPI(t *testing.T) {
 		answer             string // its beginning
 		asked              []string
 	}{
-		{"GET", "/api/me", "", 200, `{"bodies":true,"door":"site","host":"hooks-1","phones":false,"role":"operator","user":"demo","version":"v0.1.0"}`, nil},
+		{"GET", "/api/me", "", 200, `{"bodies":true,"door":"site","host":"hooks-1","login":true,"phones":false,"role":"operator","user":"demo","version":"v0.1.0"}`, nil},
 		{"GET", "/api/status", "", 200, `{"version":"v0.1.0","waiting":0}`, []string{"GET /green_api/status"}},
 		{"GET", "/api/live?since=4", "", 200, `{"seq":7,`, []string{"GET /green_api/live?since=4"}},
 		{"GET", "/api/live?since=4&x=1", "", 400, `{"error":"x: unknown parameter"}`, nil},

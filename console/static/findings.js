@@ -27,6 +27,7 @@ export function findings(s, rows, at) {
 /** Says why an instance stands still. @param {import('../types/api').Standing} one */
 export function why(one) {
 	const values = { handler: html`<${Value} of=${one.handler} />`, said: html`<${Value} of=${one.said} />`, reason: html`<${Code} of=${one.reason} />`, status: one.said.split(' ')[0] };
+	if (one.handlers?.length > 1) return tx('stands.several', { ...values, n: one.handlers.length, said: html`<${Value} of=${/^\d/.test(one.said) ? one.said.split(' ')[0] : one.said} />` });
 	if (one.handler && /^\d+( |$)/.test(one.said)) return tx('stands.status', values);
 	if (one.handler && one.said) return tx('stands.said', values);
 	if (one.handler && !one.reason) return tx('stands.silent', values);
@@ -88,10 +89,12 @@ function handlers(s, at) {
 			const fault = up.last_fault;
 			const failing = fault && fails(up, at);
 			if (!failing && up.healthy) continue;
+			const refused = Object.values(up.not_taken ?? {}).reduce((sum, n) => sum + n, 0);
+			const never = failing && !up.taken && refused > 9; // it may have just started
 			const what = !failing ? [] : fault.status ? tx('handler.answered', { status: String(fault.status) }) : [html`<${Value} of=${fault.error || fault.reason} />`];
 			all.push({
-				id: 'handler ' + block.name + ' ' + up.address, level: 'warn', links: [{ href: link('handlers', { handler: up.address }), key: 'link.handler' }],
-				say: tx(failing ? 'handler.fails' : 'handler.unhealthy', { handler: html`<${Value} of=${up.address} />`, what: html`<span>${what}</span>` }),
+				id: 'handler ' + block.name + ' ' + up.address, level: never ? 'bad' : 'warn', links: [{ href: link('handlers', { handler: up.address }), key: 'link.handler' }],
+				say: tx(never ? 'handler.never' : failing ? 'handler.fails' : 'handler.unhealthy', { n: refused, handler: html`<${Value} of=${up.address} />`, what: html`<span>${what}</span>` }),
 				more: failing ? [t('ago', { ago: duration(at - Date.parse(fault.at)) }), visible(block.name)] : [visible(block.name)],
 			});
 		}
@@ -118,7 +121,8 @@ function stores(s) {
 
 /** @param {Status} s @param {number} at @returns {Finding[]} */
 function alerts(s, at) {
-	const one = s.alerts_pending > 0 && (s.alerts ?? []).find((a) => !a.sent);
+	const unsent = (s.alerts ?? []).filter((a) => !a.sent && a.failing).sort((a, b) => Date.parse(a.failing ?? '') - Date.parse(b.failing ?? ''));
+	const one = s.alerts_pending > 0 && (unsent[0] ?? (s.alerts ?? []).find((a) => !a.sent));
 	if (!one) return [];
 	return [{
 		id: 'alert', level: 'warn', more: one.failing ? [t('stands.for', { for: duration(at - Date.parse(one.failing)) })] : [], said: one.error,
@@ -153,6 +157,8 @@ function notes(s) {
 		id: 'drift ' + rule.name + rule.kind + rule.pointer + rule.keyword, level: 'note', links: [{ href: link('setup'), key: 'link.setup' }],
 		say: tx('drift', { rule: html`<code dir="ltr">${visible(`${rule.kind} ${rule.pointer} ${rule.keyword}`)}</code>`, since: clockTime(Date.parse(rule.since)) }),
 	}));
+	const { entries } = s.quarantine;
+	if (entries) all.push({ id: 'entries', level: 'note', say: t('kept.all', { n: entries }), links: [{ href: link('quarantine'), key: 'link.quarantine' }] });
 	const n = (s.warnings ?? []).length;
 	if (n) all.push({ id: 'warnings', level: 'note', say: t('warnings', { n }), links: [{ href: link('setup'), key: 'link.setup' }] });
 	return all;

@@ -22,7 +22,7 @@ export function Header({ screens, at, me }) {
 		<div class="tools">
 			${me?.role === 'read_only' && html`<span class="badge" title=${t('readonly.why')}>${t('readonly')}</span>`}
 			<${Switches} />
-			${me?.door === 'site' && html`<button type="button" class="icon" data-act="logout" title=${me.user} onClick=${logout}>${t('logout')}</button>`}
+			${me?.door === 'site' && me.login && html`<button type="button" class="icon" data-act="logout" title=${me.user} onClick=${logout}>${t('logout')}</button>`}
 		</div></header>`;
 }
 

@@ -11,9 +11,11 @@ export interface Me {
 	version: string;
 	host: string;
 	door: 'command' | 'site';
+	login: boolean; // by a token, and not by whatever serves the site
 }
 
 export interface Standing {
+	handlers: string[];
 	instance: string;
 	name: string;
 	lane?: string;

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"time"
 
@@ -60,6 +61,7 @@ type Standing struct {
 	Attempts int           `json:"attempts"`       // how often handlers were asked to take it, over all re-sends; in the queue, rounds
 	Reason   reason.Reason `json:"reason"`         // "" while a handler has it for the first time
 	Handler  string        `json:"handler"`        // of the last answer
+	Handlers []string      `json:"handlers"`       // all that did not take it, at most 8
 	Said     string        `json:"said"`           // that answer: status and first line, or why there is none; in the queue, the status
 	Waiting  bool          `json:"waiting"`        // it is in hand now; otherwise it will come again
 	Next     time.Time     `json:"next,omitzero"`  // about when it comes again
@@ -73,11 +75,16 @@ func StandingOf(lanes []queue.Lane) (all []Standing) {
 			continue
 		}
 		one := Standing{
-			Instance: l.Instance, Name: l.Block, Lane: l.ID, Since: l.Since.UTC(), Attempts: l.Round, Reason: reason.Reason(l.Why),
+			Handlers: []string{}, Instance: l.Instance, Name: l.Block, Lane: l.ID, Since: l.Since.UTC(), Attempts: l.Round, Reason: reason.Reason(l.Why),
 			Waiting: l.State == queue.StateDelivering, Next: l.Next.UTC(),
 		}
 		if l.Since.IsZero() { // no handler of its block can be reached, so it does not stand still alone
 			one.Since = l.Oldest.UTC()
+		}
+		for _, answer := range l.Answers {
+			if answer.Handler != "" && !slices.Contains(one.Handlers, answer.Handler) {
+				one.Handlers = append(one.Handlers, answer.Handler)
+			}
 		}
 		if n := len(l.Answers); n > 0 {
 			last := l.Answers[n-1]

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"reflect"
 	"testing"
 	"time"
 
@@ -19,15 +20,15 @@ func TestStandingOf(t *testing.T) {
 		{ID: "e", Instance: "1101000005", State: queue.StatePaused, Round: 1, Since: at},
 	})
 	want := []Standing{
-		{Instance: "1101000002", Name: "sales", Lane: "b", Since: at, Attempts: 3, Reason: "handler_refused", Handler: "h:2", Said: "422", Next: at.Add(time.Minute)},
-		{Instance: "1101000003", Lane: "c", Since: at, Attempts: 1, Reason: "not_now", Handler: "h:1", Said: "refused", Waiting: true},
-		{Instance: "1101000004", Lane: "d", Since: at, Attempts: 1, Reason: "not_now", Next: at},
+		{Instance: "1101000002", Name: "sales", Lane: "b", Since: at, Attempts: 3, Reason: "handler_refused", Handler: "h:2", Handlers: []string{"h:1", "h:2"}, Said: "422", Next: at.Add(time.Minute)},
+		{Instance: "1101000003", Lane: "c", Since: at, Attempts: 1, Reason: "not_now", Handler: "h:1", Handlers: []string{"h:1"}, Said: "refused", Waiting: true},
+		{Instance: "1101000004", Lane: "d", Since: at, Attempts: 1, Reason: "not_now", Handlers: []string{}, Next: at},
 	}
 	if len(got) != len(want) {
 		t.Fatalf("%+v", got)
 	}
 	for i := range want {
-		if got[i] != want[i] {
+		if !reflect.DeepEqual(got[i], want[i]) {
 			t.Errorf("got  %+v\nwant %+v", got[i], want[i])
 		}
 	}

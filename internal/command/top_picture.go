@@ -37,6 +37,8 @@ func standsText(s *api.Standing, now time.Time) string {
 	handler, said := outcome.Clip(s.Handler), outcome.Clip(s.Said)
 	status, _, _ := strings.Cut(said, " ")
 	switch _, err := strconv.Atoi(status); {
+	case len(s.Handlers) > 1 && err == nil:
+		text += fmt.Sprintf("none of %d handlers takes its notification, %s answered %s last", len(s.Handlers), handler, status)
 	case handler != "" && err == nil:
 		text += handler + " answers " + status
 	case handler != "" && said != "":

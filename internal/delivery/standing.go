@@ -23,6 +23,9 @@ const (
 	standsFor = 24 * time.Hour
 
 	maxStanding = 10_000
+
+	// mostHandlers is how many handlers are named that did not take the head of an instance.
+	mostHandlers = 8
 )
 
 // Standing is an instance that stands still. It holds nothing of the notification.
@@ -32,6 +35,7 @@ type Standing struct {
 	Attempts int       // how often handlers were asked to take its head, over all re-sends
 	Reason   reason.Reason
 	Handler  string    // of the last answer, "" if there is none
+	Handlers []string  // all that did not take it, at most mostHandlers, in the order of their first answer
 	Said     string    // the last answer: its status and first line, or why there is none
 	Waiting  bool      // for a handler, now; otherwise the sender will send it again
 	Seen     time.Time // something of it last happened
@@ -96,6 +100,9 @@ func (s *standing) fail(c *outcome.Case, got Answer, now time.Time) {
 	if e := s.held(c, now); e != nil {
 		e.Attempts++
 		e.Reason, e.Handler, e.Said = got.Result.Why(), strings.Clone(got.Handler), said
+		if got.Handler != "" && len(e.Handlers) < mostHandlers && !slices.Contains(e.Handlers, got.Handler) {
+			e.Handlers = append(e.Handlers, e.Handler)
+		}
 	}
 }
 
@@ -144,7 +151,7 @@ func (s *standing) held(c *outcome.Case, now time.Time) *stuck {
 		case e.hand != nil:
 			return nil
 		case e.head != c.Digest(): // the one before is gone from the sender's queue
-			e.Since, e.Attempts, e.Reason, e.Handler, e.Said = now, 0, "", "", ""
+			e.Since, e.Attempts, e.Reason, e.Handler, e.Handlers, e.Said = now, 0, "", "", nil, ""
 		}
 		return s.touch(at, c, now)
 	}
@@ -199,6 +206,7 @@ func (f *Fleet) Standing() []Standing {
 		e := at.Value.(*stuck)
 		e.Waiting = e.hand != nil
 		all = append(all, e.Standing)
+		all[len(all)-1].Handlers = slices.Clone(e.Handlers)
 	}
 	slices.SortStableFunc(all, func(x, y Standing) int { return x.Since.Compare(y.Since) })
 	return all
