@@ -263,6 +263,7 @@ func TestAPI(t *testing.T) {
 		{"POST", "/api/queue/skip", "lane=3f2a9c01b7de&seq=1", 200, `{}`, []string{note("queue skipped", ""), "POST /green_api/queue/skip lane=3f2a9c01b7de&seq=1"}},
 		{"POST", "/api/queue/move", "from=a&to=b", 405, `{"error":"method not allowed"}`, nil},
 		{"GET", "/api/activity", "", 200, `{}`, []string{"GET /green_api/activity"}},
+		{"POST", "/api/quarantine/summary/body", "", 404, `{"error":"no such page"}`, nil},
 		{"GET", "/api/fit", "", 404, `{"error":"no such page"}`, nil},
 		{"POST", "/api/phones", "show=yes", 400, `{"error":"show: want true or false"}`, nil},
 		{"POST", "/api/phones", "show=true", 200, `{"phones":true}`, []string{note("phones shown", "")}},

@@ -84,6 +84,9 @@ func (c *Console) find(rel string) (methods map[string]route, id string) {
 	if len(parts) < 3 || len(parts) > 4 || !ids.MatchString(parts[2]) {
 		return nil, ""
 	}
+	if c.routes[strings.Join(parts[:3], "/")] != nil { // summary is no ID, and it has no body that somebody opens
+		return nil, ""
+	}
 	id, parts[2] = parts[2], placeholder
 	return c.routes[strings.Join(parts, "/")], id
 }
