@@ -41,7 +41,7 @@ type Options struct {
 	// Sessions outlive a config. Default: new ones.
 	Sessions *Sessions
 
-	// Refused is told who failed to log in, as Client says it: five times a second at most. Default: nobody is told.
+	// Refused is told who failed to log in, as Client says it: five times a second at most, and once for each address. Default: nobody is told.
 	Refused func(client string)
 
 	// Client returns the address of who asks. Default: that of the connection.

@@ -194,13 +194,14 @@ func (c *Console) logIn(w http.ResponseWriter, r *http.Request) {
 		fail(e.status, saidLost, e.Error())
 		return
 	}
-	if !c.o.Sessions.mayTry() {
+	client := c.o.Client(r)
+	if !c.o.Sessions.mayTry(client) {
 		w.Header().Set("Retry-After", "1")
 		fail(http.StatusTooManyRequests, saidSlow, "too many wrong tokens; try again in a second")
 		return
 	}
 	if !c.isToken(strings.TrimSpace(typed.Get("token"))) || c.o.Access.Once && !c.once.take() {
-		c.o.Refused(printable(c.o.Client(r)))
+		c.o.Refused(printable(client))
 		what, why := saidWrong, "wrong token"
 		if c.o.Access.Once {
 			what, why = saidUsed, "wrong token, or used already"
@@ -208,7 +209,7 @@ func (c *Console) logIn(w http.ResponseWriter, r *http.Request) {
 		fail(http.StatusUnauthorized, what, why)
 		return
 	}
-	c.o.Sessions.wasRight()
+	c.o.Sessions.wasRight(client)
 	c.begin(w, r, c.o.Access.Name).leave()
 	if asJSON {
 		w.WriteHeader(http.StatusNoContent)

@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"net/http"
+	"net/netip"
 	"sync"
 	"time"
 )
@@ -19,7 +20,8 @@ const (
 	mostSessions = 512
 	mostOfOne    = 32 // of one user, or with one token
 
-	mostFailures = 5 // to log in, a second
+	mostFailures = 5    // to log in, a second, of addresses that have failed before
+	mostGuessers = 4096 // that are listed in an hour; beyond, whoever tries counts as one
 )
 
 type digest = [sha256.Size]byte
@@ -30,9 +32,11 @@ type Sessions struct {
 	key digest // of this process: what is digested with it tells nothing
 
 	mu       sync.Mutex
-	all      map[digest]*session // by what their ID digests to: who reads the memory cannot log in
-	failures int                 // to log in
-	since    time.Time           // that many since then
+	all      map[digest]*session       // by what their ID digests to: who reads the memory cannot log in
+	failures int                       // to log in
+	since    time.Time                 // that many since then
+	guessers map[netip.Prefix]struct{} // where a login has failed lately
+	listed   time.Time                 // since when they are listed
 }
 
 // A session is somebody who is logged in.
@@ -176,25 +180,49 @@ func (one *session) showPhones(show bool) {
 	one.phones = show
 }
 
-// mayTry reports whether a token may be looked at now, and counts it as one that is wrong.
-func (s *Sessions) mayTry() bool {
+// mayTry reports whether a token may be looked at now, and counts it as one that is wrong. Those who fail share a few tries a
+// second. Who has not failed is not held up by them.
+func (s *Sessions) mayTry(client string) bool {
+	from := networkOf(client)
 	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if now.Sub(s.since) >= time.Second {
 		s.since, s.failures = now, 0
 	}
-	if s.failures >= mostFailures {
+	if s.guessers == nil || now.Sub(s.listed) >= time.Hour {
+		s.listed, s.guessers = now, make(map[netip.Prefix]struct{})
+	}
+	_, again := s.guessers[from]
+	if (again || len(s.guessers) >= mostGuessers) && s.failures >= mostFailures {
 		return false
+	}
+	if len(s.guessers) < mostGuessers {
+		s.guessers[from] = struct{}{}
 	}
 	s.failures++
 	return true
 }
 
+// networkOf returns what one client may have all of: its address, or the /64 of one of IPv6.
+func networkOf(client string) netip.Prefix {
+	address, err := netip.ParseAddr(client)
+	if err != nil {
+		return netip.Prefix{}
+	}
+	address = address.Unmap().WithZone("")
+	bits := address.BitLen()
+	if address.Is6() {
+		bits = 64
+	}
+	return netip.PrefixFrom(address, bits).Masked()
+}
+
 // wasRight takes back what mayTry has counted.
-func (s *Sessions) wasRight() {
+func (s *Sessions) wasRight(client string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	delete(s.guessers, networkOf(client))
 	s.failures = max(0, s.failures-1)
 }
 

@@ -146,6 +146,49 @@ func (c *Console) asked(method, path, form, id string) *http.Request {
 	return r
 }
 
+// TestGuessingElsewhere: who guesses holds up nobody who has not, unless a great many guess.
+func TestGuessingElsewhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newConsole(t, nil, nil)
+		c.o.Client = func(r *http.Request) string { return r.Header.Get("From") }
+		try := func(client, token string) int {
+			r := c.asked("POST", "/login", "token="+token, "")
+			r.Header.Set("From", client)
+			w := httptest.NewRecorder()
+			c.ServeHTTP(w, r)
+			return w.Code
+		}
+		for i := range 10 {
+			want := 401
+			if i >= mostFailures {
+				want = 429
+			}
+			if got := try(fmt.Sprintf("2001:db8::%d", i), "wrong"); got != want { // all of one network
+				t.Errorf("guess %d: %d, want %d", i, got, want)
+			}
+		}
+		if got := try("192.0.2.7", secret); got != 303 {
+			t.Errorf("somebody else: %d", got)
+		}
+		if got := try("2001:db8::99", secret); got != 429 {
+			t.Errorf("a neighbour: %d", got)
+		}
+		for i := range mostGuessers {
+			try(fmt.Sprintf("2001:db8:%x::1", i+1), "wrong")
+		}
+		if got := try("192.0.2.8", "wrong"); got != 429 {
+			t.Errorf("one of very many: %d", got)
+		}
+		if n := len(c.o.Sessions.guessers); n > mostGuessers {
+			t.Errorf("%d are listed", n)
+		}
+		time.Sleep(time.Hour)
+		if got := try("192.0.2.8", secret); got != 303 {
+			t.Errorf("an hour later: %d", got)
+		}
+	})
+}
+
 // TestGuessingSecond: after a second tokens are looked at again, and right ones do not count.
 func TestGuessingSecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -81,7 +81,7 @@ func endingOf(o Outcome) ending {
 	return quarantined
 }
 
-// laneID identifies a lane in the operator's commands. It reveals no chat: it may stand in a URL.
+// laneID identifies a lane in the operator's commands. It names no chat, so it may stand in a URL, but whoever knows block and instance can find the chat by trying.
 func laneID(block, instance, chat string) string {
 	sum := sha256.Sum256([]byte(block + "\x00" + instance + "\x00" + chat))
 	return hex.EncodeToString(sum[:6])
