@@ -103,7 +103,7 @@ async function poll(again = true) {
 		first = false;
 		live.set({ connection: 'polling', why: again ? '' : 'connecting' });
 		if (again && lost) failures = 0;
-		if (again && (lost || now() - failed > streamAgain)) return connect();
+		if (again && (lost || now() - failed > Math.min(streamAgain, 2000 * 2 ** failures))) return connect();
 	} catch {
 		live.set({ connection: 'lost', why: '' });
 	}
