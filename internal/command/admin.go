@@ -146,12 +146,21 @@ func (a *adminFlags) ask(cmd *cobra.Command, method, path string, query url.Valu
 	}
 }
 
+// notThere says how to name another admin API. Where --address is something else, the flag is --admin.
+func notThere(cmd *cobra.Command, address string, err error) error {
+	flag := "address"
+	if cmd.Flags().Lookup("admin") != nil {
+		flag = "admin"
+	}
+	return fmt.Errorf("admin API on %s: %w; if it is elsewhere, say so with --config FILE, that of the Caddy that runs, or --%s", address, err, flag)
+}
+
 // noAnswer ends a command whose request failed.
 func noAnswer(cmd *cobra.Command, address string, err error) error {
 	said, ok := errors.AsType[*adminError](err)
 	switch {
 	case !ok || said.text == api.ErrNoEdge.Error():
-		return usageError(cmd, fmt.Errorf("admin API on %s: %w; if it is elsewhere, say so with --config FILE, that of the Caddy that runs, or --address", address, err))
+		return usageError(cmd, notThere(cmd, address, err))
 	case said.status == http.StatusBadRequest, said.text == api.ErrNoQueue.Error():
 		return usageError(cmd, said)
 	}

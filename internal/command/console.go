@@ -188,27 +188,12 @@ func thisUser() string {
 	return cmp.Or(os.Getenv("USER"), os.Getenv("USERNAME"), "unknown")
 }
 
-// serveConsole serves until ctx ends, and then ends the streams as well.
+// serveConsole serves until ctx ends, which ends the streams as well.
 func serveConsole(ctx context.Context, socket net.Listener, page http.Handler) error {
-	requests, end := context.WithCancel(context.Background())
-	defer end()
-	server := &http.Server{
+	return serveUntil(ctx, socket, &http.Server{
 		Handler: page, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
-		BaseContext: func(net.Listener) context.Context { return requests },
-	}
-	finished := make(chan struct{})
-	context.AfterFunc(ctx, func() {
-		defer close(finished)
-		end()
-		patience, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
-		_ = server.Shutdown(patience) // longer requests end with the process
+		BaseContext: func(net.Listener) context.Context { return ctx },
 	})
-	if err := server.Serve(socket); !errors.Is(err, http.ErrServerClosed) {
-		return err
-	}
-	<-finished
-	return nil
 }
 
 // An adminProxy hands requests on to an admin API. It keeps no connection open.

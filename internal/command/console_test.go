@@ -225,7 +225,7 @@ func TestConsoleRefuses(t *testing.T) {
 		{[]string{"--address", "hooks.example.com:8123"}, "others could reach it"},
 		{[]string{"--address", "127.0.0.1"}, "want one such as 127.0.0.1:8019"},
 		{[]string{"--format", "yaml"}, "want text or json"},
-		{[]string{"--admin", nobody}, "say so with --config FILE"},
+		{[]string{"--admin", nobody}, "that of the Caddy that runs, or --admin\n"},
 		{[]string{"more"}, "unknown command"},
 	} {
 		stdout, stderr, code := runCommand(t, "", "", append([]string{"green-api", "console"}, test.args...)...)

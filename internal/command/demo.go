@@ -231,7 +231,7 @@ func (d *demo) startHandlers(ctx context.Context) error {
 		h := &demoHandler{address: socket.Addr().String(), prefix: fmt.Sprintf("handler %d  ", i+1), to: d.out}
 		h.listener = &listener{status: http.StatusOK, out: h}
 		d.handlers[i] = h
-		d.serving.Go(func() { _ = serveUntil(ctx, socket, h) }) // only a broken socket ends it early, and then send reports that
+		d.serving.Go(func() { _ = serveUntil(ctx, socket, &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}) }) // only a broken socket ends it early, and then send reports that
 	}
 	return nil
 }

@@ -49,7 +49,7 @@ was not understood.`,
 			}
 			health, err := within(adminPatience, func() (api.Health, error) { return askHealth(address) })
 			if err != nil {
-				err = fmt.Errorf("admin API on %s: %w; if it is elsewhere, say so with --config FILE, that of the Caddy that runs, or --address", address, err)
+				err = notThere(cmd, address, err)
 				health = api.Health{Reasons: []api.Unready{unreachable}}
 			}
 			if err := printHealth(cmd, a.format, health, err); err != nil {

@@ -65,7 +65,7 @@ GREEN-API's queue.`,
 			fmt.Fprintf(cmd.ErrOrStderr(), "listening on %s, Ctrl-C ends\n", socket.Addr())
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
-			return serveUntil(ctx, socket, l)
+			return serveUntil(ctx, socket, &http.Server{Handler: l, ReadHeaderTimeout: 10 * time.Second})
 		},
 	}
 	cmd.Flags().StringVar(&address, "address", ":8080", "address to listen on")
@@ -87,8 +87,7 @@ type listener struct {
 }
 
 // serveUntil serves requests until ctx ends.
-func serveUntil(ctx context.Context, socket net.Listener, handler http.Handler) error {
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
+func serveUntil(ctx context.Context, socket net.Listener, server *http.Server) error {
 	finished := make(chan struct{})
 	context.AfterFunc(ctx, func() {
 		defer close(finished)
