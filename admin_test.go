@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -268,5 +269,38 @@ func TestStatusRemembers(t *testing.T) {
 	}
 	if text := edgetest.ReadAllOf(t, "http://"+admin+"/green_api/status"); !strings.Contains(text, `"warnings":[]`) || !strings.Contains(text, `"error":"answer 500"`) {
 		t.Errorf("after a reload: %s", text)
+	}
+}
+
+// TestStandingAtAll: while the next handler is being asked, an instance does not stand still at once, and if none takes
+// it, all are named.
+func TestStandingAtAll(t *testing.T) {
+	fails := edgetest.NewUpstream(t, http.StatusInternalServerError, nil)
+	asked, held := make(chan struct{}), make(chan struct{})
+	release := sync.OnceFunc(func() { close(held) })
+	hangs := edgetest.NewUpstream(t, 0, func(w http.ResponseWriter, _ *http.Request) {
+		close(asked)
+		<-held
+		w.WriteHeader(http.StatusInternalServerError)
+	})
+	e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"reverse_proxy "+fails.Address+" "+hangs.Address+" {\nlb_policy first\n}"))
+	defer release()
+	began := time.Now()
+	answered := make(chan int)
+	go func() { answered <- e.Post(edgetest.TextMessage) }()
+	<-asked
+	if standing := activeApp().standing(); len(standing) > 0 && time.Since(began) < time.Second {
+		t.Errorf("already: %+v", standing)
+	}
+	edgetest.Eventually(t, "it to stand still", func() bool { return len(activeApp().standing()) > 0 })
+	if one := activeApp().standing()[0]; !one.Waiting || !slices.Equal(one.Handlers, []string{fails.Address}) {
+		t.Errorf("%+v", one)
+	}
+	release()
+	if status := <-answered; status == http.StatusOK {
+		t.Error("delivered")
+	}
+	if one := activeApp().standing()[0]; one.Waiting || one.Attempts != 2 || !slices.Equal(one.Handlers, []string{fails.Address, hangs.Address}) {
+		t.Errorf("at the end: %+v", one)
 	}
 }

@@ -42,8 +42,7 @@ type Console struct {
 	// name and listens on the loopback only. Otherwise required.
 	Hosts []string `json:"hosts,omitempty"`
 
-	// Shows everything, and changes nothing: no replay, no deletion, no export, no
-	// order to the queue.
+	// Shows everything, and changes nothing: no replay, no deletion, no export, no order to the queue.
 	ReadOnly bool `json:"read_only,omitempty"`
 
 	// Shows no body, and no phone number in full, to anyone.
@@ -279,16 +278,16 @@ func (c *Console) asSent(r *http.Request) *http.Request {
 		return r
 	}
 	before := strings.TrimSuffix(c.site.Prefix, "/")
-	if original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && original.URL.Path == before {
-		r = r.Clone(r.Context())
-		r.URL.Path, r.URL.RawPath = before, ""
-		return r
-	}
+	original, _ := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
 	r = r.Clone(r.Context())
-	if r.URL.RawPath != "" {
-		r.URL.RawPath = before + r.URL.RawPath
+	switch {
+	case original.URL != nil && original.URL.Path == before: // without the slash, which Caddy has added
+		r.URL.Path, r.URL.RawPath = before, ""
+	case r.URL.RawPath != "":
+		r.URL.Path, r.URL.RawPath = before+r.URL.Path, before+r.URL.RawPath
+	default:
+		r.URL.Path = before + r.URL.Path
 	}
-	r.URL.Path = before + r.URL.Path
 	return r
 }
 

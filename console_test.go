@@ -284,3 +284,26 @@ func TestConsoleUser(t *testing.T) {
 		}
 	}
 }
+
+// TestConsoleSite: where a console is found: under which names, and behind which prefix.
+func TestConsoleSite(t *testing.T) {
+	const block = "green_api_console {\nauth {\ntoken " + consoleToken + "\n}\nhost edge.test\n}\n"
+	for _, test := range []struct{ name, site, want string }{
+		{"a site of its own", "http://edge.test:PORT1 {\n" + block + "}\n", "{[edge.test] false /}"},
+		{"two names", "http://edge.test:PORT1, http://b.test:PORT1 {\n" + block + "}\n", "{[b.test edge.test] false /}"},
+		{"any name below one", "http://*.edge.test:PORT1 {\n" + block + "}\n", "{[*.edge.test] false /}"},
+		{"any name", "http://:PORT1 {\n" + block + "}\n", "{[] true /}"},
+		{"a path", "http://edge.test:PORT1 {\nhandle_path /console/* {\n" + block + "}\n}\n", "{[edge.test] false /console/}"},
+		{"a path in a path", "http://edge.test:PORT1 {\nhandle_path /a/* {\nhandle_path /b/* {\n" + block + "}\n}\n}\n", "{[edge.test] false /a/b/}"},
+		{"taken off before", "http://edge.test:PORT1 {\nroute /a/* {\nuri strip_prefix /a\n" + block + "}\n}\n", "{[edge.test] false /a/}"},
+		{"a path that stays", "http://edge.test:PORT1 {\nhandle /a/* {\n" + block + "}\n}\n", "{[edge.test] false /}"},
+		{"beside another path", "http://edge.test:PORT1 {\nhandle_path /a/* {\nrespond 404\n}\nhandle {\n" + block + "}\n}\n", "{[edge.test] false /}"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			edgetest.Start(t, edgetest.Site(edgetest.Loopback)+test.site)
+			if got := fmt.Sprint(activeApp().consoles[0].site); got != test.want {
+				t.Errorf("got %s, want %s", got, test.want)
+			}
+		})
+	}
+}
