@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
@@ -87,21 +86,12 @@ func (b *bench) call(method, target, body string) (status int, text string) {
 }
 
 func (b *bench) callWith(ctx context.Context, method, target, body string) (status int, text string) {
-	mux := http.NewServeMux()
-	for _, route := range Routes() {
-		mux.HandleFunc(route.Pattern, func(w http.ResponseWriter, r *http.Request) {
-			err := route.Serve(w, r, func() *Edge { return b.Edge })
-			var said *Error
-			switch {
-			case errors.As(err, &said):
-				http.Error(w, err.Error(), said.Status)
-			case err != nil:
-				http.Error(w, err.Error(), http.StatusInternalServerError)
-			}
-		})
-	}
 	w := httptest.NewRecorder()
-	mux.ServeHTTP(w, httptest.NewRequestWithContext(ctx, method, "/green_api/"+target, strings.NewReader(body)))
+	Handler(func() *Edge { return b.Edge }).ServeHTTP(w, httptest.NewRequestWithContext(ctx, method, "/green_api/"+target, strings.NewReader(body)))
+	var refused struct{ Error string }
+	if w.Code >= 400 && json.Unmarshal(w.Body.Bytes(), &refused) == nil {
+		return w.Code, refused.Error
+	}
 	return w.Code, strings.TrimSuffix(w.Body.String(), "\n")
 }
 
