@@ -266,8 +266,11 @@ func (a *App) warnAtLoad() {
 func (h *Handler) upstream(up proxy.Upstream) api.Upstream {
 	f := h.fleet.Figures(up.Address)
 	s := api.Upstream{
-		Address: up.Address, NumRequests: up.NumRequests, Fails: up.Fails, Healthy: up.Healthy,
+		Address: up.Address, NumRequests: up.NumRequests, Limit: up.Limit, Fails: up.Fails, Healthy: up.Healthy,
 		InHand: f.InHand, Taken: f.Taken, NotTaken: f.NotTaken, LastAsked: f.Asked.UTC(), Until: f.Until.UTC(), Why: f.Why, P50: f.P50, P99: f.P99,
+	}
+	if f.Trend != nil {
+		s.Trend = &api.Trend{Seconds: int(f.Trend.Slot / time.Second), Until: f.Trend.Until, Taken: f.Trend.Taken, NotTaken: f.Trend.NotTaken}
 	}
 	if f.Fault != nil {
 		s.LastFault = &api.Fault{At: f.Fault.At.UTC(), Reason: f.Fault.Reason, Status: f.Fault.Status, Error: f.Fault.Error}

@@ -51,7 +51,10 @@ func TestStatus(t *testing.T) {
 		if time.Since(up.LastAsked) > time.Minute {
 			t.Errorf("last asked %s", up.LastAsked)
 		}
-		up.P50, up.P99, up.LastAsked = 0, 0, time.Time{}
+		if up.Trend == nil {
+			t.Error("no trend")
+		}
+		up.P50, up.P99, up.LastAsked, up.Trend = 0, 0, time.Time{}, nil
 	}
 	handler := api.Upstream{Address: up.Address, Healthy: true, Taken: 2, NotTaken: map[reason.Reason]int64{}}
 	if want := []api.Block{{Name: "default", Delivery: "direct", Upstreams: []api.Upstream{handler}}}; !reflect.DeepEqual(s.Blocks, want) {
@@ -178,7 +181,7 @@ func TestStanding(t *testing.T) {
 			http.Error(w, "cannot use 79001234567: "+edgetest.TextMessage, http.StatusInternalServerError)
 		}
 	})
-	config, admin := edgetest.WithAdmin(t, edgetest.Site(edgetest.Loopback+"reverse_proxy "+up.Address))
+	config, admin := edgetest.WithAdmin(t, edgetest.Site(edgetest.Loopback+"reverse_proxy "+up.Address+" {\nunhealthy_request_count 8\n}"))
 	e := edgetest.Start(t, config)
 	standing := func() (s api.Status, text string) {
 		text = edgetest.ReadAllOf(t, "http://"+admin+"/green_api/status")
@@ -213,6 +216,12 @@ func TestStanding(t *testing.T) {
 	handler := s.Blocks[0].Upstreams[0] // the same after the reload
 	if handler.Taken != 0 || handler.NotTaken["handler_error"] != 2 || handler.InHand != 0 || handler.LastFault == nil || handler.LastFault.Status != 500 || time.Since(handler.LastFault.At) > time.Minute {
 		t.Errorf("handler %+v", handler)
+	}
+	if trend := handler.Trend; trend == nil || trend.Seconds != 15 || len(trend.Taken) != 60 || len(trend.NotTaken) != 60 || trend.NotTaken[58]+trend.NotTaken[59] != 2 {
+		t.Errorf("trend %+v", trend)
+	}
+	if handler.Limit != 8 {
+		t.Errorf("limit %d", handler.Limit)
 	}
 	if want := (api.Standing{Instance: "1101000001", Name: "default", Attempts: 2, Reason: "handler_error", Handler: up.Address, Handlers: []string{up.Address}}); !reflect.DeepEqual(one, want) {
 		t.Errorf("got  %+v\nwant %+v", one, want)

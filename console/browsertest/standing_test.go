@@ -36,7 +36,7 @@ func overviewSays(part string) string {
 func TestStanding(t *testing.T) {
 	t.Parallel()
 	h := startHandler(t)
-	e := startEdge(t, oneSite, "HANDLERS", h.address(), "OPTIONS", "", "GLOBAL", "", "SITE", "")
+	e := startEdge(t, oneSite, "HANDLERS", h.address()+" {\nunhealthy_request_count 8\n}", "OPTIONS", "", "GLOBAL", "", "SITE", "")
 	c := startConsole(t, e)
 	p := newTab(t)
 	p.logIn(c)
@@ -58,7 +58,9 @@ func TestStanding(t *testing.T) {
 	p.screen("#/instances")
 	p.awaitText("tr[data-id='1101000007']", "500")
 	p.screen("#/handlers")
-	p.await("[...document.querySelectorAll('tr[data-id]')].some((row) => row.dataset.id.includes(" + js(h.address()) + ") && row.innerText.includes('500'))")
+	p.await("[...document.querySelectorAll('tr[data-id]')].some((row) => row.dataset.id.includes(" + js(h.address()) + ") && row.innerText.includes('500') && row.innerText.includes('0 / 8'))")
+	p.await("/: 1 taken, [1-9]\\d* not taken$/.test(document.querySelector('tr[data-id] svg.spark').getAttribute('aria-label'))")
+	p.await("document.querySelectorAll('svg.spark path[d^=M][d$=z]').length === 2") // both are drawn
 	p.screen("#/overview")
 
 	h.status.Store(http.StatusOK)

@@ -31,6 +31,7 @@ export interface Standing {
 export interface Upstream {
 	address: string;
 	healthy: boolean;
+	limit?: number;
 	in_hand: number;
 	taken: number;
 	not_taken: { [reason: string]: number };
@@ -40,6 +41,14 @@ export interface Upstream {
 	why?: string;
 	p50_ms: number;
 	p99_ms: number;
+	trend?: HandlerTrend;
+}
+
+export interface HandlerTrend {
+	seconds: number;
+	until: number;
+	taken: number[];
+	not_taken: number[];
 }
 
 export interface Block {

@@ -139,6 +139,7 @@ const (
 type Upstream struct {
 	Address     string `json:"address"`
 	NumRequests int    `json:"num_requests"`
+	Limit       int    `json:"limit,omitempty"` // of requests at a time; missing if there is none
 	Fails       int    `json:"fails"`
 	Healthy     bool   `json:"healthy"`
 
@@ -152,6 +153,15 @@ type Upstream struct {
 	Why       reason.Reason           `json:"why,omitempty"`       // it is left alone
 	P50       float64                 `json:"p50_ms"`              // how long it had a notification, in the last five minutes; 0 if it had none
 	P99       float64                 `json:"p99_ms"`
+	Trend     *Trend                  `json:"trend,omitempty"` // missing if it was not asked in the last quarter of an hour
+}
+
+// Trend is the last quarter of an hour of a handler.
+type Trend struct {
+	Seconds  int      `json:"seconds"` // the length of a slot
+	Until    int64    `json:"until"`   // the end of the last slot, which is not over, in Unix seconds
+	Taken    []uint32 `json:"taken"`   // in each slot, oldest first
+	NotTaken []uint32 `json:"not_taken"`
 }
 
 // Fault is an attempt at which a handler did not take a notification.

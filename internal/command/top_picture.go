@@ -356,7 +356,7 @@ func handlerRows(blocks []api.Block, several bool, now time.Time) [][]string {
 				not += n
 			}
 			row := []string{
-				cell(up.Address, longestAddress), stateText(&up, now), strconv.Itoa(up.InHand), strconv.FormatInt(up.Taken, 10),
+				cell(up.Address, longestAddress), stateText(&up, now), inHandText(&up), strconv.FormatInt(up.Taken, 10),
 				strconv.FormatInt(not, 10), milliseconds(up.P50), milliseconds(up.P99),
 			}
 			if several {
@@ -366,6 +366,14 @@ func handlerRows(blocks []api.Block, several bool, now time.Time) [][]string {
 		}
 	}
 	return rows
+}
+
+// inHandText says how many notifications a handler has, and how many it may have.
+func inHandText(up *api.Upstream) string {
+	if up.Limit > 0 {
+		return fmt.Sprintf("%d/%d", up.InHand, up.Limit)
+	}
+	return strconv.Itoa(up.InHand)
 }
 
 // lately is how long a table shows a fault of a handler.

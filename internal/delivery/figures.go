@@ -18,6 +18,7 @@ type figures struct {
 	notTaken [Nobody + 1]int64
 	fault    Fault
 	took     spans.Recent
+	trend    trend
 	asked    time.Time
 }
 
@@ -41,6 +42,8 @@ type Figures struct {
 	Until time.Time
 	Why   reason.Reason
 
+	Trend *Trend // of the last quarter of an hour, nil if it was not asked
+
 	P50, P99 float64 // how long it had a notification, in the last five minutes, in milliseconds
 }
 
@@ -51,6 +54,7 @@ func (f *Fleet) count(handler string, got *Answer, took time.Duration) {
 		of = f.newFigures(handler)
 	}
 	of.asked = got.Ended
+	of.trend.add(got.Result == Taken, got.Ended)
 	if got.Result == Taken {
 		of.taken++
 		of.took.Add(took, got.Ended)
@@ -106,6 +110,7 @@ func (f *Fleet) Figures(handler string) Figures {
 		fault := of.fault
 		shown.Fault = &fault
 	}
+	shown.Trend = of.trend.show(now)
 	shown.P50, shown.P99 = of.took.Percentiles(now)
 	return shown
 }

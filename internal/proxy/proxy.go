@@ -83,6 +83,7 @@ func New(rp *reverseproxy.Handler, o Options) *Proxy {
 type Upstream struct {
 	Address     string
 	NumRequests int // in flight, directly and through reverse_proxy
+	Limit       int // of these: its max_requests, or the reverse_proxy's unhealthy_request_count; 0 for none
 	Fails       int // that passive health checks count
 	Healthy     bool
 }
@@ -91,7 +92,7 @@ type Upstream struct {
 func (p *Proxy) Upstreams() []Upstream {
 	list := make([]Upstream, 0, len(p.rp.Upstreams))
 	for _, up := range p.rp.Upstreams {
-		list = append(list, Upstream{up.Dial, up.NumRequests() + p.loads.of(up.Dial), up.Fails(), up.Healthy()})
+		list = append(list, Upstream{up.Dial, up.NumRequests() + p.loads.of(up.Dial), up.MaxRequests, up.Fails(), up.Healthy()})
 	}
 	return list
 }

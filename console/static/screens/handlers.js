@@ -1,5 +1,6 @@
 // All handlers in one dense table: what state each is in, and why.
 import { html, useNow } from '../ui.js';
+import { Spark } from '../chart.js';
 import { fails } from '../findings.js';
 import { Empty, Reason, Screen, State, ago } from '../parts.js';
 import { filter } from '../route.js';
@@ -60,12 +61,13 @@ export default function Handlers({ params }) {
 		{ key: 'address', label: t('col.handler'), kind: 'stays', cell: ({ up }) => html`<${Value} of=${up.address} />` },
 		{ key: 'state', label: t('col.state'), cell: ({ up }) => html`<${HandlerState} up=${up} at=${at} />` },
 		{ key: 'block', label: t('col.block'), cell: ({ block }) => html`<${Value} of=${block.name} />` },
-		{ key: 'hand', label: t('col.in_hand'), kind: 'num', cell: ({ up }) => number(up.in_hand) },
+		{ key: 'hand', label: t(all.some(({ up }) => up.limit) ? 'col.in_hand.limit' : 'col.in_hand'), kind: 'num', cell: ({ up }) => number(up.in_hand) + (up.limit ? ' / ' + number(up.limit) : '') },
 		{ key: 'taken', label: t('col.taken'), kind: 'num', cell: ({ up }) => number(up.taken) },
 		{ key: 'not', label: t('col.not_taken'), cell: ({ up }) => notTaken(up) },
 		{ key: 'fault', label: t('col.fault'), kind: 'grow', cell: ({ up }) => fault(up) },
 		{ key: 'p50', label: 'p50', kind: 'num', cell: ({ up }) => latency(up.p50_ms) },
 		{ key: 'p99', label: 'p99', kind: 'num', cell: ({ up }) => latency(up.p99_ms) },
+		{ key: 'trend', label: t('chart'), cell: ({ up }) => html`<${Spark} trend=${up.trend} />` },
 	];
 	const others = (data.blocks ?? []).filter((block) => !block.upstreams?.length || block.why);
 	return html`<${Screen} name="handlers" title=${name} state=${all.length ? 'ready' : 'empty'} tools=${all.length > 0 && html`<${Search} label=${t('col.handler')} name="handler" value=${wanted} />`}>
