@@ -8,8 +8,8 @@ import { Component, html } from './ui.js';
 
 /**
  * @template R
- * @typedef {{caption: string, columns: Column<R>[], rows: R[], id: (row: R) => string | number, mark?: (row: R) => string, open?: (row: R) => void}} Props
- *   id names a row for data-id; mark returns its class; open is called by a click on it and by Enter
+ * @typedef {{caption: string, columns: Column<R>[], rows: R[], id: (row: R) => string | number, mark?: (row: R) => string, open?: (row: R) => void, moving?: boolean}} Props
+ *   id names a row for data-id; mark returns its class; open is called by a click on it and by Enter; moving lets other rows take the places of these, which is quick if all change
  */
 
 /** A row is drawn again only if it, or the columns, are others: keep both for a table that changes often.
@@ -29,10 +29,10 @@ class TableRow extends Component {
 
 /** @template R @param {Props<R>} props */
 export function Table(props) {
-	const { caption, columns, rows, id } = props;
+	const { caption, columns, rows, id, moving } = props;
 	return html`<div class="scroll" role="region" aria-label=${caption} tabindex="0"><table>
 		<caption class="unseen">${caption}</caption>
 		<thead><tr>${columns.map((c) => html`<th scope="col" class=${c.kind ?? ''} key=${c.key}>${c.label}</th>`)}</tr></thead>
-		<tbody>${rows.map((row) => html`<${TableRow} key=${id(row)} row=${row} columns=${columns} of=${props} />`)}</tbody>
+		<tbody>${rows.map((row, i) => html`<${TableRow} key=${moving ? i : id(row)} row=${row} columns=${columns} of=${props} />`)}</tbody>
 	</table></div>`;
 }

@@ -12,6 +12,10 @@ import { Time, duration, latency, t, words } from '../words.js';
 /** @typedef {import('../../types/api').Row} Row */
 
 const most = 500;
+const rowHeight = 29;
+
+/** How many rows fill the window as far as it is scrolled, and some more: what lies below would cost time four times a second. */
+const inReach = () => Math.ceil((window.scrollY + window.innerHeight + 240) / rowHeight);
 const names = ['outcome', 'type', 'instance', 'handler'];
 
 /** @type {() => import('../table.js').Column<Row>[]} */
@@ -38,18 +42,23 @@ export default function Live({ params }) {
 	const seen = live.use();
 	const [held, hold] = useState(/** @type {Row[] | null} */ (null));
 	const [resting, rest] = useState(false);
+	const [reach, setReach] = useState(inReach);
 	const frozen = useRef(/** @type {Row[]} */ ([]));
 	if (!resting) frozen.current = seen.rows;
 	const rows = held ?? (resting ? frozen.current : seen.rows);
 	const toggle = () => hold((old) => (old ? null : rows)); // a second key may come before this is drawn again
 	useKey(' ', toggle);
 	useEffect(() => {
-		const scrolled = () => rest(window.scrollY > 120);
-		window.addEventListener('scroll', scrolled, { passive: true });
-		return () => window.removeEventListener('scroll', scrolled);
+		const scrolled = () => {
+			rest(window.scrollY > 120);
+			setReach((old) => (window.scrollY > 120 ? Math.max(old, inReach()) : inReach()));
+		};
+		const events = ['scroll', 'resize'];
+		for (const event of events) window.addEventListener(event, scrolled, { passive: true });
+		return () => events.forEach((event) => window.removeEventListener(event, scrolled));
 	}, []);
 	const wanted = names.map((name) => params.get(name) ?? '');
-	const shown = useMemo(() => rows.filter((r) => fits(r, wanted)).slice(0, most), [rows, ...wanted]);
+	const shown = useMemo(() => rows.filter((r) => fits(r, wanted)).slice(0, held ? most : Math.min(most, reach)), [rows, held, reach, ...wanted]);
 	const drawn = useMemo(columns, [words.use()]);
 	const news = rows === seen.rows ? 0 : seen.rows.findIndex((r) => r === rows[0]);
 	const open = (/** @type {Row} */ r) => r.quarantine_id && go('#/quarantine/' + encodeURIComponent(r.quarantine_id));
@@ -57,7 +66,7 @@ export default function Live({ params }) {
 	return html`<${Screen} name="live" title=${t('nav.live')} state=${kept} tools=${html`<${Pace} paused=${Boolean(held)} resting=${resting} news=${news < 0 ? seen.rows.length : news} seen=${seen} toggle=${toggle} />`}>
 		<${Filters} rows=${rows} params=${params} />
 		${shown.length ? html`<div onPointerEnter=${() => rest(true)} onPointerLeave=${() => rest(window.scrollY > 120)} onFocusIn=${() => rest(true)} onFocusOut=${() => rest(false)}>
-			<${Table} caption=${t('nav.live')} columns=${drawn} rows=${shown} id=${(/** @type {Row} */ r) => r.seq} open=${open} mark=${(/** @type {Row} */ r) => 'end-' + r.outcome} /></div>`
+			<${Table} moving caption=${t('nav.live')} columns=${drawn} rows=${shown} id=${(/** @type {Row} */ r) => r.seq} open=${open} mark=${(/** @type {Row} */ r) => 'end-' + r.outcome} /></div>`
 			: html`<${Empty} title=${t(rows.length ? 'live.nomatch' : 'live.none')}>${rows.length ? html`<button type="button" onClick=${() => filter({ outcome: '', type: '', instance: '', handler: '' })}>${t('filter.clear')}</button>` : html`<a href="#/overview">${t('live.none.next')}</a>`}<//>`}
 	<//>`;
 }
