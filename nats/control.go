@@ -13,7 +13,10 @@ import (
 )
 
 // Keys of the bucket. Pauses and moves hold for all edges, draining for one.
-const keyControl = "control"
+const (
+	keyControl = "control"
+	keyLanes   = "lanes" // the key of the lanes' IDs
+)
 
 func (s *Store) keyDraining() string { return "draining." + token(s.o.Edge) }
 
@@ -115,6 +118,31 @@ func (s *Store) readControl(ctx context.Context) error {
 	if s.isReady() {
 		s.tellControl()
 	}
+	return nil
+}
+
+// LaneKey returns the key that all edges share, and before it is known, and nothing is in a lane, another one.
+func (s *Store) LaneKey() []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.laneKey
+}
+
+// setUpLaneKey reads the key of the lanes' IDs, and makes it if it is missing.
+func (s *Store) setUpLaneKey(ctx context.Context) error {
+	entry, err := s.kv.Get(ctx, keyLanes)
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		// Of edges that come at once, one makes it.
+		if _, err = s.kv.Create(ctx, keyLanes, queue.NewLaneKey()); err == nil || errors.Is(err, jetstream.ErrKeyExists) {
+			entry, err = s.kv.Get(ctx, keyLanes)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.laneKey = entry.Value()
 	return nil
 }
 

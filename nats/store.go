@@ -87,6 +87,7 @@ type Store struct {
 	link      context.Context // ends when the connection breaks
 	unlink    context.CancelFunc
 	control   queue.Control
+	laneKey   []byte
 	revisions [2]uint64            // of control and of draining
 	changed   func()               // tells the dispatcher of a new control
 	shares    map[int]*share       // by partition
@@ -101,7 +102,7 @@ type Store struct {
 func Open(o Options) (*Store, error) {
 	s := &Store{
 		o: o, id: o.Edge + "-" + rand.Text(), born: time.Now(),
-		closing: make(chan struct{}), serving: make(chan struct{}, 1), ready: make(chan struct{}),
+		laneKey: queue.NewLaneKey(), closing: make(chan struct{}), serving: make(chan struct{}, 1), ready: make(chan struct{}),
 		last: make(map[string]uint64), shares: make(map[int]*share), pins: make(map[int]string), done: make([]memory, o.Partitions), edges: make(map[string]time.Time), balance: make(chan struct{}, 1),
 	}
 	s.stats.MaxBytes = max(o.MaxSize, 0)

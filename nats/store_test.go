@@ -1,6 +1,7 @@
 package nats
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -615,6 +616,9 @@ func TestControl(t *testing.T) {
 	o2 := o
 	o2.Edge = "another"
 	first, second := openStore(t, o), openStore(t, o2)
+	if key := first.LaneKey(); len(key) == 0 || !bytes.Equal(key, second.LaneKey()) {
+		t.Error("the edges have different IDs for a lane")
+	}
 	told := make(chan struct{}, 1)
 	second.Changed(func() { rouse(told) })
 	paused := []queue.Target{{Instance: "1"}}

@@ -169,6 +169,9 @@ func (s *Store) setUp(ctx context.Context) error {
 	if err != nil {
 		return setUpError("bucket "+s.o.controlBucket(), err)
 	}
+	if err := s.setUpLaneKey(ctx); err != nil {
+		return fmt.Errorf("bucket %s: %w", s.o.controlBucket(), err)
+	}
 	if err := s.readControl(ctx); err != nil {
 		return fmt.Errorf("bucket %s: %w", s.o.controlBucket(), err)
 	}

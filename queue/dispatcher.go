@@ -38,11 +38,14 @@ type Delivery struct {
 	// For Keep: what handlers said to it so far, as far as that is known.
 	Answers []Answer
 
-	lane laneKey
+	lane  laneKey
+	store Store
 }
 
 // LaneID returns the ID of the lane that the record is in.
-func (d Delivery) LaneID() string { return laneID(d.By, d.lane.instance, d.lane.chat) }
+func (d Delivery) LaneID() string {
+	return newLaneNamer(d.store.LaneKey()).id(d.By, d.lane.instance, d.lane.chat)
+}
 
 // A Fate is why a record is not delivered.
 type Fate string
@@ -339,7 +342,7 @@ func (d *Dispatcher) round(b *block, l *lane) Result {
 		}
 		return Result{Why: WhyStore}
 	}
-	delivery := Delivery{Record: r, By: by, Round: round, Seq: seq, lane: l.laneKey}
+	delivery := Delivery{Record: r, By: by, Round: round, Seq: seq, lane: l.laneKey, store: d.store}
 	if d.isTooOld(received, maxAge, time.Now()) {
 		delivery.Answers = answers
 		result, _ := d.keep(l, delivery, Expired)

@@ -2,9 +2,12 @@ package queue
 
 import (
 	"container/heap"
+	"crypto/hmac"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
-	"math/rand/v2"
+	"hash"
+	mathrand "math/rand/v2"
 	"time"
 	"unique"
 )
@@ -81,10 +84,24 @@ func endingOf(o Outcome) ending {
 	return quarantined
 }
 
-// laneID identifies a lane in the operator's commands. It names no chat, so it may stand in a URL, but whoever knows block and instance can find the chat by trying.
-func laneID(block, instance, chat string) string {
-	sum := sha256.Sum256([]byte(block + "\x00" + instance + "\x00" + chat))
-	return hex.EncodeToString(sum[:6])
+// NewLaneKey makes the key of a store.
+func NewLaneKey() []byte {
+	key := make([]byte, sha256.Size)
+	_, _ = rand.Read(key) // never fails
+	return key
+}
+
+// A laneNamer returns the IDs of lanes. An ID stands in URLs and logs, so it tells nothing of the chat, which is a phone
+// number that one could find by trying if there were no key.
+type laneNamer struct{ mac hash.Hash }
+
+func newLaneNamer(key []byte) laneNamer { return laneNamer{hmac.New(sha256.New, key)} }
+
+func (n laneNamer) id(block, instance, chat string) string {
+	n.mac.Reset()
+	_, _ = n.mac.Write([]byte(block + "\x00" + instance + "\x00" + chat)) // never fails
+	var sum [sha256.Size]byte
+	return hex.EncodeToString(n.mac.Sum(sum[:0])[:6])
 }
 
 // failed notes a failed round and returns the pause before the next.
@@ -110,7 +127,7 @@ const longestRetryAfter = time.Hour
 // spread returns a duration up to a fifth shorter or longer, so that lanes that failed together do not come again
 // together.
 func spread(d time.Duration) time.Duration {
-	return d - d/5 + rand.N(2*d/5+1) //nolint:gosec // no secret
+	return d - d/5 + mathrand.N(2*d/5+1) //nolint:gosec // no secret
 }
 
 // next makes the lane forget its first entry, and reports whether it has another.

@@ -24,7 +24,7 @@ var (
 
 // A Lane is the state of a lane.
 type Lane struct {
-	ID       string // 12 hexadecimal digits
+	ID       string // 12 hexadecimal digits, by the key of the store
 	Block    string
 	Instance string
 	Chat     string // "" if lanes are by instance
@@ -66,9 +66,10 @@ func (d *Dispatcher) Lanes() []Lane {
 		}
 	}
 	d.mu.Unlock()
+	namer := newLaneNamer(d.store.LaneKey())
 	for i := range list {
 		l := &list[i]
-		l.ID = laneID(l.Block, l.Instance, l.Chat)
+		l.ID = namer.id(l.Block, l.Instance, l.Chat)
 	}
 	slices.SortFunc(list, func(x, y Lane) int {
 		return cmp.Or(x.Oldest.Compare(y.Oldest), cmp.Compare(x.ID, y.ID))
@@ -147,9 +148,10 @@ func (d *Dispatcher) items(id string, limit int) (Lane, []Entry, Share, error) {
 
 // find returns a lane. The caller holds the lock.
 func (d *Dispatcher) find(id string) (*block, *lane, error) {
+	namer := newLaneNamer(d.store.LaneKey())
 	for _, b := range d.blocks {
 		for _, l := range b.lanes {
-			if laneID(b.name, l.instance, l.chat) == id {
+			if namer.id(b.name, l.instance, l.chat) == id {
 				return b, l, nil
 			}
 		}
@@ -282,7 +284,7 @@ func (d *Dispatcher) Skip(id string, seq uint64) error {
 	case ended != notEnded: // a handler has it, it only has to be removed
 		result, err = d.remove(l, seq, ended), nil
 	case err == nil:
-		result, err = d.keep(l, Delivery{Record: r, By: b.name, Seq: seq, Answers: answers, lane: l.laneKey}, Skipped)
+		result, err = d.keep(l, Delivery{Record: r, By: b.name, Seq: seq, Answers: answers, lane: l.laneKey, store: d.store}, Skipped)
 	case errors.Is(err, ErrDamaged): // or else the lane would stand for ever
 		d.hooks.Failed(err)
 		result, err = Result{Outcome: Gone}, fmt.Errorf("%w: %w", ErrGone, err)

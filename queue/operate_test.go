@@ -17,6 +17,41 @@ func (s orderingStore) SetControl(c queue.Control) error {
 	return s.Memory.SetControl(c)
 }
 
+// TestLaneID: a lane has the same ID wherever it is named and whichever process has the store, and another one in another
+// store: whoever has an ID cannot find its chat by trying.
+func TestLaneID(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		idOf := func(store *queuetest.Memory) string {
+			b := &bench{t: t, store: store}
+			var delivered string
+			b.answers(func(d queue.Delivery) queue.Result {
+				delivered = d.LaneID()
+				return queue.Result{Why: "busy"}
+			})
+			b.over(store)
+			defer b.end()
+			b.put("1/a/1")
+			synctest.Wait()
+			id := b.Lanes()[0].ID
+			if delivered != id {
+				t.Errorf("lane %s is delivered as %s", id, delivered)
+			}
+			if l, _, err := b.Entries(id, 1); l.Instance != "1" || err != nil {
+				t.Error(l, err)
+			}
+			return id
+		}
+		store := queuetest.NewMemory(1 << 20)
+		first := idOf(store)
+		if again := idOf(store); again != first {
+			t.Errorf("lane %s is %s in the next process", first, again)
+		}
+		if other := idOf(queuetest.NewMemory(1 << 20)); other == first {
+			t.Errorf("two stores have a lane %s", first)
+		}
+	})
+}
+
 // TestMoveWhileBusy: what is just being moved to the quarantine is not delivered by another block as well, whoever
 // ordered that.
 func TestMoveWhileBusy(t *testing.T) {

@@ -54,6 +54,11 @@ type Store interface {
 	// SetControl replaces it, durably if err is nil.
 	SetControl(Control) error
 
+	// LaneKey returns the random key of the store, of which NewLaneKey made one when the store was made: without it, the
+	// ID of a lane tells nothing of its chat. It is the same across restarts, and for all processes that use the store,
+	// as soon as the store has handed out anything.
+	LaneKey() []byte
+
 	Stats() Stats
 
 	// Close waits for the calls in progress.

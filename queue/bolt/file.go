@@ -22,6 +22,7 @@ var (
 	keyFormat     = []byte("format")
 	keyEntries    = []byte("entries") // how many records there are, 8 bytes, big endian
 	keyControl    = []byte("control") // queue.Control as JSON
+	keyLanes      = []byte("lanes")   // Store.laneKey
 	keyWipe       = []byte("wipe")    // set by a removal, until the file is made anew
 
 	storeFormat = []byte{1}
@@ -77,8 +78,13 @@ func create(tx *bolt.Tx) error {
 			return err
 		}
 	}
+	if err := writeLaneKey(tx, queue.NewLaneKey()); err != nil {
+		return err
+	}
 	return tx.Bucket(bucketMeta).Put(keyFormat, storeFormat)
 }
+
+func writeLaneKey(tx *bolt.Tx, key []byte) error { return tx.Bucket(bucketMeta).Put(keyLanes, key) }
 
 // countEntries returns the number of records.
 func countEntries(tx *bolt.Tx) uint64 {

@@ -34,6 +34,7 @@ type Store struct {
 	path    string
 	file    *boltfile.File
 	maxSize atomic.Int64
+	laneKey []byte
 
 	life    sync.RWMutex // held shared by each call that uses the file, exclusively by Close
 	close   sync.Once
@@ -99,6 +100,10 @@ func open(dir string, maxSize int64, idle time.Duration) (*Store, error) {
 		_ = s.file.Close()
 		return nil, fmt.Errorf("%s: %w", s.path, err)
 	}
+	if len(s.laneKey) == 0 { // an older program made the file
+		s.laneKey = queue.NewLaneKey()
+		_ = s.file.Update(0, func(tx *bolt.Tx) error { return writeLaneKey(tx, s.laneKey) }) // or else it holds until the next Open
+	}
 	return s, nil
 }
 
@@ -106,6 +111,7 @@ func open(dir string, maxSize int64, idle time.Duration) (*Store, error) {
 func (s *Store) read(tx *bolt.Tx) (err error) {
 	s.last = tx.Bucket(bucketRecords).Sequence()
 	s.wipeNoted = tx.Bucket(bucketMeta).Get(keyWipe) != nil
+	s.laneKey = slices.Clone(tx.Bucket(bucketMeta).Get(keyLanes))
 	if s.control, err = readControl(tx); err != nil {
 		return err
 	}
@@ -192,6 +198,9 @@ func (s *Store) do(j *job) error {
 	<-j.ended
 	return j.err
 }
+
+// LaneKey returns the key in the file.
+func (s *Store) LaneKey() []byte { return s.laneKey }
 
 // Stats says how full the store is, at once and without reading the file.
 func (s *Store) Stats() queue.Stats {

@@ -161,6 +161,33 @@ func TestVersion(t *testing.T) {
 	}
 }
 
+// TestOlderFile: a file of an older program gets a key for the lanes' IDs, and keeps it.
+func TestOlderFile(t *testing.T) {
+	dir := t.TempDir()
+	s := openStore(t, dir, 0)
+	mustPut(t, s, testRecord("1", nil))
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	db, err := bolt.Open(s.path, 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	remove := func(tx *bolt.Tx) error { return tx.Bucket(bucketMeta).Delete(keyLanes) }
+	if err := errors.Join(db.Update(remove), db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	s = openStore(t, dir, 0)
+	key := s.LaneKey()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = openStore(t, dir, 0)
+	if len(key) == 0 || !bytes.Equal(s.LaneKey(), key) {
+		t.Errorf("key is %x, was %x", s.LaneKey(), key)
+	}
+}
+
 // TestMerged: Puts and removals at one time share their syncs.
 func TestMerged(t *testing.T) {
 	const writers, each = 64, 8
@@ -257,6 +284,7 @@ func TestRest(t *testing.T) {
 		if err := s.SetControl(orders); err != nil {
 			t.Fatal(err)
 		}
+		key := s.LaneKey()
 		first := mustPut(t, s, testRecord("1", []byte(secret)))
 		last := mustPut(t, s, testRecord("1", bytes.Repeat([]byte(secret), 100_000)))
 		grown := s.measured.Load().size
@@ -293,6 +321,9 @@ func TestRest(t *testing.T) {
 		for range 2 {
 			if got := s.Control(); fmt.Sprint(got) != fmt.Sprint(orders) {
 				t.Errorf("control is %+v, want %+v", got, orders)
+			}
+			if !bytes.Equal(s.LaneKey(), key) {
+				t.Error("the lanes have other IDs")
 			}
 			if seq := s.Stats().LastSeq; seq != last {
 				t.Errorf("last sequence number is %d, was %d", seq, last)

@@ -249,6 +249,9 @@ func (s *Store) rest() {
 		if err := tx.Bucket(bucketRecords).SetSequence(last); err != nil {
 			return err
 		}
+		if err := writeLaneKey(tx, s.laneKey); err != nil {
+			return err
+		}
 		return writeControl(tx, control)
 	})
 	// After an error it is tried again in a minute: the mark is in the file, or in the memory of it.

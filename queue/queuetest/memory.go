@@ -13,6 +13,7 @@ import (
 // Memory is an engine that keeps its records in memory only.
 type Memory struct {
 	maxBytes int64
+	laneKey  []byte
 
 	mu      sync.Mutex
 	changed chan struct{} // closed at the next Put
@@ -32,7 +33,7 @@ var _ queue.SharedStore = (*Memory)(nil)
 
 // NewMemory returns an empty store for bodies of that many bytes, or of any number if it is 0.
 func NewMemory(maxBytes int64) *Memory {
-	return &Memory{maxBytes: maxBytes, changed: make(chan struct{}), ended: make(chan struct{}), records: make(map[uint64]*queue.Record), counts: make(map[string]int)}
+	return &Memory{maxBytes: maxBytes, laneKey: queue.NewLaneKey(), changed: make(chan struct{}), ended: make(chan struct{}), records: make(map[uint64]*queue.Record), counts: make(map[string]int)}
 }
 
 // Put stores a record.
@@ -189,6 +190,9 @@ func (m *Memory) OrderElsewhere(c queue.Control) {
 	m.mu.Unlock()
 	follow()
 }
+
+// LaneKey returns the key of this store.
+func (m *Memory) LaneKey() []byte { return m.laneKey }
 
 // Stats returns how full the store is.
 func (m *Memory) Stats() queue.Stats {

@@ -611,11 +611,16 @@ func (s *suite) control() {
 
 func (s *suite) controlReopen() {
 	store := s.open(0)
+	key := store.LaneKey()
 	if err := store.SetControl(orders); err != nil {
 		s.Fatal(err)
 	}
 	s.put(store, record("1", 0))
-	s.checkControl(s.again(store), orders)
+	store = s.again(store)
+	s.checkControl(store, orders)
+	if got := store.LaneKey(); len(got) < 16 || !bytes.Equal(got, key) {
+		s.Errorf("key of lanes is %x, was %x", got, key)
+	}
 }
 
 // again closes a store and opens it.
