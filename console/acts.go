@@ -1,6 +1,7 @@
 package console
 
 import (
+	"context"
 	"encoding/json"
 	"maps"
 	"net/http"
@@ -23,6 +24,8 @@ const (
 	queueDrained action = "queue drained"
 	queueRetried action = "queue retried"
 	queueSkipped action = "queue skipped"
+	loggedIn     action = "login"
+	loggedOut    action = "logout"
 )
 
 // page answers with the page.
@@ -35,6 +38,7 @@ func (c *Console) page(one *call) {
 }
 
 func (c *Console) logOut(one *call) {
+	c.noteVisit(one, loggedOut)
 	one.s.logOut()
 	c.setCookie(one.w, one.r, "")
 	c.toPage(one.w)
@@ -154,7 +158,7 @@ func orders(what action) func(*Console, *call) {
 		if what == queueDrained && one.form.Get("off") == "true" { // it takes in again
 			noted = queueResumed
 		}
-		if !c.note(one, noted, -1) {
+		if !c.note(one, noted, -1, "name", "instance", "lane") {
 			return
 		}
 		rel, _ := c.relative(one.r)
@@ -186,24 +190,45 @@ func (c *Console) noteChoice(one *call, choice asking, what action) bool {
 }
 
 // note has the edge note an act, and reports whether it did: what is not noted is not done. If not, it answers.
-func (c *Console) note(one *call, what action, count int) bool {
-	form := url.Values{"action": {string(what)}}
-	id := one.id
-	if chosen := one.form["id"]; id == "" && len(chosen) == 1 {
-		id = printable(chosen[0])
-	}
-	for name, value := range map[string]string{"user": one.s.user, "client_ip": printable(c.o.Client(one.r)), "quarantine_id": id} {
-		if value != "" {
-			form.Set(name, value)
-		}
-	}
-	if count >= 0 {
-		form.Set("count", strconv.Itoa(count))
-	}
-	if _, err := c.ask(one, asking{method: http.MethodPost, path: "activity", form: form}); err != nil {
+func (c *Console) note(one *call, what action, count int, target ...string) bool {
+	if err := c.tell(one, what, count, target...); err != nil {
 		f := asFailure(err)
 		refuse(one.w, f.status, "not done, because it could not be noted: "+f.why)
 		return false
 	}
 	return true
+}
+
+// noteVisit has the edge note that somebody comes or goes, which they do all the same if it does not: the page says then
+// that the edge does not answer.
+func (c *Console) noteVisit(one *call, what action) {
+	const most = 2 * time.Second
+	ctx, cancel := context.WithTimeout(one.r.Context(), most)
+	defer cancel()
+	visit := *one
+	visit.r = one.r.WithContext(ctx)
+	_ = c.tell(&visit, what, -1)
+}
+
+// tell tells the edge of an act. target are the parameters that say what it is about.
+func (c *Console) tell(one *call, what action, count int, target ...string) error {
+	form := url.Values{"action": {string(what)}}
+	id := one.id
+	if chosen := one.form["id"]; id == "" && len(chosen) == 1 {
+		id = chosen[0]
+	}
+	said := map[string]string{"user": one.s.user, "client_ip": c.o.Client(one.r), "quarantine_id": id}
+	for _, name := range target {
+		said[name] = one.form.Get(name)
+	}
+	for name, value := range said {
+		if value != "" {
+			form.Set(name, printable(value))
+		}
+	}
+	if count >= 0 {
+		form.Set("count", strconv.Itoa(count))
+	}
+	_, err := c.ask(one, asking{method: http.MethodPost, path: "activity", form: form})
+	return err
 }

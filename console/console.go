@@ -223,7 +223,11 @@ func (c *Console) sessionOf(w http.ResponseWriter, r *http.Request) *session {
 	case c.byToken:
 		c.login.show(w, r, http.StatusUnauthorized, saidNothing)
 	default:
-		return c.begin(w, r, user)
+		s := c.begin(w, r, user)
+		if c.o.Access.User != nil {
+			c.noteVisit(&call{w: w, r: r, s: s}, loggedIn)
+		}
+		return s
 	}
 	return nil
 }

@@ -194,12 +194,14 @@ func with(name, value string) func(*http.Request) {
 	return func(r *http.Request) { r.Header.Set(name, value) }
 }
 
+// note is what the edge is asked for when it has to note an act.
+func note(action, more string) string {
+	return "POST /green_api/activity action=" + strings.ReplaceAll(action, " ", "+") + "&client_ip=127.0.0.1" + more + "&user=demo"
+}
+
 // TestAPI: what the page asks for, and what the edge is asked for in turn.
 func TestAPI(t *testing.T) {
 	const id = "20261121T034150123-00000001"
-	note := func(action, more string) string {
-		return "POST /green_api/activity action=" + strings.ReplaceAll(action, " ", "+") + "&client_ip=127.0.0.1" + more + "&user=demo"
-	}
 	s := serve(t, nil)
 	for _, test := range []struct {
 		method, path, form string
@@ -255,12 +257,13 @@ func TestAPI(t *testing.T) {
 		},
 		{"GET", "/api/queue/state", "", 200, `{}`, []string{"GET /green_api/queue/state"}},
 		{"GET", "/api/queue/3f2a9c01b7de?limit=1", "", 404, `{"error":"no lane"}`, []string{"GET /green_api/queue/3f2a9c01b7de?limit=1"}},
-		{"POST", "/api/queue/pause", "name=sales", 200, `{}`, []string{note("queue paused", ""), "POST /green_api/queue/pause name=sales"}},
+		{"POST", "/api/queue/pause", "name=sales", 200, `{}`, []string{note("queue paused", "&name=sales"), "POST /green_api/queue/pause name=sales"}},
+		{"POST", "/api/queue/pause", "instance=1101000001", 200, `{}`, []string{note("queue paused", "&instance=1101000001"), "POST /green_api/queue/pause instance=1101000001"}},
 		{"POST", "/api/queue/resume", "", 200, `{}`, []string{note("queue resumed", ""), "POST /green_api/queue/resume"}},
 		{"POST", "/api/queue/drain", "", 200, `{}`, []string{note("queue drained", ""), "POST /green_api/queue/drain"}},
 		{"POST", "/api/queue/drain", "off=true", 200, `{}`, []string{note("queue resumed", ""), "POST /green_api/queue/drain off=true"}},
-		{"POST", "/api/queue/retry", "lane=3f2a9c01b7de", 200, `{}`, []string{note("queue retried", ""), "POST /green_api/queue/retry lane=3f2a9c01b7de"}},
-		{"POST", "/api/queue/skip", "lane=3f2a9c01b7de&seq=1", 200, `{}`, []string{note("queue skipped", ""), "POST /green_api/queue/skip lane=3f2a9c01b7de&seq=1"}},
+		{"POST", "/api/queue/retry", "lane=3f2a9c01b7de", 200, `{}`, []string{note("queue retried", "&lane=3f2a9c01b7de"), "POST /green_api/queue/retry lane=3f2a9c01b7de"}},
+		{"POST", "/api/queue/skip", "lane=3f2a9c01b7de&seq=1", 200, `{}`, []string{note("queue skipped", "&lane=3f2a9c01b7de"), "POST /green_api/queue/skip lane=3f2a9c01b7de&seq=1"}},
 		{"POST", "/api/queue/move", "from=a&to=b", 405, `{"error":"method not allowed"}`, nil},
 		{"GET", "/api/activity", "", 200, `{}`, []string{"GET /green_api/activity"}},
 		{"POST", "/api/quarantine/summary/body", "", 404, `{"error":"no such page"}`, nil},
@@ -270,7 +273,9 @@ func TestAPI(t *testing.T) {
 		{"OPTIONS", "/api/status", "", 405, `{"error":"method not allowed"}`, nil},
 	} {
 		t.Run(test.method+" "+test.path+" "+test.form, func(t *testing.T) {
-			status, text, header := s.ask(s.loggedIn(), test.method, test.path, test.form)
+			b := s.loggedIn()
+			s.edge.took()
+			status, text, header := s.ask(b, test.method, test.path, test.form)
 			if status != test.status || !strings.HasPrefix(text, test.answer) {
 				t.Errorf("%d %s", status, text)
 			}
@@ -284,6 +289,38 @@ func TestAPI(t *testing.T) {
 				t.Error("no Allow")
 			}
 		})
+	}
+}
+
+// TestVisits: who logs in and out is noted, and does so all the same if that cannot be noted. Who cannot log in is not.
+func TestVisits(t *testing.T) {
+	for _, bad := range []bool{false, true} {
+		s := serve(t, nil)
+		s.edge.noteBad = bad
+		if status, _, _ := s.ask(s.browser(), "POST", "/login", "token=wrong"); status != 401 {
+			t.Errorf("a wrong token: %d", status)
+		}
+		b := s.loggedIn()
+		s.ask(b, "GET", "/", "")
+		if status, _, _ := s.ask(b, "POST", "/logout", ""); status != 303 {
+			t.Errorf("logout: %d", status)
+		}
+		if asked, want := s.edge.took(), []string{note("login", ""), note("logout", "")}; !slices.Equal(asked, want) {
+			t.Errorf("asked the edge for\n%q, want\n%q", asked, want)
+		}
+		if status, _, _ := s.ask(b, "GET", "/", ""); status != 401 {
+			t.Errorf("after the logout: %d", status)
+		}
+	}
+	s := serve(t, func(o *console.Options) {
+		o.Access = console.Access{User: func(*http.Request) string { return "demo" }}
+	})
+	b := s.browser()
+	for range 2 {
+		s.ask(b, "GET", "/", "")
+	}
+	if asked, want := s.edge.took(), []string{note("login", "")}; !slices.Equal(asked, want) {
+		t.Errorf("by a name: asked the edge for %q", asked)
 	}
 }
 

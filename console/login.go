@@ -210,7 +210,9 @@ func (c *Console) logIn(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c.o.Sessions.wasRight(client)
-	c.begin(w, r, c.o.Access.Name).leave()
+	s := c.begin(w, r, c.o.Access.Name)
+	defer s.leave()
+	c.noteVisit(&call{w: w, r: r, s: s}, loggedIn)
 	if asJSON {
 		w.WriteHeader(http.StatusNoContent)
 		return

@@ -279,4 +279,7 @@ export interface Action {
 	action: string;
 	quarantine_id?: string;
 	count?: number;
+	name?: string;
+	instance?: string;
+	lane?: string;
 }

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
+	"github.com/greenapi-community/caddy-green-api/queue"
 )
 
 // Activity is what people did lately. It outlives a config.
@@ -28,19 +29,46 @@ type Action struct {
 	Action       string    `json:"action"`
 	QuarantineID string    `json:"quarantine_id,omitempty"`
 	Count        int       `json:"count,omitempty"` // of entries or lanes that were meant
+
+	// What an order to the queue is about: all of it if nothing is said.
+	Name     string `json:"name,omitempty"` // of a block
+	Instance string `json:"instance,omitempty"`
+	Lane     string `json:"lane,omitempty"` // its ID
 }
 
 const (
 	mostActions  = 500
+	mostOfKind   = 100 // of those that may come by the hundred, such as logins
 	longestField = 200 // bytes
+)
+
+// The actions of which mostOfKind are kept, so that they do not push out what somebody changed.
+const (
+	actionLogin  = "login"
+	actionLogout = "logout"
 )
 
 // Note keeps an action.
 func (a *Activity) Note(done Action) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if len(a.last) == mostActions {
-		a.last = slices.Delete(a.last, 0, 1)
+	drop := 0 // if there are too many
+	tooMany := len(a.last) == mostActions
+	switch done.Action {
+	case actionLogin, actionLogout:
+		first, n := 0, 0
+		for i := len(a.last) - 1; i >= 0; i-- {
+			if a.last[i].Action == done.Action {
+				first = i
+				n++
+			}
+		}
+		if n == mostOfKind {
+			drop, tooMany = first, true
+		}
+	}
+	if tooMany {
+		a.last = slices.Delete(a.last, drop, drop+1)
 	}
 	a.last = append(a.last, done)
 }
@@ -82,6 +110,12 @@ func (e *Edge) noteActivity(w http.ResponseWriter, r *http.Request) error {
 			action.Action = text
 		case name == "quarantine_id":
 			action.QuarantineID = text
+		case name == "name":
+			action.Name = text
+		case name == "instance":
+			action.Instance = text
+		case name == "lane":
+			action.Lane = text
 		case name == "count":
 			if action.Count, err = strconv.Atoi(text); err != nil || action.Count < 0 {
 				err = fmt.Errorf("invalid number %q", outcome.Clip(text))
@@ -96,6 +130,7 @@ func (e *Edge) noteActivity(w http.ResponseWriter, r *http.Request) error {
 	if action.Action == "" {
 		return badRequest(errors.New("action: want what is done"))
 	}
+	e.locate(&action)
 	e.Activity.Note(action)
 	fields := []zap.Field{zap.String("action", action.Action), zap.String("user", action.User), zap.String("client_ip", action.Client)}
 	if action.QuarantineID != "" {
@@ -104,7 +139,25 @@ func (e *Edge) noteActivity(w http.ResponseWriter, r *http.Request) error {
 	if action.Count > 0 {
 		fields = append(fields, zap.Int("count", action.Count))
 	}
+	fields = append(fields, targetFields(queue.Target{Block: action.Name, Instance: action.Instance})...)
+	if action.Lane != "" {
+		fields = append(fields, zap.String("lane", action.Lane))
+	}
 	e.Log.Info("console action", fields...)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
+}
+
+// locate adds to an action whose the lane is that it is about: the lane may be gone when somebody reads of it.
+func (e *Edge) locate(action *Action) {
+	if action.Lane == "" || action.Name != "" || action.Instance != "" || e.Queue == nil {
+		return
+	}
+	d := e.Queue()
+	if d == nil {
+		return
+	}
+	if l, _, err := d.Entries(action.Lane, 0); err == nil {
+		action.Name, action.Instance = l.Block, l.Instance
+	}
 }

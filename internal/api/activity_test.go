@@ -51,3 +51,45 @@ func TestActivityRefused(t *testing.T) {
 		t.Errorf("%d records", n)
 	}
 }
+
+// TestActivityOfQueue: an order is noted with what it is about, and that of a lane with whose the lane is, but never with its
+// chat.
+func TestActivityOfQueue(t *testing.T) {
+	onQueue(t, func(t *testing.T, b *queueBench) {
+		b.put("sales/1101000001/79001234568@c.us/ONE")
+		b.logged()
+		id := b.lane("1101000001")
+		for _, test := range [][2]string{
+			{"lane=" + id, "instance:1101000001 lane:" + id + " name:sales "},
+			{"lane=000000000000", "lane:000000000000 "},
+			{"name=sales&instance=7", "instance:7 name:sales "},
+		} {
+			b.want("POST", "activity", "action=queue+skipped&user=anna&"+test[0], 204, "")
+			b.wantLogged("console action map[action:queue skipped client_ip: " + test[1] + "user:anna]")
+		}
+		_, text := b.call("GET", "activity", "")
+		if !strings.Contains(text, `"action":"queue skipped","name":"sales","instance":"1101000001","lane":"`+id+`"}`) || strings.Contains(text, "79001234568") {
+			t.Error(text)
+		}
+	})
+}
+
+// TestActivityOfVisits: many logins do not push out what somebody changed.
+func TestActivityOfVisits(t *testing.T) {
+	var a Activity
+	a.Note(Action{Action: "deleted"})
+	for i := range mostActions {
+		a.Note(Action{Action: "login", Count: i})
+		a.Note(Action{Action: "logout", Count: i})
+	}
+	last := a.Last()
+	if n := len(last); n != 2*mostOfKind+1 || last[n-1].Action != "deleted" || last[1].Count != mostActions-1 || last[n-2].Count != mostActions-mostOfKind {
+		t.Errorf("%d actions: %+v", n, last)
+	}
+	for range 2 * mostActions {
+		a.Note(Action{Action: "replayed"})
+	}
+	if last := a.Last(); len(last) != mostActions || last[mostActions-1].Action != "replayed" {
+		t.Errorf("%d actions", len(last))
+	}
+}

@@ -68,8 +68,9 @@ func onQueue(t *testing.T, run func(t *testing.T, b *queueBench)) {
 				}
 				return errors.New(strings.ReplaceAll(err.Error(), "/secret", "{env.DIR}"))
 			},
-			Blocks: []string{"default", "sales"},
-			Log:    zap.New(core),
+			Blocks:   []string{"default", "sales"},
+			Activity: new(Activity),
+			Log:      zap.New(core),
 		}
 		run(t, b)
 	})

@@ -141,7 +141,7 @@ func TestConsole(t *testing.T) {
 		}
 	}
 	logged := e.Logged("console action")
-	if strings.Count(logged, "\n") != 3 || strings.Contains(logged, "79001234568") || !strings.Contains(logged, `"user":"`+me.User+`"`) {
+	if strings.Count(logged, "\n") != 4 || !strings.Contains(logged, `"action":"login"`) || strings.Contains(logged, "79001234568") || !strings.Contains(logged, `"user":"`+me.User+`"`) {
 		t.Errorf("log: %s", logged)
 	}
 	if status, text := c.ask("GET", "/api/queue", ""); status != 404 || !strings.HasPrefix(text, `{"error":`) {

@@ -16,7 +16,8 @@ import { Problem, useAsked } from './beside.js';
 /** @param {Action} one */
 function did(one) {
 	const key = 'action.' + one.action.replaceAll(' ', '_');
-	return html`<b>${has(key) ? t(key) : one.action}</b> ${one.count && !one.quarantine_id ? number(one.count) : ''} ${one.quarantine_id && html`<a href=${'#/quarantine/' + encodeURIComponent(one.quarantine_id)}><code dir="ltr">${one.quarantine_id}</code></a>`}`;
+	return html`<b>${has(key) ? t(key) : one.action}</b> ${one.count && !one.quarantine_id ? number(one.count) : ''} ${one.quarantine_id && html`<a href=${'#/quarantine/' + encodeURIComponent(one.quarantine_id)}><code dir="ltr">${one.quarantine_id}</code></a>`}
+		${one.lane && html`<a href=${'#/queue/' + encodeURIComponent(one.lane)}><code dir="ltr">${one.lane}</code></a>`} ${(one.name || one.instance) && html`<${Value} of=${[one.name, one.instance].filter(Boolean).join(' · ')} />`}`;
 }
 
 /** @param {Alert} one */
