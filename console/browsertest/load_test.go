@@ -98,7 +98,7 @@ const watch = `(() => {
 		window.seen.changes++;
 		window.seen.most = Math.max(window.seen.most, document.querySelectorAll('main tbody tr').length);
 	};
-	new MutationObserver(look).observe(document.body, {childList: true, subtree: true});
+	new MutationObserver(look).observe(document.body, {childList: true, characterData: true, subtree: true});
 	return true;
 })()`
 

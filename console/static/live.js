@@ -31,6 +31,9 @@ let first = true;
 let failed = 0; // when a stream did last
 /** @type {{at: number, totals: import('../types/api').Counts}[]} */
 let samples = [];
+/** What came since the last tick, which ends each of the edge's messages: the page is drawn once for all of it.
+ * @type {Partial<ReturnType<typeof live.get>>} */
+let news = {};
 
 /** Begins to follow, with the rows that there are. */
 export async function start() {
@@ -63,7 +66,7 @@ function connect() {
 		if (status.get().error) refresh();
 		live.set({ connection: 'live', why: '', seen: now(), trend, p50: trend.p50_ms, p99: trend.p99_ms });
 	});
-	on('gap', () => live.set({ gap: !first }));
+	on('gap', () => (news = { gap: !first }));
 	on('rows', ({ rows, shown, of }) => add(rows, shown, of));
 	on('tick', tick);
 	on('end', ({ reason }) => {
@@ -97,7 +100,7 @@ async function poll(again = true) {
 		/** @type {import('../types/api').Live} */
 		const seen = await askJSON('live?since=' + seq, { signal: AbortSignal.timeout(10_000) });
 		seq = seen.seq || seq;
-		if (seen.gap) live.set({ gap: !first });
+		if (seen.gap) news = { gap: !first };
 		add(seen.rows, seen.rows.length, seen.of);
 		tick(seen);
 		first = false;
@@ -112,7 +115,7 @@ async function poll(again = true) {
 
 /** @param {Row[]} rows @param {number} shown @param {number} of */
 function add(rows, shown, of) {
-	live.set({ rows: [...rows].reverse().concat(live.get().rows).slice(0, most), shown, of });
+	news = { gap: false, ...news, rows: [...rows].reverse().concat(news.rows ?? live.get().rows).slice(0, most), shown, of };
 }
 
 /** @param {{now: string, waiting: number, counts: {outcome: import('../types/api').Outcome, n: number}[], p50_ms?: number, p99_ms?: number}} seen */
@@ -127,11 +130,12 @@ function tick(seen) {
 	}
 	const last = samples.at(-1);
 	if (last && total < live.get().total) samples = []; // it has begun again
-	else if (last) extend(at, last.totals, totals);
+	else if (last) news.trend = extend(at, last.totals, totals);
 	samples.push({ at, totals });
 	while (samples.length > 2 && samples[1].at <= at - rateOver) samples.shift();
-	const change = { seen: now(), waiting: seen.waiting, rates: rates(at), total };
-	live.set(seen.p50_ms === undefined ? change : { ...change, p50: seen.p50_ms, p99: seen.p99_ms });
+	const { p50, p99 } = live.get();
+	live.set({ ...news, seen: now(), waiting: seen.waiting, rates: rates(at), total, p50: seen.p50_ms ?? p50, p99: seen.p99_ms ?? p99 });
+	news = {};
 }
 
 /** Returns how many ended in each way a second, by a time. @param {number} at */
@@ -148,10 +152,10 @@ export function rates(at) {
 	return found;
 }
 
-/** Carries the trend on, which the edge sends once. @param {number} at @param {import('../types/api').Counts} before @param {import('../types/api').Counts} after */
+/** Returns the trend, which the edge sends once, as it goes on. @param {number} at @param {import('../types/api').Counts} before @param {import('../types/api').Counts} after */
 function extend(at, before, after) {
-	const trend = live.get().trend;
-	if (!trend) return;
+	const { trend } = live.get();
+	if (!trend) return null;
 	const slots = [...trend.slots];
 	let until = trend.until;
 	for (; until * 1000 <= at; until += trend.seconds) {
@@ -164,5 +168,5 @@ function extend(at, before, after) {
 		if (more > 0) slot[outcome] = (slot[outcome] ?? 0) + more;
 	}
 	slots[slots.length - 1] = slot;
-	live.set({ trend: { ...trend, slots, until } });
+	return { ...trend, slots, until };
 }
