@@ -5,8 +5,9 @@ CYCLONEDX_VERSION = v1.10.0
 GORELEASER_VERSION = v2.15.1
 GOVULNCHECK_VERSION = v1.4.0
 AXE_VERSION = 4.14.1
+TYPESCRIPT_VERSION = 7.0.2
 
-.PHONY: check browser console axe test proofs race chaos queue-chaos restarts soak crash memory cost fuzz fuzz-short timing h2spec licences vuln bench bench-edge bench-stall bench-queue pgo lint run \
+.PHONY: check browser console types axe test proofs race chaos queue-chaos restarts soak crash memory cost fuzz fuzz-short timing h2spec licences vuln bench bench-edge bench-stall bench-queue pgo lint run \
 	tools goreleaser stop deb sbom nats nats-chaos deploy-files workflows
 
 check: ## what CI runs
@@ -140,6 +141,11 @@ browser: axe ## the console in a real browser (Debian: chromium); three minutes
 console: axe ## the same with bars that want a machine that does nothing else, and pictures of each screen into dist/console; ten minutes
 	mkdir -p dist/console
 	cd console/browsertest && GREEN_API_CONSOLE_FULL=1 GREEN_API_CONSOLE_PICTURES=$(CURDIR)/dist/console go test -count=1 -parallel 4 -v -timeout 30m .
+
+types: ## checks the types in the console's JavaScript, which runs as it is written
+	test -x .lint/typescript-$(TYPESCRIPT_VERSION)/node_modules/.bin/tsc || npm install --silent --ignore-scripts --no-fund --no-audit --no-save \
+		--prefix .lint/typescript-$(TYPESCRIPT_VERSION) typescript@$(TYPESCRIPT_VERSION)
+	.lint/typescript-$(TYPESCRIPT_VERSION)/node_modules/.bin/tsc -p console/jsconfig.json
 
 axe: ## into .lint, what looks for barriers in a page
 	test -d .lint/axe-$(AXE_VERSION) || (mkdir -p .lint/of-axe && cd .lint/of-axe && \
