@@ -223,6 +223,7 @@ func (a *App) Handle(_ context.Context, event caddy.Event) error {
 func (a *App) takeOver() {
 	a.unheard.Stop()
 	a.loaded = time.Now()
+	a.operator.activity.Note(api.Action{At: a.loaded.UTC(), Action: api.Reloaded})
 	for _, b := range a.blocks { // from now on, notifications in flight go through its handlers
 		b.handler.warnOfOther(b.handler.fleet.newest.Load())
 		b.handler.fleet.newest.Store(b.handler)

@@ -221,7 +221,8 @@ func TestConsole(t *testing.T) {
 	if status, text := v.ask("POST", "api/quarantine/replay", url.Values{"id": {id}}); status != 200 || !strings.Contains(text, `"outcome":"delivered"`) {
 		t.Errorf("replay: %d %s", status, text)
 	}
-	if status, text := v.ask("GET", "api/activity", nil); status != 200 || !strings.Contains(text, `"action":"replayed"`) || !strings.Contains(text, `"action":"body opened"`) {
+	if status, text := v.ask("GET", "api/activity", nil); status != 200 || !strings.Contains(text, `"action":"replayed"`) || !strings.Contains(text, `"action":"body opened"`) ||
+		!strings.Contains(text, `"action":"replay ended","replay":{"delivered":1,"failed":0,"kept":0,"skipped":0}`) || strings.Count(text, `"action":"reload"`) != 2 {
 		t.Errorf("activity: %d %s", status, text)
 	}
 	if status, _ := v.ask("POST", "logout", url.Values{}); status != 303 {

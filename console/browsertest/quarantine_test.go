@@ -185,6 +185,10 @@ func TestReplay(t *testing.T) {
 	if said := string(e.admin(http.MethodGet, "activity", nil)); !strings.Contains(said, `"replayed"`) || strings.Contains(said, "79001234501") {
 		t.Errorf("activity: %s", said)
 	}
+	p.screen("#/activity")
+	for _, act := range []string{"replay ended: failed 1", "replay ended: delivered 1", "login", "config loaded"} {
+		p.awaitText("main table", act)
+	}
 	p.wantQuiet(c.origin)
 }
 

@@ -282,4 +282,5 @@ export interface Action {
 	name?: string;
 	instance?: string;
 	lane?: string;
+	replay?: { [outcome in Result['outcome']]: number };
 }

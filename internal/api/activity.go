@@ -15,13 +15,13 @@ import (
 	"github.com/greenapi-community/caddy-green-api/queue"
 )
 
-// Activity is what people did lately. It outlives a config.
+// Activity is what people did lately, and what came of it. It outlives a config.
 type Activity struct {
 	mu   sync.Mutex
 	last []Action // the oldest first, at most mostActions
 }
 
-// Action is something that a person did. It never names a chat, which is a phone number.
+// Action is something that a person did, or Reloaded or ReplayEnded. It never names a chat, which is a phone number.
 type Action struct {
 	At           time.Time `json:"at"`
 	User         string    `json:"user,omitempty"`      // as the login knows it; "" if nobody logged in
@@ -34,7 +34,23 @@ type Action struct {
 	Name     string `json:"name,omitempty"` // of a block
 	Instance string `json:"instance,omitempty"`
 	Lane     string `json:"lane,omitempty"` // its ID
+
+	Replay *Replayed `json:"replay,omitempty"` // with the action ReplayEnded
 }
+
+// Replayed says how many entries of a replay ended how.
+type Replayed struct {
+	Delivered int `json:"delivered"`
+	Failed    int `json:"failed"`
+	Kept      int `json:"kept"`
+	Skipped   int `json:"skipped"`
+}
+
+// Actions that the edge notes by itself.
+const (
+	Reloaded    = "reload" // a config took effect
+	ReplayEnded = "replay ended"
+)
 
 const (
 	mostActions  = 500
@@ -55,7 +71,7 @@ func (a *Activity) Note(done Action) {
 	drop := 0 // if there are too many
 	tooMany := len(a.last) == mostActions
 	switch done.Action {
-	case actionLogin, actionLogout:
+	case actionLogin, actionLogout, Reloaded, ReplayEnded:
 		first, n := 0, 0
 		for i := len(a.last) - 1; i >= 0; i-- {
 			if a.last[i].Action == done.Action {

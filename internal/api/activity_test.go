@@ -6,6 +6,9 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/greenapi-community/caddy-green-api/internal/outcome"
+	"github.com/greenapi-community/caddy-green-api/quarantine"
 )
 
 func TestActivity(t *testing.T) {
@@ -91,5 +94,31 @@ func TestActivityOfVisits(t *testing.T) {
 	}
 	if last := a.Last(); len(last) != mostActions || last[mostActions-1].Action != "replayed" {
 		t.Errorf("%d actions", len(last))
+	}
+}
+
+// TestActivityOfReplays: a replay is followed by what came of it.
+func TestActivityOfReplays(t *testing.T) {
+	b := newBench(t)
+	for instance, n := range map[string]int{"delivered": 3, "failed": 2, "kept": 1} {
+		for range n {
+			b.put(quarantine.Entry{Name: "default", Instance: instance})
+		}
+	}
+	b.put(quarantine.Entry{Name: "default", Reason: "malformed"})
+	b.Replay = func(_ string, entry quarantine.Entry, _ bool) (*outcome.Verdict, []string) {
+		return &outcome.Verdict{Outcome: map[string]outcome.Outcome{"delivered": outcome.Delivered, "failed": outcome.Failed, "kept": outcome.Quarantined}[entry.Instance]}, nil
+	}
+	b.want("POST", "quarantine/replay?dry_run=true&all=true", "", 200, "")
+	b.want("POST", "quarantine/replay?all=true", "", 200, "")
+	b.want("POST", "quarantine/replay?id=20261121T034150123-00000001", "", 200, "not_found")
+	last := b.Activity.Last()
+	if len(last) != 2 || last[0].Action != ReplayEnded || last[0].At.IsZero() {
+		t.Fatalf("%+v", last)
+	}
+	for i, want := range []Replayed{{Failed: 1}, {Delivered: 3, Failed: 2, Kept: 1, Skipped: 1}} {
+		if *last[i].Replay != want {
+			t.Errorf("%+v, want %+v", *last[i].Replay, want)
+		}
 	}
 }

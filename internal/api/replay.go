@@ -10,7 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
+	"time"
 
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
@@ -58,17 +58,16 @@ func (e *Edge) replay(w http.ResponseWriter, r *http.Request) error {
 	}
 	out := answer(w)
 	p.Unreadable = out.unreadable
-	var took atomic.Bool
+	var ends ending
+	defer func() { e.Activity.Note(Action{At: time.Now().UTC(), Action: ReplayEnded, Replay: &ends.Replayed}) }()
 	err = inOrder(r.Context(), &p.Filter, store, func(entry quarantine.Entry) {
-		line, delivered := e.replayChosen(&p.Filter, store, entry, how)
+		line := e.replayChosen(&p.Filter, store, entry, how)
 		if line != nil {
 			_ = out.send(line) // the client may be gone; what was started continues
-		}
-		if delivered {
-			took.Store(true)
+			ends.add(line)
 		}
 	})
-	if took.Load() {
+	if ends.Delivered > 0 {
 		err = errors.Join(err, store.Scrub())
 	}
 	if errors.Is(err, context.Canceled) {
@@ -78,15 +77,39 @@ func (e *Edge) replay(w http.ResponseWriter, r *http.Request) error {
 		return out.end(err)
 	}
 	for _, id := range p.Missing(store) {
-		_ = out.write(Result{ID: id, Outcome: string(outcome.Failed), Reason: reason.NotFound, Error: quarantine.ErrNotFound.Error()})
+		line := Result{ID: id, Outcome: string(outcome.Failed), Reason: reason.NotFound, Error: quarantine.ErrNotFound.Error()}
+		_ = out.write(line)
+		ends.add(line)
 	}
 	return nil
 }
 
+// ending counts how the entries of a replay end.
+type ending struct {
+	mu sync.Mutex
+	Replayed
+}
+
+func (n *ending) add(line any) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	result, _ := line.(Result) // or the line of an entry that cannot be read
+	switch result.Outcome {
+	case string(outcome.Delivered):
+		n.Delivered++
+	case string(outcome.Failed):
+		n.Failed++
+	case OutcomeKept:
+		n.Kept++
+	case OutcomeSkipped:
+		n.Skipped++
+	}
+}
+
 // replayChosen is replayOne for an entry that the filter selects, unless it is to be skipped.
-func (e *Edge) replayChosen(f *quarantine.Filter, store *quarantine.Store, entry quarantine.Entry, how replaying) (line any, took bool) {
+func (e *Edge) replayChosen(f *quarantine.Filter, store *quarantine.Store, entry quarantine.Entry, how replaying) (line any) {
 	if skips(f, entry) {
-		return Result{ID: entry.ID, Instance: entry.Instance, Type: entry.Type, Outcome: OutcomeSkipped, Reason: entry.Reason}, false
+		return Result{ID: entry.ID, Instance: entry.Instance, Type: entry.Type, Outcome: OutcomeSkipped, Reason: entry.Reason}
 	}
 	return e.replayOne(store, entry.ID, how)
 }
@@ -137,29 +160,29 @@ func inOrder(ctx context.Context, f *quarantine.Filter, store *quarantine.Store,
 
 // replayOne delivers one entry, and returns the line with the result, nil if another replay is working on
 // the entry or has delivered it.
-func (e *Edge) replayOne(store *quarantine.Store, id string, how replaying) (line any, took bool) {
+func (e *Edge) replayOne(store *quarantine.Store, id string, how replaying) (line any) {
 	if _, taken := e.Replays.inHand.LoadOrStore(id, nil); taken {
-		return nil, false
+		return nil
 	}
 	defer e.Replays.inHand.Delete(id)
 	entry, err := store.Get(id)
 	switch {
 	case errors.Is(err, quarantine.ErrNotFound):
-		return nil, false
+		return nil
 	case err != nil:
-		return LineError{err.Error(), id}, false
+		return LineError{err.Error(), id}
 	}
 	result := Result{ID: id, Instance: entry.Instance, Type: entry.Type, Outcome: string(outcome.Failed)}
 	block := cmp.Or(how.to, entry.Name)
 	if !slices.Contains(e.Blocks, block) {
 		result.Reason = reason.NoHandler
 		result.Error = fmt.Sprintf("the config that runs has no green_api block named %q; add --to NAME, one of: %s", entry.Name, e.blockNames())
-		return result, false
+		return result
 	}
 	if how.to == "" && !e.IsFor(block, entry.Instance) { // the name now belongs to another block
 		result.Reason = reason.NoHandler
 		result.Error = fmt.Sprintf("the green_api block named %q has no token for this instance and does not receive it; to replay it all the same, add --to NAME, one of: %s", entry.Name, e.blockNames())
-		return result, false
+		return result
 	}
 	end, tried := e.Replay(block, entry, how.recheck)
 	result.Outcome, result.Reason = string(end.Outcome), string(end.Reason)
@@ -168,12 +191,12 @@ func (e *Edge) replayOne(store *quarantine.Store, id string, how replaying) (lin
 		if _, err := store.Delete(id); err != nil {
 			result.Error = "delivered, but still in the quarantine: " + err.Error()
 		}
-		return result, true
+		return result
 	case outcome.Quarantined, outcome.Dropped: // by recheck: no handler got it
 		result.Outcome = OutcomeKept
 	}
 	result.Error = whyFailed(end.Err, tried)
-	return result, false
+	return result
 }
 
 // whyFailed names the handlers that did not take an entry, with the answer of each, once.

@@ -16,9 +16,13 @@ import { Problem, useAsked } from './beside.js';
 /** @param {Action} one */
 function did(one) {
 	const key = 'action.' + one.action.replaceAll(' ', '_');
-	return html`<b>${has(key) ? t(key) : one.action}</b> ${one.count && !one.quarantine_id ? number(one.count) : ''} ${one.quarantine_id && html`<a href=${'#/quarantine/' + encodeURIComponent(one.quarantine_id)}><code dir="ltr">${one.quarantine_id}</code></a>`}
+	const ends = Object.entries(one.replay ?? {}).filter(([, n]) => n).map(([end, n]) => `${t((end === 'kept' || end === 'skipped' ? 'replayed.' : 'outcome.') + end)} ${number(n)}`);
+	return html`<b>${has(key) ? t(key) : one.action}</b> ${one.replay && (ends.join(' · ') || '0')} ${one.count && !one.quarantine_id ? number(one.count) : ''} ${one.quarantine_id && html`<a href=${'#/quarantine/' + encodeURIComponent(one.quarantine_id)}><code dir="ltr">${one.quarantine_id}</code></a>`}
 		${one.lane && html`<a href=${'#/queue/' + encodeURIComponent(one.lane)}><code dir="ltr">${one.lane}</code></a>`} ${(one.name || one.instance) && html`<${Value} of=${[one.name, one.instance].filter(Boolean).join(' · ')} />`}`;
 }
+
+/** @param {Action} one */
+const who = (one) => [one.user, one.client_ip].filter(Boolean).join(' · ') || (one.replay || one.action === 'reload' ? '–' : t('activity.admin'));
 
 /** @param {Alert} one */
 const told = (one) => html`<${Reason} of=${one.reason} /> <${Value} of=${one.text} />${one.count > 1 && html` <small>×${number(one.count)}</small>`}`;
@@ -43,7 +47,7 @@ export default function Activity({ params }) {
 		{ key: 'at', label: t('col.time'), kind: 'time', cell: (row) => html`<${Time} at=${row.at} seconds />` },
 		{ key: 'kind', label: t('col.kind'), kind: 'minor', cell: (row) => (row.alert ? t('activity.alert') : t('activity.act')) },
 		{ key: 'what', label: t('col.what'), kind: 'grow', cell: (row) => (row.alert ? told(row.alert) : did(/** @type {Action} */ (row.action))) },
-		{ key: 'who', label: t('col.who'), kind: 'minor', cell: (row) => html`<${Value} of=${row.alert ? row.alert.endpoint : [row.action?.user, row.action?.client_ip].filter(Boolean).join(' · ') || t('activity.admin')} />` },
+		{ key: 'who', label: t('col.who'), kind: 'minor', cell: (row) => html`<${Value} of=${row.alert ? row.alert.endpoint : who(/** @type {Action} */ (row.action))} />` },
 		{ key: 'state', label: t('col.state'), cell: (row) => (row.alert ? sent(row.alert) : '') },
 	];
 	const name = t('nav.activity');
