@@ -12,6 +12,11 @@ import (
 // hidden stands for what is not shown.
 const hidden = "•••"
 
+const (
+	decimals = "0123456789"
+	letters  = "abcdefghijklmnopqrstuvwxyz." // of a domain
+)
+
 // mask hides most of a chat's ID: 79001234567@c.us becomes 7900•••4567@c.us. The ID of a group is masked as well, and that
 // of an old one has the number of who founded it: 79001234567-1581234567@g.us becomes 7900•••4567-15•••67@g.us. Of what has
 // another form nothing is left, because nobody knows what it is.
@@ -51,7 +56,7 @@ func isDomain(name string) bool {
 }
 
 func isNumber(text string) bool {
-	return text != "" && strings.Trim(text, "0123456789") == ""
+	return text != "" && strings.Trim(text, decimals) == ""
 }
 
 // maskNumber keeps four digits at each end of a number that has more than ten, two of a shorter one, and none of one that
@@ -65,6 +70,27 @@ func maskNumber(digits string) string {
 		return digits[:2] + hidden + digits[n-2:]
 	}
 	return hidden
+}
+
+// maskText masks what may be phone numbers in what somebody else wrote, such as a handler's answer: eleven digits or more in
+// a row, which a number of a country has with its code and an instance has not, and those before the domain of a chat.
+func maskText(text string) string {
+	var out strings.Builder
+	for text != "" {
+		begin := strings.IndexAny(text, decimals)
+		if begin < 0 {
+			break
+		}
+		rest := strings.TrimLeft(text[begin:], decimals)
+		number := text[begin : len(text)-len(rest)]
+		out.WriteString(text[:begin])
+		if domain, addressed := strings.CutPrefix(rest, "@"); len(number) > 10 || addressed && isDomain(domain[:len(domain)-len(strings.TrimLeft(domain, letters))]) {
+			number = maskNumber(number)
+		}
+		out.WriteString(number)
+		text = rest
+	}
+	return out.String() + text
 }
 
 // A cleaner copies JSON, and leaves out bodies and, if it is told to, phone numbers.
@@ -109,8 +135,12 @@ func (c *cleaner) step() error {
 	if err := c.to.WriteToken(token); err != nil {
 		return err
 	}
-	if name == "chat" && !c.phones {
+	switch {
+	case c.phones:
+	case name == "chat":
 		return c.chat()
+	case (name == "said" || name == "text" || name == "error") && c.from.PeekKind() == '"':
+		return c.text()
 	}
 	return nil
 }
@@ -132,6 +162,18 @@ func (c *cleaner) chat() error {
 		return c.to.WriteToken(jsontext.Null)
 	}
 	return c.to.WriteToken(jsontext.String(hidden)) // none of ours
+}
+
+// text copies what somebody else wrote and masks the numbers in it.
+func (c *cleaner) text() error {
+	token, err := c.from.ReadToken()
+	if err != nil {
+		return err
+	}
+	if text := token.String(); maskText(text) != text {
+		return c.to.WriteToken(jsontext.String(maskText(text)))
+	}
+	return c.to.WriteToken(token)
 }
 
 // pick copies those members of an object that have one of some names.

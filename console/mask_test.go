@@ -47,6 +47,28 @@ func TestMask(t *testing.T) {
 	}
 }
 
+// TestMaskText: numbers of phones in what handlers say.
+func TestMaskText(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                      "",
+		"boom":                  "boom",
+		"no user 79001234567":   "no user 7900•••4567",
+		`{"to":"79001234567"}`:  `{"to":"7900•••4567"}`,
+		"790012345@c.us is new": "79•••45@c.us is new",
+		"1@c.us, +972501234567: 79001234567@lid.": "•••@c.us, +9725•••4567: 7900•••4567@lid.",
+		"instance 1101000001 at 1795856065":       "instance 1101000001 at 1795856065",
+		"dial tcp 127.0.0.1:8080 after 30000 ms":  "dial tcp 127.0.0.1:8080 after 30000 ms",
+		"1101000001@example.com":                  "1101000001@example.com",
+		"1@c.us.example.com":                      "1@c.us.example.com",
+		"120363043968066561":                      "1203•••6561",
+		"нет 79001234567, 42":                     "нет 7900•••4567, 42",
+	} {
+		if got := maskText(text); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+}
+
 // FuzzMask: no more than four digits in a row are left, and nothing that is no digit but the form.
 func FuzzMask(f *testing.F) {
 	for _, chat := range []string{"", "79001234567@c.us", "79001234567-1581234567@g.us", "-100", "a@b", "@", "7@lid@c.us"} {
@@ -117,6 +139,10 @@ func TestCleaner(t *testing.T) {
 		{`{"body":"x","a":1,"body_base64":"eA==","chat":"1","body":{"b":[1]}}`, `{"a":1,"chat":"•••"}` + "\n", `{"a":1,"chat":"1"}` + "\n"},
 		{`{"b":{"body":"x"}} {"c":1}` + "\n" + `"s"`, "{\"b\":{}}\n{\"c\":1}\n\"s\"\n", ""},
 		{`{"chat":"1","chat":"79001234567@c.us"}`, `{"chat":"•••","chat":"7900•••4567@c.us"}` + "\n", `{"chat":"1","chat":"79001234567@c.us"}` + "\n"},
+		{`{"said":"no \u00379001234567","text":["79001234567"],"error":{"chat":"79001234567"},"status":79001234567}`,
+			`{"said":"no 7900•••4567","text":["79001234567"],"error":{"chat":"7900•••4567"},"status":79001234567}` + "\n",
+			`{"said":"no \u00379001234567","text":["79001234567"],"error":{"chat":"79001234567"},"status":79001234567}` + "\n"},
+		{`{"error":"a\u202e\u003c","said":null}`, `{"error":"a\u202e\u003c","said":null}` + "\n", ""},
 		{"", "", ""},
 	} {
 		for _, phones := range []bool{false, true} {
