@@ -252,8 +252,24 @@ func TestDelete(t *testing.T) {
 	if n := e.entries(); n != 3 {
 		t.Fatalf("after Esc: %d entries", n)
 	}
+	// Half-way, the edge fails: what is gone by then goes from the list.
+	p.await("document.querySelectorAll('tr[data-id]').length === 3")
+	eval[bool](p, `(() => { const real = window.fetch; window.fetch = async (to, how) => {
+		if (how?.method !== 'DELETE' || String(how.body).includes('dry_run')) return real(to, how);
+		window.fetch = real;
+		await real(to, { ...how, body: new URLSearchParams({ id: document.querySelector('tr[data-id]').dataset.id }) });
+		return new Response('{"error":"disk full"}', { status: 500 });
+	}; return true; })()`)
 	p.click("[data-for=all] button[data-act=delete]")
 	p.typeInto(field, "3")
+	p.confirm("delete")
+	p.awaitText("dialog[open]", "disk full")
+	p.await("document.querySelectorAll('tr[data-id]').length === 2")
+	p.click("dialog button[data-act=close]")
+	p.awaitNone("dialog[open]")
+
+	p.click("[data-for=all] button[data-act=delete]")
+	p.typeInto(field, "2")
 	p.confirm("delete")
 	p.awaitNone("tr[data-id]")
 	if n := e.entries(); n != 0 {

@@ -30,8 +30,8 @@ async function follow(answer, hear) {
 }
 
 /**
- * form selects the entries, one says that it is one by its ID, done hears what became of them.
- * @param {{act: Act, form: URLSearchParams, one: boolean, done: (results: Result[], deleted: boolean) => void, onClose: () => void}} props
+ * form selects the entries, one says that it is one by its ID, done hears what became of them, and whether it did not hear all.
+ * @param {{act: Act, form: URLSearchParams, one: boolean, done: (results: Result[], deleted: boolean, broken?: boolean) => void, onClose: () => void}} props
  */
 export function ActDialog({ act, form, one, done, onClose }) {
 	const kind = act === 'recheck' ? 'replay' : act;
@@ -61,6 +61,7 @@ export function ActDialog({ act, form, one, done, onClose }) {
 		/** @type {Result[]} */
 		const all = [];
 		let told = 0;
+		let broken = false; // nobody knows what became of the others
 		const form = new URLSearchParams(meant.current);
 		if (recheck) form.set('recheck', 'true');
 		try {
@@ -72,16 +73,17 @@ export function ActDialog({ act, form, one, done, onClose }) {
 			}
 			await follow(answer, (line) => {
 				if (line.id) all.push(line);
-				else if (line.error) fail(line.error);
+				else if (line.error) fail(line.error), (broken = true);
 				if (Date.now() - told > 250) tell([...all]), (told = Date.now());
 			});
 			setState('done');
 		} catch (err) {
 			if (!stop.current.signal.aborted) fail(said(err));
 			setState('stopped');
+			broken = true;
 		}
 		tell(all);
-		done(all, false);
+		done(all, false, broken);
 		refresh();
 		if (one && all[0]?.outcome === 'delivered') onClose();
 	};

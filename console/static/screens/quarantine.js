@@ -127,8 +127,8 @@ export default function Quarantine({ rest, params, me }) {
 		if (fresh.size === 0) fresh.set('all', 'true');
 		return fresh;
 	};
-	/** @param {Result[]} results @param {boolean} deleted */
-	const done = (results, deleted) => {
+	/** @param {Result[]} results @param {boolean} deleted @param {boolean} [broken] */
+	const done = (results, deleted, broken) => {
 		const gone = new Set(results.filter((one) => one.outcome === 'delivered').map((one) => one.id));
 		say(new Map([...said, ...results.map((one) => /** @type {const} */ ([one.id, one]))]));
 		if (deleted && acting?.id) gone.add(acting.id);
@@ -139,7 +139,7 @@ export default function Quarantine({ rest, params, me }) {
 			close();
 		}
 		tell(deleted ? t('act.deleted') : gone.size ? t('act.delivered', { n: gone.size }) : '');
-		if (deleted && !acting?.id) again();
+		if (broken || (deleted && !acting?.id)) again();
 		refresh();
 	};
 	const toggle = () => askJSON('phones', { form: { show: String(!shows) } }).then(() => hidden.set({ phones: !shows }), (err) => tell(why(err)));
