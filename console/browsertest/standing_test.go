@@ -55,6 +55,8 @@ func TestStanding(t *testing.T) {
 	p.appears("the instance that stands still", sentence("1101000007"))
 	p.appears("its handler and what it said", "document.querySelector('#sentence').innerText.includes('500') && "+overviewSays(h.address()))
 
+	p.click("main a[href='#/live?instance=1101000007&outcome=failed']") // there is nothing else to see of it
+	p.awaitText("main[data-screen=live] tbody tr", "1101000007")
 	p.screen("#/instances")
 	p.awaitText("tr[data-id='1101000007']", "500")
 	p.screen("#/handlers")

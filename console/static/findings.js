@@ -53,6 +53,7 @@ function stands(one, s, at) {
 	const links = [{ href: link('instances', { instance: one.instance }), key: 'link.instance' }];
 	if (one.handler) links.push({ href: link('handlers', { handler: one.handler }), key: 'link.handler' });
 	if (one.lane) links.unshift({ href: link('queue/' + encodeURIComponent(one.lane)), key: 'link.lane' });
+	else links.push({ href: link('live', { instance: one.instance, outcome: 'failed' }), key: 'link.live' }); // the sender still has it
 	return {
 		id: 'standing ' + one.instance + ' ' + (one.lane ?? one.name), level: 'bad', more: more.filter(Boolean), links,
 		said: /^\d+ /.test(one.said) ? one.said : '',
