@@ -158,6 +158,10 @@ func (a *App) status() (s api.Status) {
 	s.Outcomes, s.Receivers = a.operator.desk.Feed.Totals(), receivers.States()
 	s.Alerts, s.Warnings, s.WouldBe = a.lastAlerts(), a.warnings(), a.operator.desk.WouldBe()
 	s.Standing, s.Queue = a.standing(), a.queueStatus()
+	s.Silent, s.Refused = []watch.Silent{}, a.operator.refused.List(time.Now())
+	if len(a.silences()) > 0 {
+		s.Silent = a.operator.silent.Silent()
+	}
 	s.Blocks = []api.Block{}
 	s.Drift, s.NewTypes, s.ReportOnly = []watch.RuleState{}, []watch.TypeState{}, []api.ReportOnly{}
 	for _, name := range slices.Sorted(maps.Keys(a.blocks)) {

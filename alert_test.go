@@ -21,6 +21,7 @@ import (
 
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 	"github.com/greenapi-community/caddy-green-api/internal/tell"
+	"github.com/greenapi-community/caddy-green-api/internal/watch"
 )
 
 // alertsTo is a transport that hands over what is posted and answers 200.
@@ -266,6 +267,11 @@ func TestWatchSilence(t *testing.T) {
 			op.heard("1", time.Now())
 			if minute == 100 {
 				op.heard("2", time.Now())
+			}
+			if minute == 238 {
+				if got, want := op.silent.Silent(), []watch.Silent{{Instance: "2", Since: began.Add(101 * time.Minute).UTC()}}; !slices.Equal(got, want) {
+					t.Errorf("silent %v, want %v", got, want)
+				}
 			}
 		}
 		cancel()

@@ -398,6 +398,7 @@ type operator struct {
 	daily   watch.Daily
 	clock   quarantine.WallClock
 	silent  watch.Silences
+	refused watch.Refusals
 	disk    watch.Disk
 	backlog backlog.Watch
 
@@ -411,8 +412,9 @@ type operator struct {
 	diskFree        atomic.Uint64 // bytes free on the quarantine's disk, as the bits of a float64
 }
 
-// heard records that an instance has sent something, which may end its silence.
+// heard records that an instance has sent something, which may end its silence, and that it is refused.
 func (o *operator) heard(instance string, at time.Time) {
+	o.refused.Let(instance, at)
 	if o.silent.Saw(instance, at) {
 		o.desk.Tell(outcome.Note{Reason: reason.Recovered, Instance: instance, More: "Notifications come again.", At: at, Trouble: silenceOf(instance)})
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
 	"github.com/greenapi-community/caddy-green-api/internal/token"
+	"github.com/greenapi-community/caddy-green-api/internal/watch"
 	"github.com/greenapi-community/caddy-green-api/notification"
 )
 
@@ -197,6 +198,23 @@ func (a *Auth) checkInstance(v *visit) *outcome.Verdict {
 	return &outcome.Verdict{
 		Outcome: outcome.Refused, Reason: reason.InstanceNotAllowed, Status: http.StatusForbidden, Level: zap.WarnLevel,
 		Fields: []zap.Field{zap.String("client_ip", outcome.Clip(v.Client)), zap.Bool("instance_listed", own)},
+	}
+}
+
+// refused remembers that an instance is refused, unless anyone could have made that up:
+//
+//   - With a right token, the sender is no stranger. If he names an instance that nobody knows, it is remembered apart.
+//   - Without, only what GREEN-API itself posts can be believed, so ip_filter must have let the sender in; and only
+//     of an instance that is known.
+func (h *Handler) refused(v *visit, why reason.Reason) {
+	instance := v.Instance()
+	stranger := why == reason.BadToken || why == reason.NoToken
+	if instance == "" || !stranger && why != reason.InstanceNotAllowed || h.app.operator.refused.Lately(instance, why, v.Started) {
+		return
+	}
+	known := h.configured(instance) || h.app.operator.seen.Knows(instance)
+	if !stranger || known && !h.IPFilter.isOpen() {
+		h.app.operator.refused.Add(watch.Refusal{Instance: instance, Name: h.Name, Reason: why, Known: known, At: v.Started.UTC()})
 	}
 }
 

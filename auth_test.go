@@ -2,6 +2,7 @@ package greenapi
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/greenapi-community/caddy-green-api/internal/api"
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/token"
@@ -130,6 +132,58 @@ func TestTokenWithdrawn(t *testing.T) {
 	if a.checkInstance(v) == nil {
 		t.Error("admitted")
 	}
+}
+
+// TestRefusedInstances: the status shows instances that are refused until they are let in, but none that a stranger can
+// make up.
+func TestRefusedInstances(t *testing.T) {
+	up := edgetest.NewUpstream(t, 200, nil)
+	closed, open := "ip_filter {\nallow 127.0.0.1\n}\n", "ip_filter off\n"
+	auth := "auth {\ntoken TOKEN\ninstance 1101000009 own-demo-token\n}\nreverse_proxy " + up.Address
+	config, admin := edgetest.WithAdmin(t, edgetest.Site(closed+auth))
+	e := edgetest.Start(t, config)
+	of := func(instance string) string { return strings.Replace(edgetest.TextMessage, "1101000001", instance, 1) }
+	wrong, own := "Bearer wrong-canary", "Bearer own-demo-token"
+	want := func(when string, want ...string) {
+		t.Helper()
+		var s api.Status
+		if err := json.Unmarshal([]byte(edgetest.ReadAllOf(t, "http://"+admin+"/green_api/status")), &s); err != nil {
+			t.Fatal(err)
+		}
+		got := []string{}
+		for _, one := range s.Refused {
+			got = append(got, fmt.Sprintf("%s %s %s %t", one.Instance, one.Name, one.Reason, one.Known))
+			if since := time.Since(one.At); since < 0 || since > time.Minute || one.Since.After(one.At) {
+				t.Errorf("%s: %+v", when, one)
+			}
+		}
+		if s.Refused == nil || !slices.Equal(got, want) {
+			t.Errorf("%s: %q, want %q", when, got, want)
+		}
+	}
+	want("at first")
+	e.Post(of("1101000009"), "Authorization", wrong)
+	e.Post(of("1101000001"), "Authorization", "")
+	e.Post(of("1101000005"), "Authorization", wrong)
+	e.Post("{", "Authorization", wrong)
+	want("wrong tokens", "1101000009 default bad_token true")
+	e.Post(of("1101000001"))
+	e.Post(of("1101000001"), "Authorization", "")
+	want("of one that was let in before", "1101000001 default no_token true", "1101000009 default bad_token true")
+	e.Post(of("1101000001"))
+	e.Post(of("1101000009"), "Authorization", own)
+	want("let in")
+	e.Post(of("1101000009"))
+	e.Post(of("1101000007"), "Authorization", own)
+	want("the token of another", "1101000007 default instance_not_allowed false", "1101000009 default instance_not_allowed true")
+	e.Post(of("1101000009"), "Authorization", own)
+	e.Post(of("1101000007"))
+	want("let in again")
+	if err := e.Load(strings.Replace(config, closed, open, 1)); err != nil {
+		t.Fatal(err)
+	}
+	e.Post(of("1101000009"), "Authorization", wrong)
+	want("from anywhere")
 }
 
 // TestAuthThroughCaddy: what the sender is told, and what the operator reads.

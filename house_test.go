@@ -64,7 +64,7 @@ var house = map[string]room{
 	"internal/token":    {imports: []string{"internal/follow", "notification"}},
 	"internal/live":     {imports: []string{"internal/outcome", "internal/reason", "internal/spans", "notification"}},
 	"internal/tell":     {imports: []string{"internal/live", "internal/outcome", "internal/reason", "notification"}},
-	"internal/watch":    {imports: []string{"internal/outcome", "notification"}},
+	"internal/watch":    {imports: []string{"internal/outcome", "internal/reason", "notification"}},
 	"internal/backlog":  {imports: []string{"internal/outcome", "internal/reason", "internal/watch", "notification", "queue"}},
 	"internal/receiver": {imports: []string{"internal/lease", "internal/outcome", "internal/reason", "notification", "vendorapi"}},
 	"internal/doctor":   {caddy: true, imports: []string{"quarantine"}},

@@ -480,6 +480,9 @@ func (h *Handler) record(v *visit, end *outcome.Verdict) {
 		h.app.operator.seen.Add(v.N.Instance, said.Outcome, v.Started)
 		h.app.operator.heard(v.N.Instance, v.Started)
 	}
+	if said.Outcome == outcome.Refused {
+		h.refused(v, said.Reason)
+	}
 	h.reporter.Record(&v.Case, &said, v.accessLog())
 }
 

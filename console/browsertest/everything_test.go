@@ -21,11 +21,12 @@ const queueBlock = `green_api /queue/webhook* {
 	}`
 
 // startEverything starts an edge at which there is something to see on every screen: an instance that stands still, a lane,
-// entries of several reasons, an alert that cannot be sent.
+// entries of several reasons, an alert that cannot be sent, instances that
+// are refused or silent.
 func startEverything(t *testing.T) *edge {
 	t.Helper()
 	h := startHandler(t)
-	e := startEdge(t, oneSite, "SITE", queueBlock, "HANDLERS", h.address(), "OPTIONS", "", "GLOBAL", "alert http://127.0.0.1:"+freePort(t)+"/alerts")
+	e := startEdge(t, oneSite, "SITE", queueBlock+"\n"+ownTokens, "HANDLERS", h.address(), "OPTIONS", "", "GLOBAL", "alert http://127.0.0.1:"+freePort(t)+"/alerts {\nsilence 1s\n}")
 	for i := range 12 {
 		e.post(message(1101000001+i%4, fmt.Sprintf("790012345%02d", i), fmt.Sprintf("Message %d", i)))
 	}
@@ -41,6 +42,9 @@ func startEverything(t *testing.T) *edge {
 		if status, err := e.tryPostTo("/queue/webhook", message(1101000008, "79001234508", fmt.Sprintf("in line, number %d", i))); err != nil || status != http.StatusOK {
 			t.Fatalf("status %d %v", status, err)
 		}
+	}
+	if status, err := e.tryPostTo("/own/webhook", message(1101000031, "79001234531", "its token is another")); err != nil || status != http.StatusForbidden {
+		t.Fatalf("status %d %v", status, err)
 	}
 	return e
 }

@@ -72,18 +72,43 @@ func TestStanding(t *testing.T) {
 	p.appears("its end", "!"+overviewSays("1101000007"))
 }
 
-// TestAlertEndpoint: alerts that nobody takes show, and go once somebody does.
+// ownTokens is for the site of oneSite: a block with an instance that has a token of its own.
+const ownTokens = `green_api /own/webhook* {
+		name own
+		ip_filter {
+			allow 127.0.0.1
+		}
+		auth {
+			token TOKEN
+			instance 1101000031 own-token-for-tests-31
+			instance 1101000032 own-token-for-tests-32
+		}
+		reverse_proxy HANDLERS
+	}`
+
+// TestAlertEndpoint: alerts that nobody takes show, and go once somebody does; and so do instances that are silent or refused.
 func TestAlertEndpoint(t *testing.T) {
 	t.Parallel()
 	h := startHandler(t)
 	port := freePort(t)
-	e := startEdge(t, oneSite, "HANDLERS", h.address(), "OPTIONS", "", "GLOBAL", "alert http://127.0.0.1:"+port+"/alerts", "SITE", "")
+	e := startEdge(t, oneSite, "HANDLERS", h.address(), "OPTIONS", "", "GLOBAL", "alert http://127.0.0.1:"+port+"/alerts {\nsilence 1s\n}", "SITE", ownTokens)
 	c := startConsole(t, e)
 	p := newTab(t)
 	p.logIn(c)
 	e.post(rawMessage(1101000001, "79001234501", "5"))
 	p.appears("the alert that is not taken", overviewSays("127.0.0.1:"+port))
 	p.screen("#/activity")
+
+	if status, err := e.tryPostTo("/own/webhook", message(1101000031, "79001234531", "its token is another")); err != nil || status != http.StatusForbidden {
+		t.Fatalf("status %d %v", status, err)
+	}
+	p.screen("#/overview")
+	p.appears("the instance that is refused", overviewSays("1 instance is refused: 1101000031, instance_not_allowed."))
+	p.appears("the silent ones", overviewSays("2 instances are silent"))
+	p.screen("#/instances")
+	p.await("[...document.querySelectorAll('tr[data-id]')].map((row) => row.dataset.id).join() === '1101000031,1101000032,1101000001'")
+	p.awaitText("tr[data-id='1101000031']", "refused")
+	p.awaitText("tr[data-id='1101000032']", "silent for")
 	p.screen("#/overview")
 
 	listener, err := net.Listen("tcp", "127.0.0.1:"+port)

@@ -19,7 +19,7 @@ export const link = (screen, filters = {}) => `#/${screen}` + (Object.keys(filte
  * @param {Status} s @param {import('../types/api').Row[]} rows @param {number} at @returns {Finding[]}
  */
 export function findings(s, rows, at) {
-	const all = [...(s.standing ?? []).map((one) => stands(one, s, at)), ...queue(s), ...handlers(s, at), ...receivers(s, at), ...stores(s), ...alerts(s, at), ...kept(rows, at), ...notes(s)];
+	const all = [...(s.standing ?? []).map((one) => stands(one, s, at)), ...queue(s), ...handlers(s, at), ...receivers(s, at), ...unheard(s), ...stores(s), ...alerts(s, at), ...kept(rows, at), ...notes(s)];
 	const order = ['bad', 'warn', 'note'];
 	return all.sort((a, b) => order.indexOf(a.level) - order.indexOf(b.level));
 }
@@ -110,6 +110,20 @@ function receivers(s, at) {
 		links: [{ href: link('instances', { instance: r.instance }), key: 'link.instance' }],
 		say: tx('receiver.fails', { instance: html`<${Value} of=${r.instance} />`, reason: html`<${Code} of=${r.reason} />` }),
 	}));
+}
+
+/** Instances that are refused, and those that are silent: one sentence each, as all may be so at night. @param {Status} s */
+function unheard(s) {
+	const { refused, silent } = { refused: s.refused ?? [], silent: s.silent ?? [] };
+	/** @type {(key: string, level: 'bad'|'warn', list: {instance: string}[], more: {[name: string]: unknown}) => Finding[]} */
+	const found = (key, level, list, more) => list.length ? [{
+		id: key, level, links: [{ href: link('instances', list.length > 1 ? {} : { instance: list[0].instance }), key: 'link.instance' }],
+		say: tx(key, { n: list.length, instance: html`<${Value} of=${list[0].instance} />`, ...more }),
+	}] : [];
+	return [
+		...found('instances.refused', refused.some((one) => one.known) ? 'bad' : 'warn', refused, { reason: html`<${Code} of=${refused[0]?.reason} />` }),
+		...found('instances.silent', 'warn', silent, { since: silent.length && clockTime(Date.parse(silent[0].since)) }),
+	];
 }
 
 /** @param {Status} s @returns {Finding[]} */

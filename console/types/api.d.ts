@@ -72,6 +72,15 @@ export interface Receiver {
 	since: string;
 }
 
+export interface Refusal {
+	instance: string;
+	name: string;
+	reason: string;
+	known: boolean;
+	since: string;
+	at: string;
+}
+
 export interface Alert {
 	at: string;
 	endpoint: string;
@@ -117,6 +126,8 @@ export interface Status {
 	new_types: { name: string; type: string; since: string }[] | null;
 	receivers: Receiver[] | null;
 	instances: Instance[] | null;
+	silent: { instance: string; since: string }[] | null;
+	refused: Refusal[] | null;
 	blocks: Block[] | null;
 }
 

@@ -48,6 +48,8 @@ type Status struct {
 	NewTypes      []watch.TypeState `json:"new_types"` // types without a schema that are passed on
 	Receivers     []receiver.State  `json:"receivers"` // of the HTTP API
 	Instances     []watch.Instance  `json:"instances"`
+	Silent        []watch.Silent    `json:"silent"`  // instances of which nothing has come for as long as an alert's silence, the longest first
+	Refused       []watch.Refusal   `json:"refused"` // instances whose notifications are refused, the last first
 	Blocks        []Block           `json:"blocks"`
 }
 

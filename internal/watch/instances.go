@@ -66,6 +66,13 @@ func (s *Instances) Answered(instance string) time.Time {
 	return time.Time{}
 }
 
+// Knows reports whether something of an instance is remembered.
+func (s *Instances) Knows(instance string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.of[instance] != nil
+}
+
 // List returns all instances, the most recent sender first.
 func (s *Instances) List() []Instance {
 	s.mu.Lock()
@@ -125,6 +132,26 @@ func (s *Silences) Saw(instance string, at time.Time) (ended bool) {
 		w.last, w.told = at, nil
 	}
 	return ended
+}
+
+// A Silent is an instance whose silence Watch has returned.
+type Silent struct {
+	Instance string    `json:"instance"`
+	Since    time.Time `json:"since"` // nothing has come from it, as far as it was watched
+}
+
+// Silent returns the instances of which Watch has returned a silence that lasts, the longest first.
+func (s *Silences) Silent() []Silent {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := []Silent{}
+	for instance, w := range s.of {
+		if len(w.told) > 0 {
+			all = append(all, Silent{instance, w.last.UTC()})
+		}
+	}
+	slices.SortFunc(all, func(x, y Silent) int { return cmp.Or(x.Since.Compare(y.Since), cmp.Compare(x.Instance, y.Instance)) })
+	return all
 }
 
 // Watch returns the silences of these lengths among the configured instances, each once. It forgets
