@@ -3,6 +3,7 @@ package greenapi
 import (
 	"bufio"
 	"cmp"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -13,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/quic-go/quic-go/http3"
 
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
 )
@@ -305,6 +308,62 @@ func TestConsoleSite(t *testing.T) {
 			if got := fmt.Sprint(activeApp().consoles[0].site); got != test.want {
 				t.Errorf("got %s, want %s", got, test.want)
 			}
+		})
+	}
+}
+
+// TestConsoleProtocols: a login, what ends as it ends, and the end of a stream at a reload, over all that a browser speaks.
+func TestConsoleProtocols(t *testing.T) {
+	if edgetest.RaceDetector {
+		t.Skip("Caddy v2.11.9 has a race of its own when it begins to manage a certificate")
+	}
+	up := edgetest.NewUpstream(t, 200, nil)
+	config := strings.NewReplacer("auto_https off", "auto_https disable_redirects\nskip_install_trust").
+		Replace(consoleSite("https://localhost:PORT1", "auth {\ntoken "+consoleToken+"\n}"))
+	config = strings.Replace(config, edgetest.Loopback, edgetest.Loopback+"reverse_proxy "+up.Address+"\n", 1)
+	config = strings.Replace(config, "handle_path", "bind 127.0.0.1\ntls internal\nhandle_path", 1)
+	e := edgetest.Start(t, config)
+	trusting := &tls.Config{ServerName: "localhost", InsecureSkipVerify: true} //nolint:gosec // the edge has made its own certificate
+	edgetest.Eventually(t, "certificate", func() bool {
+		conn, err := tls.Dial("tcp", "127.0.0.1:"+e.More[0], trusting)
+		return err == nil && conn.Close() == nil
+	})
+	for proto, transport := range map[string]http.RoundTripper{
+		"HTTP/1.1": &http.Transport{TLSClientConfig: trusting.Clone()},
+		"HTTP/2.0": &http.Transport{TLSClientConfig: trusting.Clone(), ForceAttemptHTTP2: true},
+		"HTTP/3.0": &http3.Transport{TLSClientConfig: trusting.Clone()},
+	} {
+		t.Run(proto, func(t *testing.T) {
+			v := comeTo(e, "localhost:"+e.More[0], "/console/")
+			v.base = strings.Replace(v.base, "http:", "https:", 1)
+			v.client.Transport = transport
+			login := v.open("POST", "login", url.Values{"token": {consoleToken}})
+			login.Body.Close()
+			if cookie := login.Header.Get("Set-Cookie"); login.StatusCode != 303 || login.Proto != proto || !strings.Contains(cookie, "; Secure") {
+				t.Fatalf("login: %d over %s: %s", login.StatusCode, login.Proto, cookie)
+			}
+			stream := v.open("GET", "api/live", nil)
+			defer stream.Body.Close()
+			lines := bufio.NewScanner(stream.Body)
+			await := func(part string) {
+				t.Helper()
+				for lines.Scan() {
+					if strings.Contains(lines.Text(), part) {
+						return
+					}
+				}
+				t.Fatalf("the stream ended before %q: %v", part, lines.Err())
+			}
+			await("event: hello")
+			if status := e.Post(edgetest.Broken(proto)); status != 200 {
+				t.Fatal(status)
+			}
+			await(`"outcome":"quarantined"`)
+			config += "\n"
+			if err := e.Load(config); err != nil {
+				t.Fatal(err)
+			}
+			await(`"reason":"reload"`)
 		})
 	}
 }
