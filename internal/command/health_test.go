@@ -115,7 +115,7 @@ func TestNotReady(t *testing.T) {
 // A SlowApp is an app of Caddy that takes its time to start.
 type SlowApp struct{}
 
-var slowStart = make(chan struct{})
+var slowStart = make(chan struct{}, 1) // lets one of them start
 
 func (SlowApp) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "test_slow", New: func() caddy.Module { return new(SlowApp) }}
@@ -137,7 +137,7 @@ func TestHealthStarts(t *testing.T) {
 	text = []byte(strings.Replace(string(text), `"apps":{`, `"apps":{"test_slow":{},`, 1))
 	loaded := make(chan error, 1)
 	go func() { loaded <- caddy.Load(text, true) }()
-	start := sync.OnceFunc(func() { close(slowStart) })
+	start := sync.OnceFunc(func() { slowStart <- struct{}{} })
 	t.Cleanup(func() { start(); _ = caddy.Stop() })
 	edgetest.Eventually(t, "starting", func() bool {
 		stdout, _, code := runCommand(t, "", "", "green-api", "health", "--address", admin)
