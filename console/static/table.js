@@ -1,5 +1,5 @@
 // Dense tables. j and k move from row to row, Enter follows a row's link.
-import { Component, html } from './ui.js';
+import { Component, html, useLayoutEffect, useRef } from './ui.js';
 
 /**
  * @template R
@@ -30,9 +30,14 @@ class TableRow extends Component {
 /** @template R @param {Props<R>} props */
 export function Table(props) {
 	const { caption, columns, rows, id, moving } = props;
+	const body = useRef(/** @type {HTMLElement | null} */ (null));
+	const focused = /** @type {HTMLElement | null} */ (document.activeElement);
+	useLayoutEffect(() => { // a row that is moved loses the focus
+		if (document.activeElement === document.body && body.current?.contains(focused)) focused?.focus({ preventScroll: true });
+	});
 	return html`<div class="scroll" role="region" aria-label=${caption} tabindex="0"><table>
 		<caption class="unseen">${caption}</caption>
 		<thead><tr>${columns.map((c) => html`<th scope="col" class=${c.kind ?? ''} key=${c.key}>${c.label}</th>`)}</tr></thead>
-		<tbody>${rows.map((row, i) => html`<${TableRow} key=${moving ? i : id(row)} row=${row} columns=${columns} of=${props} />`)}</tbody>
+		<tbody ref=${body}>${rows.map((row, i) => html`<${TableRow} key=${moving ? i : id(row)} row=${row} columns=${columns} of=${props} />`)}</tbody>
 	</table></div>`;
 }
