@@ -44,7 +44,7 @@ func TestUpstreams(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			before := len(test.up.Requests())
-			e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"deliver {\ntimeout 5s\n}\nreverse_proxy "+test.block))
+			e := edgetest.Start(t, edgetest.Site(edgetest.Loopback+"deliver {\ntimeout 30s\n}\nreverse_proxy "+test.block))
 			if status := e.Post(edgetest.TextMessage); status != 200 {
 				t.Errorf("status %d: %s", status, e.Logs.All())
 			}
