@@ -72,9 +72,7 @@ func TestBarriers(t *testing.T) {
 	needBrowser(t)
 	source := axe(t)
 	e := startEverything(t)
-	c := startConsole(t, e)
-	p := newTab(t)
-	p.logIn(c)
+	_, p := openConsole(t, e)
 	for _, l := range looks() {
 		p.show(l)
 		eval[bool](p, source+"\n;true")
@@ -106,9 +104,7 @@ func TestPictures(t *testing.T) {
 	}
 	e := startEverything(t)
 	entry := "#/quarantine/" + e.newest()
-	c := startConsole(t, e)
-	p := newTab(t)
-	p.logIn(c)
+	_, p := openConsole(t, e)
 	for _, language := range []string{"en", "ru"} {
 		for _, theme := range []string{"light", "dark"} {
 			for _, width := range []int64{1440, 390} {
@@ -148,9 +144,7 @@ func (p *tab) picture(file string) {
 func TestKeyboard(t *testing.T) {
 	t.Parallel()
 	e := startEverything(t)
-	c := startConsole(t, e)
-	p := newTab(t)
-	p.logIn(c)
+	c, p := openConsole(t, e)
 
 	// To every link of the navigation by Tab, with a focus that can be seen.
 	reached := make(map[string]bool)

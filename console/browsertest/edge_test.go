@@ -48,7 +48,7 @@ func startEdge(t *testing.T, config string, pairs ...string) *edge {
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	port := freePort(t)
 	e := &edge{t: t, dir: dir, config: filepath.Join(dir, "Caddyfile"), origin: "http://127.0.0.1:" + port}
-	pairs = append(pairs, "DIR", dir, "PORT", port, "TOKEN", edgeToken)
+	pairs = append(pairs, "DIR", dir, "PORT", port, "TOKEN", edgeToken, "OPTIONS", "", "GLOBAL", "", "SITE", "") // the first of a name counts
 	replacer := strings.NewReplacer(pairs...)
 	e.write(replacer.Replace(replacer.Replace(config))) // what is put in may name the others
 	e.start()

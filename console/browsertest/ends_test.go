@@ -18,7 +18,7 @@ const (
 func TestReload(t *testing.T) {
 	t.Parallel()
 	h := startHandler(t)
-	e := startEdge(t, oneSite, "HANDLERS", h.address(), "OPTIONS", "", "GLOBAL", "", "SITE", "")
+	e := startEdge(t, oneSite, "HANDLERS", h.address())
 	c := startConsole(t, e)
 	first := newTab(t)
 	first.logIn(c)
@@ -53,10 +53,8 @@ func TestReload(t *testing.T) {
 func TestEdgeEnds(t *testing.T) {
 	t.Parallel()
 	h := startHandler(t)
-	e := startEdge(t, oneSite, "HANDLERS", h.address(), "OPTIONS", "", "GLOBAL", "", "SITE", "")
-	c := startConsole(t, e)
-	p := newTab(t)
-	p.logIn(c)
+	e := startEdge(t, oneSite, "HANDLERS", h.address())
+	_, p := openConsole(t, e)
 	p.await(isLive)
 	e.post(message(1101000003, "79001234503", "before"))
 	p.await(sentence("All is well"))

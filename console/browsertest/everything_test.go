@@ -26,7 +26,7 @@ const queueBlock = `green_api /queue/webhook* {
 func startEverything(t *testing.T) *edge {
 	t.Helper()
 	h := startHandler(t)
-	e := startEdge(t, oneSite, "SITE", queueBlock+"\n"+ownTokens, "HANDLERS", h.address(), "OPTIONS", "", "GLOBAL", "alert http://127.0.0.1:"+freePort(t)+"/alerts {\nsilence 1s\n}")
+	e := startEdge(t, oneSite, "SITE", queueBlock+"\n"+ownTokens, "HANDLERS", h.address(), "GLOBAL", "alert http://127.0.0.1:"+freePort(t)+"/alerts {\nsilence 1s\n}")
 	for i := range 12 {
 		e.post(message(1101000001+i%4, fmt.Sprintf("790012345%02d", i), fmt.Sprintf("Message %d", i)))
 	}

@@ -109,10 +109,8 @@ const sums = `Object.fromEntries([...document.querySelectorAll('.chart .legend l
 // TestLoad: with a thousand a second, the sums on the page are those of the metrics, and the page stays small and quick.
 func TestLoad(t *testing.T) {
 	h := startHandler(t)
-	e := startEdge(t, strings.Replace(oneSite, "\tlog\n", "", 1), "HANDLERS", h.address(), "OPTIONS", "", "GLOBAL", "", "SITE", "")
-	c := startConsole(t, e)
-	p := newTab(t)
-	p.logIn(c)
+	e := startEdge(t, strings.Replace(oneSite, "\tlog\n", "", 1), "HANDLERS", h.address())
+	c, p := openConsole(t, e)
 	p.await(isLive)
 	p.screen("#/live")
 	seconds, slowed := 20, 1.0
@@ -176,7 +174,7 @@ func TestLoad(t *testing.T) {
 // TestManyEntries: the first page of a large quarantine comes at once.
 func TestManyEntries(t *testing.T) {
 	h := startHandler(t)
-	e := startEdge(t, strings.Replace(oneSite, "\tlog\n", "", 1), "HANDLERS", h.address(), "OPTIONS", "", "GLOBAL", "", "SITE", "")
+	e := startEdge(t, strings.Replace(oneSite, "\tlog\n", "", 1), "HANDLERS", h.address())
 	entries := 10_000
 	if full() {
 		entries = 100_000
@@ -187,9 +185,7 @@ func TestManyEntries(t *testing.T) {
 	if n := e.entries(); n != entries {
 		t.Fatalf("%d entries, want %d", n, entries)
 	}
-	c := startConsole(t, e)
-	p := newTab(t)
-	p.logIn(c)
+	_, p := openConsole(t, e)
 	took := eval[float64](p, `new Promise((done, no) => {
 		const began = performance.now();
 		setTimeout(no, 30000, 'no row');

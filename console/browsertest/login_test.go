@@ -33,7 +33,7 @@ func (p *tab) cookies() []*network.Cookie {
 func TestLogin(t *testing.T) {
 	t.Parallel()
 	h := startHandler(t)
-	e := startEdge(t, oneSite, "HANDLERS", h.address(), "OPTIONS", "", "GLOBAL", "", "SITE", "")
+	e := startEdge(t, oneSite, "HANDLERS", h.address())
 	port := freePort(t)
 	c := startConsole(t, e, "--address", "127.0.0.1:"+port)
 	p := newTab(t)
@@ -104,10 +104,8 @@ func (p *tab) logInAgain(c *consoleProcess) {
 func TestLogout(t *testing.T) {
 	t.Parallel()
 	h := startHandler(t)
-	e := startEdge(t, oneSite, "HANDLERS", h.address(), "OPTIONS", "", "GLOBAL", "", "SITE", "")
-	c := startConsole(t, e)
-	p := newTab(t)
-	p.logIn(c)
+	e := startEdge(t, oneSite, "HANDLERS", h.address())
+	_, p := openConsole(t, e)
 	p.await(isLive)
 	// Beside the page, which would leave at once: a document of the same origin that only has a stream.
 	other := p.another()
@@ -135,7 +133,7 @@ func TestLogout(t *testing.T) {
 func TestGuessing(t *testing.T) {
 	t.Parallel()
 	h := startHandler(t)
-	e := startEdge(t, oneSite, "HANDLERS", h.address(), "OPTIONS", "", "GLOBAL", "", "SITE", "")
+	e := startEdge(t, oneSite, "HANDLERS", h.address())
 	c := startConsole(t, e)
 	p := newTab(t)
 	p.open(c.origin + "/")

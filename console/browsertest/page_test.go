@@ -331,3 +331,12 @@ func (p *tab) logIn(c *consoleProcess) {
 	p.awaitScreen("#/overview")
 	p.forgive() // the login page is a 401
 }
+
+// openConsole starts the console of an edge, and opens it in a tab that is logged in.
+func openConsole(t *testing.T, e *edge) (*consoleProcess, *tab) {
+	t.Helper()
+	c := startConsole(t, e)
+	p := newTab(t)
+	p.logIn(c)
+	return c, p
+}

@@ -60,10 +60,8 @@ func hostile() map[string]string {
 func TestHostileBodies(t *testing.T) {
 	t.Parallel()
 	h := startHandler(t)
-	e := startEdge(t, oneSite, "HANDLERS", h.address(), "OPTIONS", "", "GLOBAL", "", "SITE", "")
-	c := startConsole(t, e)
-	p := newTab(t)
-	p.logIn(c)
+	e := startEdge(t, oneSite, "HANDLERS", h.address())
+	c, p := openConsole(t, e)
 	for name, body := range hostile() {
 		before := e.entries()
 		if status := e.post(body); status != http.StatusOK || e.entries() != before+1 {
@@ -103,10 +101,8 @@ func TestHostileBodies(t *testing.T) {
 func TestMarks(t *testing.T) {
 	t.Parallel()
 	h := startHandler(t)
-	e := startEdge(t, oneSite, "HANDLERS", h.address(), "OPTIONS", "", "GLOBAL", "", "SITE", "")
-	c := startConsole(t, e)
-	p := newTab(t)
-	p.logIn(c)
+	e := startEdge(t, oneSite, "HANDLERS", h.address())
+	c, p := openConsole(t, e)
 	p.size(1440, 600)
 	long := strings.Repeat(`{"name":"filler","value":"text"},`, 4000)
 	for _, test := range []struct{ name, body, mark string }{
@@ -151,10 +147,8 @@ func TestMarks(t *testing.T) {
 func TestReplay(t *testing.T) {
 	t.Parallel()
 	h := startHandler(t)
-	e := startEdge(t, oneSite, "HANDLERS", h.address(), "OPTIONS", "", "GLOBAL", "", "SITE", "")
-	c := startConsole(t, e)
-	p := newTab(t)
-	p.logIn(c)
+	e := startEdge(t, oneSite, "HANDLERS", h.address())
+	c, p := openConsole(t, e)
 	body := " " + rawMessage(1101000001, "79001234501", `[ "ü", 1.50, "\u00fc" ]`) + "\n"
 	e.post(body)
 	id := e.newest()
@@ -196,13 +190,11 @@ func TestReplay(t *testing.T) {
 func TestReplayAll(t *testing.T) {
 	t.Parallel()
 	h := startHandler(t)
-	e := startEdge(t, strings.Replace(oneSite, "\tlog\n", "", 1), "HANDLERS", h.address(), "OPTIONS", "validate {\n\t\t\tdrift_guard off\n\t\t}", "GLOBAL", "", "SITE", "")
+	e := startEdge(t, strings.Replace(oneSite, "\tlog\n", "", 1), "HANDLERS", h.address(), "OPTIONS", "validate {\n\t\t\tdrift_guard off\n\t\t}")
 	const all, others = 1204, 7
 	e.load(0, func(i int) (string, bool) { return rawMessage(1101000001, "79001234501", fmt.Sprint(i)), i < all })
 	e.load(0, func(i int) (string, bool) { return rawMessage(1101000002, "79001234502", fmt.Sprint(i)), i < others })
-	c := startConsole(t, e)
-	p := newTab(t)
-	p.logIn(c)
+	c, p := openConsole(t, e)
 	p.screen("#/quarantine?instance=1101000001")
 	p.await("document.querySelectorAll('tr[data-id]').length === 100")
 	p.click("[data-for=all] button[data-act=replay]")
@@ -227,13 +219,11 @@ func TestReplayAll(t *testing.T) {
 func TestDelete(t *testing.T) {
 	t.Parallel()
 	h := startHandler(t)
-	e := startEdge(t, oneSite, "HANDLERS", h.address(), "OPTIONS", "", "GLOBAL", "", "SITE", "")
+	e := startEdge(t, oneSite, "HANDLERS", h.address())
 	for range 3 {
 		e.post(rawMessage(1101000001, "79001234501", `{"secret":"zebra-in-the-file"}`))
 	}
-	c := startConsole(t, e)
-	p := newTab(t)
-	p.logIn(c)
+	_, p := openConsole(t, e)
 	p.screen("#/quarantine")
 	p.click("[data-for=all] button[data-act=delete]")
 	const field, button = "dialog[data-dialog=delete][open] input", "dialog[data-dialog=delete][open] button[data-act=confirm]"
@@ -295,16 +285,14 @@ func TestDelete(t *testing.T) {
 func TestFilters(t *testing.T) {
 	t.Parallel()
 	h := startHandler(t)
-	e := startEdge(t, oneSite, "HANDLERS", h.address(), "OPTIONS", "", "GLOBAL", "", "SITE", "")
+	e := startEdge(t, oneSite, "HANDLERS", h.address())
 	const phone = "79001234599"
 	for i := range 4 {
 		e.post(rawMessage(1101000001+i%2, phone, "5"))
 	}
 	e.post(rawMessage(1101000001, "79001234500", "5"))
 	e.post(`{"typeWebhook":`)
-	c := startConsole(t, e)
-	p := newTab(t)
-	p.logIn(c)
+	c, p := openConsole(t, e)
 	rows := func(n int) {
 		t.Helper()
 		p.await(fmt.Sprintf("document.querySelectorAll('main[data-screen=quarantine][data-state=ready] tr[data-id]').length === %d", n))

@@ -10,12 +10,10 @@ var screens = []string{"#/overview", "#/live", "#/quarantine", "#/handlers", "#/
 // TestQuiet: on no screen, in no language, does the browser complain, or is another origin asked.
 func TestQuiet(t *testing.T) {
 	h := startHandler(t)
-	e := startEdge(t, oneSite, "HANDLERS", h.address(), "OPTIONS", "", "GLOBAL", "", "SITE", "")
+	e := startEdge(t, oneSite, "HANDLERS", h.address())
 	e.post(message(1101000001, "79001234501", "Hello"))
 	e.post(rawMessage(1101000001, "79001234501", "5"))
-	c := startConsole(t, e)
-	p := newTab(t)
-	p.logIn(c)
+	c, p := openConsole(t, e)
 	for _, language := range []string{"en", "ru"} {
 		p.keep("language", language)
 		p.await("document.documentElement.lang === " + js(language))

@@ -43,7 +43,7 @@ func (p *tab) logInAt(address, token string) {
 func TestSite(t *testing.T) {
 	t.Parallel()
 	h := startHandler(t)
-	e := startEdge(t, oneSite, "HANDLERS", h.address(), "OPTIONS", "", "GLOBAL", "", "SITE", sitePages)
+	e := startEdge(t, oneSite, "HANDLERS", h.address(), "SITE", sitePages)
 	e.post(rawMessage(1101000001, "79001234501", "5"))
 	page := e.origin + "/console/"
 
@@ -121,7 +121,7 @@ func TestSiteTLS(t *testing.T) {
 	t.Parallel()
 	h := startHandler(t)
 	e := startEdge(t, strings.Replace(strings.Replace(oneSite, "http://127.0.0.1:PORT", "https://localhost:PORT", 1), "auto_https off", "auto_https disable_redirects\n\tskip_install_trust", 1),
-		"HANDLERS", h.address(), "OPTIONS", "", "GLOBAL", "", "SITE", "tls internal\n\tgreen_api_console {\n\t\tauth {\n\t\t\ttoken "+operatorToken+"\n\t\t}\n\t}")
+		"HANDLERS", h.address(), "GLOBAL", "", "SITE", "tls internal\n\tgreen_api_console {\n\t\tauth {\n\t\t\ttoken "+operatorToken+"\n\t\t}\n\t}")
 	p := newTab(t)
 	origin := strings.Replace(e.origin, "http://127.0.0.1", "https://localhost", 1)
 	p.logInAt(origin+"/", operatorToken)

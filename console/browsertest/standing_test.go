@@ -36,10 +36,8 @@ func overviewSays(part string) string {
 func TestStanding(t *testing.T) {
 	t.Parallel()
 	h := startHandler(t)
-	e := startEdge(t, oneSite, "HANDLERS", h.address()+" {\nunhealthy_request_count 8\n}", "OPTIONS", "", "GLOBAL", "", "SITE", "")
-	c := startConsole(t, e)
-	p := newTab(t)
-	p.logIn(c)
+	e := startEdge(t, oneSite, "HANDLERS", h.address()+" {\nunhealthy_request_count 8\n}")
+	_, p := openConsole(t, e)
 	e.post(message(1101000002, "79001234502", "all is well"))
 	p.appears("the first one", "!"+overviewSays("Nothing has come yet"))
 	if p.comes(sentence("1101000007"), 0) {
@@ -91,10 +89,8 @@ func TestAlertEndpoint(t *testing.T) {
 	t.Parallel()
 	h := startHandler(t)
 	port := freePort(t)
-	e := startEdge(t, oneSite, "HANDLERS", h.address(), "OPTIONS", "", "GLOBAL", "alert http://127.0.0.1:"+port+"/alerts {\nsilence 1s\n}", "SITE", ownTokens)
-	c := startConsole(t, e)
-	p := newTab(t)
-	p.logIn(c)
+	e := startEdge(t, oneSite, "HANDLERS", h.address(), "GLOBAL", "alert http://127.0.0.1:"+port+"/alerts {\nsilence 1s\n}", "SITE", ownTokens)
+	_, p := openConsole(t, e)
 	e.post(rawMessage(1101000001, "79001234501", "5"))
 	p.appears("the alert that is not taken", overviewSays("127.0.0.1:"+port))
 	p.screen("#/activity")
@@ -128,10 +124,8 @@ func TestAlertEndpoint(t *testing.T) {
 func TestDrift(t *testing.T) {
 	t.Parallel()
 	h := startHandler(t)
-	e := startEdge(t, oneSite, "HANDLERS", h.address(), "OPTIONS", "", "GLOBAL", "", "SITE", "")
-	c := startConsole(t, e)
-	p := newTab(t)
-	p.logIn(c)
+	e := startEdge(t, oneSite, "HANDLERS", h.address())
+	_, p := openConsole(t, e)
 	for i := range 24 {
 		e.post(rawMessage(1101000001+i%3, "79001234501", "5"))
 	}

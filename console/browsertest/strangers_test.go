@@ -17,10 +17,8 @@ import (
 func TestRebinding(t *testing.T) {
 	t.Parallel()
 	h := startHandler(t)
-	e := startEdge(t, oneSite, "HANDLERS", h.address(), "OPTIONS", "", "GLOBAL", "", "SITE", "")
-	c := startConsole(t, e)
-	p := newTab(t)
-	p.logIn(c)
+	e := startEdge(t, oneSite, "HANDLERS", h.address())
+	c, p := openConsole(t, e)
 	evil := strings.Replace(c.origin, "127.0.0.1", "evil.test", 1)
 	stranger := p.another()
 	for _, path := range []string{"/", "/api/status", "/api/me", "/assets/app.js", "/login"} {
@@ -105,7 +103,7 @@ const attack = `(async () => {
 func TestStrangers(t *testing.T) {
 	t.Parallel()
 	h := startHandler(t)
-	e := startEdge(t, oneSite, "HANDLERS", h.address(), "OPTIONS", "", "GLOBAL", "", "SITE", "")
+	e := startEdge(t, oneSite, "HANDLERS", h.address())
 	for range 3 {
 		e.post(rawMessage(1101000001, "79001234501", "5"))
 	}
