@@ -66,7 +66,7 @@ function connect() {
 		if (status.get().error) refresh();
 		live.set({ connection: 'live', why: '', seen: now(), trend, p50: trend.p50_ms, p99: trend.p99_ms });
 	});
-	on('gap', () => (news = { gap: !first }));
+	on('gap', () => (news = { ...news, gap: !first }));
 	on('rows', ({ rows, shown, of }) => add(rows, shown, of));
 	on('tick', tick);
 	on('end', ({ reason }) => {
@@ -100,7 +100,7 @@ async function poll(again = true) {
 		/** @type {import('../types/api').Live} */
 		const seen = await askJSON('live?since=' + seq, { signal: AbortSignal.timeout(10_000) });
 		seq = seen.seq || seq;
-		if (seen.gap) news = { gap: !first };
+		if (seen.gap) news = { ...news, gap: !first };
 		add(seen.rows, seen.rows.length, seen.of);
 		tick(seen);
 		first = false;

@@ -44,13 +44,17 @@ export default function Live({ params }) {
 	const [resting, rest] = useState(false);
 	const [reach, setReach] = useState(inReach);
 	const frozen = useRef(/** @type {Row[]} */ ([]));
+	const box = useRef(/** @type {HTMLElement | null} */ (null));
+	/** Whether somebody reads: then no row may take the place of another. */
+	const holds = () => window.scrollY > 120 || Boolean(box.current?.matches(':hover') || box.current?.contains(document.activeElement));
+	const settle = (/** @type {any} */ e) => setTimeout(() => rest(holds()), e.pointerType === 'touch' ? 400 : 0); // a click comes after the finger has left
 	if (!resting) frozen.current = seen.rows;
 	const rows = held ?? (resting ? frozen.current : seen.rows);
 	const toggle = () => hold((old) => (old ? null : rows)); // a second key may come before this is drawn again
 	useKey(' ', toggle);
 	useEffect(() => {
 		const scrolled = () => {
-			rest(window.scrollY > 120);
+			rest(holds());
 			setReach((old) => (window.scrollY > 120 ? Math.max(old, inReach()) : inReach()));
 		};
 		const events = ['scroll', 'resize'];
@@ -65,7 +69,7 @@ export default function Live({ params }) {
 	const kept = rows.length ? 'ready' : 'empty';
 	return html`<${Screen} name="live" title=${t('nav.live')} state=${kept} tools=${html`<${Pace} paused=${Boolean(held)} resting=${resting} news=${news < 0 ? seen.rows.length : news} seen=${seen} toggle=${toggle} />`}>
 		<${Filters} rows=${rows} params=${params} />
-		${shown.length ? html`<div onPointerEnter=${() => rest(true)} onPointerLeave=${() => rest(window.scrollY > 120)} onFocusIn=${() => rest(true)} onFocusOut=${() => rest(false)}>
+		${shown.length ? html`<div ref=${box} onPointerEnter=${() => rest(true)} onPointerLeave=${settle} onFocusIn=${() => rest(true)} onFocusOut=${settle}>
 			<${Table} moving caption=${t('nav.live')} columns=${drawn} rows=${shown} id=${(/** @type {Row} */ r) => r.seq} open=${open} mark=${(/** @type {Row} */ r) => 'end-' + r.outcome} /></div>`
 			: html`<${Empty} title=${t(rows.length ? 'live.nomatch' : 'live.none')}>${rows.length ? html`<button type="button" onClick=${() => filter({ outcome: '', type: '', instance: '', handler: '' })}>${t('filter.clear')}</button>` : html`<a href="#/overview">${t('live.none.next')}</a>`}<//>`}
 	<//>`;
