@@ -3,6 +3,8 @@ package console
 import (
 	"encoding/json"
 	"io"
+	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -11,11 +13,6 @@ import (
 
 // hidden stands for what is not shown.
 const hidden = "•••"
-
-const (
-	decimals = "0123456789"
-	letters  = "abcdefghijklmnopqrstuvwxyz." // of a domain
-)
 
 // mask hides most of a chat's ID: 79001234567@c.us becomes 7900•••4567@c.us. The ID of a group is masked as well, and that
 // of an old one has the number of who founded it: 79001234567-1581234567@g.us becomes 7900•••4567-15•••67@g.us. Of what has
@@ -56,7 +53,7 @@ func isDomain(name string) bool {
 }
 
 func isNumber(text string) bool {
-	return text != "" && strings.Trim(text, decimals) == ""
+	return text != "" && strings.Trim(text, "0123456789") == ""
 }
 
 // maskNumber keeps four digits at each end of a number that has more than ten, two of a shorter one, and none of one that
@@ -72,22 +69,28 @@ func maskNumber(digits string) string {
 	return hidden
 }
 
-// maskText masks what may be phone numbers in what somebody else wrote, such as a handler's answer: eleven digits or more in
-// a row, which a number of a country has with its code and an instance has not, and those before the domain of a chat.
+// spelled finds numbers as people and programs write them: +7 (900) 123-45-67. It also finds dates and addresses.
+var spelled = regexp.MustCompile(`\d(?:[\d ().-]*\d)?`)
+
+// maskText masks what may be phone numbers in what somebody else wrote, such as a handler's answer: what has more than eight
+// digits, in any spelling, or stands before an @ or the end of a text that was cut off. It costs a handler's numbers of
+// orders and instances as well.
 func maskText(text string) string {
 	var out strings.Builder
-	for text != "" {
-		begin := strings.IndexAny(text, decimals)
-		if begin < 0 {
-			break
+	for at := spelled.FindStringIndex(text); at != nil; at = spelled.FindStringIndex(text) {
+		found, rest := text[at[0]:at[1]], text[at[1]:]
+		out.WriteString(text[:at[0]])
+		number := strings.Map(func(r rune) rune {
+			if r < '0' || r > '9' {
+				return -1
+			}
+			return r
+		}, found)
+		_, err := netip.ParseAddr(found)
+		if before := strings.HasPrefix(rest, "@") || strings.HasPrefix(rest, "%40") || strings.HasPrefix(rest, "…"); before || len(number) > 8 && err != nil {
+			found = maskNumber(number)
 		}
-		rest := strings.TrimLeft(text[begin:], decimals)
-		number := text[begin : len(text)-len(rest)]
-		out.WriteString(text[:begin])
-		if domain, addressed := strings.CutPrefix(rest, "@"); len(number) > 10 || addressed && isDomain(domain[:len(domain)-len(strings.TrimLeft(domain, letters))]) {
-			number = maskNumber(number)
-		}
-		out.WriteString(number)
+		out.WriteString(found)
 		text = rest
 	}
 	return out.String() + text
@@ -139,7 +142,7 @@ func (c *cleaner) step() error {
 	case c.phones:
 	case name == "chat":
 		return c.chat()
-	case (name == "said" || name == "text" || name == "error") && c.from.PeekKind() == '"':
+	case (name == "said" || name == "text" || name == "error") && c.from.PeekKind() == '"' && !ours(c.from.StackPointer()):
 		return c.text()
 	}
 	return nil
@@ -163,6 +166,9 @@ func (c *cleaner) chat() error {
 	}
 	return c.to.WriteToken(jsontext.String(hidden)) // none of ours
 }
+
+// ours reports whether a text of an answer is one of ours: those of alerts name instances and no chat.
+func ours(at jsontext.Pointer) bool { return strings.HasPrefix(string(at), "/alerts/") }
 
 // text copies what somebody else wrote and masks the numbers in it.
 func (c *cleaner) text() error {
