@@ -264,7 +264,7 @@ func (h *Handler) round(d queue.Delivery) (result queue.Result) {
 		return queue.Result{Why: reason.Panic}
 	}
 	end.Fields = append(end.Fields, queuedFor, zap.Int("round", d.Round))
-	h.survive(func() { h.recordRound(v, end, d.LaneID()) })
+	h.survive(func() { h.recordRound(v, end, d) })
 	switch end.Outcome {
 	case outcome.Delivered:
 		return queue.Result{Outcome: queue.Delivered}
@@ -289,7 +289,7 @@ func (h *Handler) queued(d queue.Delivery) *visit {
 }
 
 // recordRound reports how a round ended. A notification that stays in the queue has not ended.
-func (h *Handler) recordRound(v *visit, end *outcome.Verdict, lane string) {
+func (h *Handler) recordRound(v *visit, end *outcome.Verdict, d queue.Delivery) {
 	if end.Outcome != outcome.Failed {
 		v.ended(end.Outcome, end.Reason)
 		if v.N.Instance != "" {
@@ -306,7 +306,7 @@ func (h *Handler) recordRound(v *visit, end *outcome.Verdict, lane string) {
 		level = zap.WarnLevel
 	}
 	if entry := h.logger.Check(level, "no handler took a notification, it stays in the queue"); entry != nil {
-		fields := append(tell.NotificationFields(&v.Case), zap.String("lane", lane), zap.String("reason", string(end.Reason)))
+		fields := append(tell.NotificationFields(&v.Case), zap.String("lane", d.LaneID()), zap.String("reason", string(end.Reason)))
 		fields = append(fields, tell.AttemptFields(&v.Case)...)
 		entry.Write(append(fields, end.Fields...)...)
 	}
