@@ -224,7 +224,7 @@ func (c *Console) sessionOf(w http.ResponseWriter, r *http.Request) *session {
 		c.login.show(w, r, http.StatusUnauthorized, saidNothing)
 	default:
 		s := c.begin(w, r, user)
-		if c.o.Access.User != nil {
+		if c.o.Access.User != nil && !s.again { // a link from elsewhere comes without the cookie, each time
 			c.noteVisit(&call{w: w, r: r, s: s}, loggedIn)
 		}
 		return s

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -312,15 +313,23 @@ func TestVisits(t *testing.T) {
 			t.Errorf("after the logout: %d", status)
 		}
 	}
+	var client atomic.Value
 	s := serve(t, func(o *console.Options) {
 		o.Access = console.Access{User: func(*http.Request) string { return "demo" }}
+		o.Client = func(*http.Request) string { return client.Load().(string) }
 	})
-	b := s.browser()
-	for range 2 {
-		s.ask(b, "GET", "/", "")
-	}
-	if asked, want := s.edge.took(), []string{note("login", "")}; !slices.Equal(asked, want) {
-		t.Errorf("by a name: asked the edge for %q", asked)
+	for _, test := range []struct {
+		client string
+		noted  int
+	}{{"192.0.2.1", 1}, {"192.0.2.1", 0}, {"192.0.2.2", 1}, {"192.0.2.1", 0}} {
+		client.Store(test.client)
+		b := s.browser() // without a cookie: another browser, or a link from elsewhere
+		for range 2 {
+			s.ask(b, "GET", "/", "")
+		}
+		if asked := s.edge.took(); len(asked) != test.noted {
+			t.Errorf("by a name, from %s: asked the edge for %q", test.client, asked)
+		}
 	}
 }
 

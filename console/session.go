@@ -45,6 +45,8 @@ type session struct {
 	name    digest // of its ID
 	realm   digest // what it is of
 	user    string
+	from    netip.Prefix // network
+	again   bool         // the user had another one from there when it began
 	began   time.Time
 	context context.Context
 	end     context.CancelFunc
@@ -86,10 +88,10 @@ func (s *Sessions) realmOf(prefix string, a Access) digest {
 }
 
 // begin begins a session, and returns its ID, which is kept nowhere.
-func (s *Sessions) begin(realm digest, user string) (id string, begun *session) {
+func (s *Sessions) begin(realm digest, user, client string) (id string, begun *session) {
 	id = rand.Text() + rand.Text() // 260 bits
 	now := time.Now()
-	begun = &session{of: s, name: s.digest(id), realm: realm, user: user, began: now, used: now, inHand: 1}
+	begun = &session{of: s, name: s.digest(id), realm: realm, user: user, from: networkOf(client), began: now, used: now, inHand: 1}
 	begun.context, begun.end = context.WithDeadline(context.Background(), now.Add(sessionTime))
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -111,6 +113,7 @@ func (s *Sessions) makeRoom(newest *session, now time.Time) {
 			oldest = other
 		}
 		if other.realm == newest.realm && other.user == newest.user {
+			newest.again = newest.again || other.from == newest.from
 			if ofOne++; oldestOfOne == nil || other.used.Before(oldestOfOne.used) {
 				oldestOfOne = other
 			}
@@ -275,7 +278,7 @@ func (c *Console) begin(w http.ResponseWriter, r *http.Request, user string) *se
 		before.logOut()
 		before.leave()
 	}
-	id, s := c.o.Sessions.begin(c.realm, user)
+	id, s := c.o.Sessions.begin(c.realm, user, c.o.Client(r))
 	c.setCookie(w, r, id)
 	return s
 }

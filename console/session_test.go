@@ -20,7 +20,7 @@ func TestSessions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := NewSessions()
 		realm := s.realmOf("/", Access{Token: secret})
-		id, one := s.begin(realm, "anna")
+		id, one := s.begin(realm, "anna", "192.0.2.1")
 		one.leave()
 		use := func() bool {
 			one := s.enter(id, realm, "anna")
@@ -44,7 +44,7 @@ func TestSessions(t *testing.T) {
 			t.Error("it is not over after an hour without use")
 		}
 
-		id, one = s.begin(realm, "anna") // a stream that is open
+		id, one = s.begin(realm, "anna", "192.0.2.1") // a stream that is open
 		for range 3 {
 			time.Sleep(3 * idleTime)
 			if !use() {
@@ -67,12 +67,12 @@ func TestSessionsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := NewSessions()
 		realm := s.realmOf("/", Access{})
-		ofAnna, anna := s.begin(realm, "anna")
+		ofAnna, anna := s.begin(realm, "anna", "192.0.2.1")
 		anna.leave()
 		var first, second string
 		for i := range mostOfOne + 1 {
 			time.Sleep(time.Second)
-			id, one := s.begin(realm, "ivan")
+			id, one := s.begin(realm, "ivan", "192.0.2.1")
 			one.leave()
 			switch i {
 			case 0:
@@ -93,7 +93,7 @@ func TestSessionsBounded(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		for i := range 2 * mostSessions {
-			_, one := s.begin(realm, fmt.Sprint(i))
+			_, one := s.begin(realm, fmt.Sprint(i), "192.0.2.1")
 			one.leave()
 		}
 		if len(s.all) > mostSessions || s.enter(ofAnna, realm, "anna") != nil || anna.context.Err() == nil {
@@ -108,7 +108,7 @@ func TestSessionsBounded(t *testing.T) {
 // TestSecrets: neither a token nor an ID is in what is kept.
 func TestSecrets(t *testing.T) {
 	c := newConsole(t, nil, nil)
-	id, one := c.o.Sessions.begin(c.realm, "anna")
+	id, one := c.o.Sessions.begin(c.realm, "anna", "192.0.2.1")
 	for _, kept := range []string{fmt.Sprintf("%+v", c), fmt.Sprintf("%+v", c.o.Sessions), fmt.Sprintf("%+v", one)} {
 		if strings.Contains(kept, secret) || strings.Contains(kept, id) {
 			t.Errorf("%s", kept)
@@ -241,7 +241,7 @@ func TestStreamsEnd(t *testing.T) {
 			_ = http.NewResponseController(w).Flush()
 			<-r.Context().Done()
 		}, nil)
-		id, one := c.o.Sessions.begin(c.realm, "demo")
+		id, one := c.o.Sessions.begin(c.realm, "demo", "192.0.2.1")
 		one.leave()
 		var streams sync.WaitGroup
 		start := func(path string) {
@@ -280,7 +280,7 @@ func TestStreamsEnd(t *testing.T) {
 			t.Errorf("logout: %d, %d streams, %d sessions", w.Code, open.Load(), len(c.o.Sessions.all))
 		}
 
-		id, one = c.o.Sessions.begin(c.realm, "demo")
+		id, one = c.o.Sessions.begin(c.realm, "demo", "192.0.2.1")
 		one.leave()
 		began := time.Now()
 		start("/api/live")
@@ -295,7 +295,7 @@ func TestStreamsEnd(t *testing.T) {
 func TestPushedOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newConsole(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, nil)
-		id, one := c.o.Sessions.begin(c.realm, "demo")
+		id, one := c.o.Sessions.begin(c.realm, "demo", "192.0.2.1")
 		one.leave()
 		ended := make(chan struct{})
 		go func() {
@@ -307,7 +307,7 @@ func TestPushedOut(t *testing.T) {
 		synctest.Wait()
 		time.Sleep(time.Second)
 		for range mostOfOne {
-			_, one := c.o.Sessions.begin(c.realm, "demo")
+			_, one := c.o.Sessions.begin(c.realm, "demo", "192.0.2.1")
 			one.leave()
 		}
 		<-ended
@@ -337,7 +337,7 @@ func (d *deadlined) SetWriteDeadline(at time.Time) error {
 func TestDeadlines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newConsole(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{}`) }, nil)
-		id, one := c.o.Sessions.begin(c.realm, "demo")
+		id, one := c.o.Sessions.begin(c.realm, "demo", "192.0.2.1")
 		one.leave()
 		w := &deadlined{ResponseRecorder: httptest.NewRecorder()}
 		now := time.Now()
@@ -384,7 +384,7 @@ func TestHalfAnswers(t *testing.T) {
 			server.Config.Handler = c
 			server.Start()
 			defer server.Close()
-			id, one := c.o.Sessions.begin(c.realm, "demo")
+			id, one := c.o.Sessions.begin(c.realm, "demo", "192.0.2.1")
 			one.leave()
 			r, _ := http.NewRequest("GET", server.URL+"/api/queue", nil)
 			r.AddCookie(&http.Cookie{Name: c.cookieName(r), Value: id})
