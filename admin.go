@@ -158,7 +158,7 @@ func (a *App) status() (s api.Status) {
 	s.Outcomes, s.Receivers = a.operator.desk.Feed.Totals(), receivers.States()
 	s.Alerts, s.Warnings, s.WouldBe = a.lastAlerts(), a.warnings(), a.operator.desk.WouldBe()
 	s.Standing, s.Queue = a.standing(), a.queueStatus()
-	s.Silent, s.Refused = []watch.Silent{}, a.operator.refused.List(time.Now())
+	s.Silent, s.Refused = []watch.Silent{}, a.operator.refused.List(time.Now(), a.knows)
 	if len(a.silences()) > 0 {
 		s.Silent = a.operator.silent.Silent()
 	}
@@ -181,6 +181,16 @@ func (a *App) status() (s api.Status) {
 		}
 	}
 	return s
+}
+
+// knows reports whether the config names an instance, or something of it has been let in.
+func (a *App) knows(instance string) bool {
+	for _, b := range a.blocks {
+		if b.handler.configured(instance) {
+			return true
+		}
+	}
+	return a.operator.seen.Knows(instance)
 }
 
 // standsAfter is how long handlers are asked before an instance is said to stand still.

@@ -17,6 +17,7 @@ import (
 	"github.com/greenapi-community/caddy-green-api/internal/api"
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
+	"github.com/greenapi-community/caddy-green-api/internal/receiver"
 	"github.com/greenapi-community/caddy-green-api/internal/tell"
 	"github.com/greenapi-community/caddy-green-api/notification"
 )
@@ -185,10 +186,18 @@ func (a *App) tellOfSilent(lengths []time.Duration, now time.Time) {
 	for _, b := range a.blocks {
 		configured = append(configured, b.handler.configuredInstances()...)
 	}
+	configured = withoutStandby(configured, receivers.States())
 	for _, one := range a.operator.silent.Watch(configured, lengths, now) {
 		a.logger.Warn("nothing has come from an instance for long", zap.String("instance", one.Instance), zap.Duration("silence", one.Length))
 		a.operator.desk.Tell(outcome.Note{Reason: reason.Silence, Kind: notification.KindNone, Level: zap.WarnLevel, Instance: one.Instance, Silence: one.Length, At: now, Trouble: silenceOf(one.Instance)})
 	}
+}
+
+// withoutStandby leaves out the instances that another edge receives for: nothing comes from them here.
+func withoutStandby(instances []string, states []receiver.State) []string {
+	return slices.DeleteFunc(instances, func(instance string) bool {
+		return slices.ContainsFunc(states, func(s receiver.State) bool { return s.Instance == instance && s.State == receiver.Standby })
+	})
 }
 
 func silenceOf(instance string) string { return "silence " + instance }

@@ -20,6 +20,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/greenapi-community/caddy-green-api/internal/edgetest"
+	"github.com/greenapi-community/caddy-green-api/internal/receiver"
 	"github.com/greenapi-community/caddy-green-api/internal/tell"
 	"github.com/greenapi-community/caddy-green-api/internal/watch"
 )
@@ -282,4 +283,12 @@ func TestWatchSilence(t *testing.T) {
 			t.Errorf("told %s\nwant %s", got, want)
 		}
 	})
+}
+
+// TestSilenceOnStandby: nothing is expected from an instance that another edge receives for.
+func TestSilenceOnStandby(t *testing.T) {
+	states := []receiver.State{{Instance: "1", State: receiver.Standby}, {Instance: "2", State: receiver.Receiving}, {Instance: "3", State: receiver.Failing}}
+	if got := withoutStandby([]string{"1", "2", "3", "4"}, states); !slices.Equal(got, []string{"2", "3", "4"}) {
+		t.Error(got)
+	}
 }

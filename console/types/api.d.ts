@@ -31,6 +31,7 @@ export interface Standing {
 export interface Upstream {
 	address: string;
 	healthy: boolean;
+	num_requests: number;
 	limit?: number;
 	in_hand: number;
 	taken: number;

@@ -70,7 +70,7 @@ func TestTopPicture(t *testing.T) {
 	o := overview{Rates: map[outcome.Outcome]float64{"delivered": 211.4, "dropped": 0.55, "failed": 0.01}, P50: 3.05, P99: 41, Waiting: 1}
 	o.Status.Queue = &api.QueueStatus{Entries: 12, Lanes: 3, LanesWaiting: 1, OldestSeconds: 65, Connected: true}
 	o.Status.Blocks = []api.Block{{Name: "sales", Upstreams: []api.Upstream{
-		{Address: "10.0.0.1:8080", Healthy: true, InHand: 12, Limit: 20, Taken: 123456, P50: 3.1, P99: 12},
+		{Address: "10.0.0.1:8080", Healthy: true, InHand: 9, NumRequests: 12, Limit: 20, Taken: 123456, P50: 3.1, P99: 12},
 		{Address: "10.0.0.2:8080", Healthy: true, LastFault: &api.Fault{At: noon.Add(-4 * time.Second), Reason: "handler_error", Status: 500}},
 		{Address: "10.0.0.3:8080", Healthy: true, Until: noon.Add(4 * time.Second), Why: "attempt_timeout"},
 	}}, {Name: long, Upstreams: []api.Upstream{{Address: long}}}}

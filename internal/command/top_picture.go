@@ -371,7 +371,7 @@ func handlerRows(blocks []api.Block, several bool, now time.Time) [][]string {
 // inHandText says how many notifications a handler has, and how many it may have.
 func inHandText(up *api.Upstream) string {
 	if up.Limit > 0 {
-		return fmt.Sprintf("%d/%d", up.InHand, up.Limit)
+		return fmt.Sprintf("%d/%d", up.NumRequests, up.Limit) // the limit is one over all blocks
 	}
 	return strconv.Itoa(up.InHand)
 }

@@ -169,6 +169,7 @@ func (s *Silences) Watch(configured []string, lengths []time.Duration, now time.
 		s.of[instance] = w
 	}
 	for instance, w := range s.of {
+		w.told = slices.DeleteFunc(w.told, func(length time.Duration) bool { return !slices.Contains(lengths, length) }) // no alert asks for it any more
 		for _, length := range lengths {
 			if now.Sub(w.last) >= length && !slices.Contains(w.told, length) {
 				w.told = append(w.told, length)

@@ -93,6 +93,22 @@ func TestSilenceOfMany(t *testing.T) {
 	}
 }
 
+// TestSilenceOfAnotherLength: after a reload, what counts is what the alerts ask for now.
+func TestSilenceOfAnotherLength(t *testing.T) {
+	var silent Silences
+	began := time.Now()
+	silent.Watch([]string{"1"}, []time.Duration{time.Minute}, began)
+	for _, test := range []struct {
+		after, length time.Duration
+		told, silent  int
+	}{{time.Minute, time.Minute, 1, 1}, {2 * time.Minute, 24 * time.Hour, 0, 0}, {3 * time.Minute, time.Minute, 1, 1}} {
+		told := silent.Watch([]string{"1"}, []time.Duration{test.length}, began.Add(test.after))
+		if len(told) != test.told || len(silent.Silent()) != test.silent {
+			t.Errorf("after %s, %s: %v, %v", test.after, test.length, told, silent.Silent())
+		}
+	}
+}
+
 // TestAnswered: of what came last and need not come again, the time is known.
 func TestAnswered(t *testing.T) {
 	var s Instances

@@ -45,11 +45,11 @@ type Refusal struct {
 func (r *Refusals) Add(one Refusal) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	of, most := &r.unlisted, maxUnlisted
+	of, most, other := &r.unlisted, maxUnlisted, r.known
 	if one.Known {
-		of, most = &r.known, maxSeen
-		delete(r.unlisted, one.Instance)
+		of, most, other = &r.known, maxSeen, r.unlisted
 	}
+	delete(other, one.Instance) // the config has changed
 	if *of == nil {
 		*of = make(map[string]*Refusal)
 	}
@@ -101,15 +101,19 @@ func (r *Refusals) Let(instance string, at time.Time) {
 	r.some.Store(len(r.known)+len(r.unlisted) > 0)
 }
 
-// List returns the refused instances, the one that was refused last first.
-func (r *Refusals) List(now time.Time) []Refusal {
+// List returns the refused instances, the one that was refused last first. knows reports which of them are known now: of
+// one that no longer is, a wrong token says nothing.
+func (r *Refusals) List(now time.Time, knows func(instance string) bool) []Refusal {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.forget(now)
 	all := make([]Refusal, 0, len(r.known)+len(r.unlisted))
 	for _, of := range []map[string]*Refusal{r.known, r.unlisted} {
 		for _, one := range of {
-			all = append(all, *one)
+			one := *one
+			if one.Known = knows(one.Instance); one.Known || one.Reason == reason.InstanceNotAllowed {
+				all = append(all, one)
+			}
 		}
 	}
 	slices.SortFunc(all, func(x, y Refusal) int { return cmp.Or(y.At.Compare(x.At), cmp.Compare(x.Instance, y.Instance)) })

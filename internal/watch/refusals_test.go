@@ -2,6 +2,7 @@ package watch
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,10 +13,11 @@ func TestRefusals(t *testing.T) {
 	var r Refusals
 	began := time.Unix(1_800_000_000, 0)
 	after := func(minutes int) time.Time { return began.Add(time.Duration(minutes) * time.Minute) }
+	known := map[string]bool{"1": true}
 	want := func(when string, now time.Time, want string) {
 		t.Helper()
 		got := ""
-		for _, one := range r.List(now) {
+		for _, one := range r.List(now, func(instance string) bool { return known[instance] }) {
 			got += fmt.Sprintf("%s %s %t %s-%s ", one.Instance, one.Reason, one.Known, one.Since.Sub(began), one.At.Sub(began))
 		}
 		if got != want {
@@ -41,7 +43,14 @@ func TestRefusals(t *testing.T) {
 	r.Let("1", after(2)) // it came before, and took its time
 	r.Let("3", after(4))
 	r.Add(Refusal{Instance: "2", Reason: "instance_not_allowed", Known: true, At: after(4)})
+	known["2"] = true
 	want("known by now", after(4), "2 instance_not_allowed true 4m0s-4m0s 1 no_token true 1m0s-3m0s ")
+	delete(known, "1")
+	want("no longer in the config", after(4), "2 instance_not_allowed true 4m0s-4m0s ")
+	delete(known, "2")
+	r.Add(Refusal{Instance: "2", Reason: "instance_not_allowed", At: after(4)})
+	want("another token", after(4), "2 instance_not_allowed false 4m0s-4m0s ")
+	known["1"], known["2"] = true, true
 	r.Let("1", after(5))
 	want("let in", after(5), "2 instance_not_allowed true 4m0s-4m0s ")
 	want("a day later", after(4+24*60+1), "")
@@ -53,19 +62,20 @@ func TestRefusals(t *testing.T) {
 // TestRefusalsBounded: however many instances somebody names, those that are known stay, and the last ones of the others.
 func TestRefusalsBounded(t *testing.T) {
 	var r Refusals
+	knows := func(instance string) bool { return strings.HasPrefix(instance, "k") }
 	began := time.Unix(1_800_000_000, 0)
 	r.Add(Refusal{Instance: "known", Known: true, At: began})
 	for n := range 3 * maxUnlisted {
-		r.Add(Refusal{Instance: fmt.Sprint(n), At: began.Add(time.Duration(n + 1))})
+		r.Add(Refusal{Instance: fmt.Sprint(n), Reason: "instance_not_allowed", At: began.Add(time.Duration(n + 1))})
 	}
-	all := r.List(began.Add(time.Hour))
+	all := r.List(began.Add(time.Hour), knows)
 	if len(all) != maxUnlisted+1 || all[0].Instance != fmt.Sprint(3*maxUnlisted-1) || all[maxUnlisted].Instance != "known" {
 		t.Errorf("%d: %v … %v", len(all), all[0], all[len(all)-1])
 	}
 	for n := range maxSeen + 10 {
 		r.Add(Refusal{Instance: fmt.Sprint("k", n), Known: true, At: began.Add(time.Minute)})
 	}
-	if n := len(r.List(began.Add(time.Hour))); n != maxSeen+maxUnlisted {
+	if n := len(r.List(began.Add(time.Hour), knows)); n != maxSeen+maxUnlisted {
 		t.Errorf("%d instances", n)
 	}
 }

@@ -61,7 +61,7 @@ export default function Handlers({ params }) {
 		{ key: 'address', label: t('col.handler'), kind: 'stays', cell: ({ up }) => html`<${Value} of=${up.address} />` },
 		{ key: 'state', label: t('col.state'), cell: ({ up }) => html`<${HandlerState} up=${up} at=${at} />` },
 		{ key: 'block', label: t('col.block'), cell: ({ block }) => html`<${Value} of=${block.name} />` },
-		{ key: 'hand', label: t(all.some(({ up }) => up.limit) ? 'col.in_hand.limit' : 'col.in_hand'), kind: 'num', cell: ({ up }) => number(up.in_hand) + (up.limit ? ' / ' + number(up.limit) : '') },
+		{ key: 'hand', label: t(all.some(({ up }) => up.limit) ? 'col.in_hand.limit' : 'col.in_hand'), kind: 'num', cell: ({ up }) => (up.limit ? number(up.num_requests) + ' / ' + number(up.limit) : number(up.in_hand)) }, // the limit is one over all blocks
 		{ key: 'taken', label: t('col.taken'), kind: 'num', cell: ({ up }) => number(up.taken) },
 		{ key: 'not', label: t('col.not_taken'), cell: ({ up }) => notTaken(up) },
 		{ key: 'fault', label: t('col.fault'), kind: 'grow', cell: ({ up }) => fault(up) },

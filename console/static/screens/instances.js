@@ -32,13 +32,13 @@ function all(s) {
 }
 
 /** @param {One} one */
-const rank = (one) => (one.standing.length ? 0 : one.receiver?.state === 'failing' ? 1 : one.refused ? 2 : one.silent ? 3 : 4);
+const rank = (one) => (one.standing.length ? 0 : one.receiver?.state === 'failing' ? 1 : one.refused?.known ? 2 : one.refused || one.silent ? 3 : 4);
 
 /** @param {One} one @param {number} at */
 function state({ standing: [one], receiver, refused, silent }, at) {
 	if (one) return html`<${State} level="bad">${t('stands.state', { for: duration(at - Date.parse(one.since)) })}<//>`;
 	if (receiver?.state === 'failing') return html`<${State} level="bad">${t('receiver.failing')} <${Reason} of=${receiver.reason} /><//>`;
-	if (refused) return html`<${State} level="bad">${t(refused.known ? 'instance.refused' : 'instance.unlisted')} <${Reason} of=${refused.reason} /><//>`;
+	if (refused) return html`<${State} level=${refused.known ? 'bad' : 'warn'}>${t(refused.known ? 'instance.refused' : 'instance.unlisted')} <${Reason} of=${refused.reason} /><//>`;
 	if (silent) return html`<${State} level="warn">${t('instance.silent', { for: duration(at - Date.parse(silent)) })}<//>`;
 	if (receiver) return html`<${State} level=${receiver.state === 'receiving' ? 'well' : 'off'}>${t(`receiver.${receiver.state}`)}<//>`;
 	return html`<${State} level="well">${t('handler.well')}<//>`;
