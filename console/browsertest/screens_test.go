@@ -1,6 +1,7 @@
 package browsertest
 
 import (
+	"strings"
 	"testing"
 )
 
@@ -21,6 +22,23 @@ func TestQuiet(t *testing.T) {
 			p.screen(screen)
 		}
 		p.await("document.querySelector('#connection').dataset.state === 'live'")
+	}
+
+	// What is drawn while the words of another language come is in that language once they are there.
+	eval[bool](p, `(() => { const real = window.fetch; window.fetch = async (...what) => {
+		const answer = await real(...what), words = answer.json.bind(answer);
+		if (String(what[0]).includes('/lang/')) answer.json = () => new Promise((come) => { window.letWordsCome = () => come(words()); });
+		return answer;
+	}; return true; })()`)
+	p.click("button[data-act=language]")
+	p.await("window.letWordsCome")
+	p.screen("#/handlers")
+	p.awaitText("main tbody", "мс")
+	eval[bool](p, "(window.letWordsCome(), true)")
+	p.await("document.documentElement.lang === 'en'")
+	p.awaitText("main tbody", "ms")
+	if seen := p.text("main tbody"); strings.Contains(seen, "мс") {
+		t.Errorf("in English, it shows %s", seen)
 	}
 	p.wantQuiet(c.origin)
 }

@@ -19,10 +19,11 @@ export function startWords() {
 export async function speak(language) {
 	const file = language === 'rtl' ? 'en' : language;
 	const answer = await fetch(new URL(`./lang/${file}.json`, import.meta.url));
+	const sentences = await answer.json();
 	document.documentElement.lang = file;
 	document.documentElement.dir = language === 'rtl' ? 'rtl' : 'ltr';
-	formats.clear();
-	words.set({ language: file, sentences: await answer.json() });
+	formats.clear(); // now, as what was drawn while they came has made some anew
+	words.set({ language: file, sentences });
 }
 
 /** @param {boolean} utc */
