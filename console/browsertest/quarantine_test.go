@@ -212,6 +212,20 @@ func TestReplayAll(t *testing.T) {
 	}
 	p.click("dialog button[data-act=close]")
 	p.awaitNone("dialog[open]")
+
+	// What is no notification is skipped, which is no failure.
+	e.post(`{"typeWebhook":`)
+	p.screen("#/quarantine")
+	p.await("document.querySelectorAll('tr[data-id]').length === 9")
+	p.click("[data-for=all] button[data-act=replay]")
+	p.awaitText("dialog[data-dialog=replay][open]", "1 more is skipped")
+	p.confirm("replay")
+	p.awaitOne("dialog [data-outcome=skipped]")
+	p.click("dialog button[data-act=close]")
+	p.awaitText("tr[data-id]:only-child", "skipped")
+	if seen := p.text("tr[data-id]"); strings.Contains(seen, "failed") || p.count("tr.is-bad") != 0 {
+		t.Errorf("what was skipped is shown as %q", seen)
+	}
 	p.wantQuiet(c.origin)
 }
 

@@ -134,7 +134,7 @@ function Meant({ run, one, kind, error }) {
 /** Says what became of entries. @param {{results: Result[], of: number, state: string, stop: (event?: Event) => void}} props */
 function Results({ results, of, state, stop }) {
 	const outcomes = /** @type {const} */ (['delivered', 'failed', 'kept', 'skipped']);
-	const told = results.filter((one) => one.outcome === 'failed' || one.outcome === 'kept');
+	const told = results.filter(inVain);
 	return html`<div class="results"><p aria-live="polite">${state === 'running' ? t('act.progress', { n: results.length, of: number(of) }) : t(state === 'done' ? 'act.done' : 'act.stopped')}</p>
 		<progress max=${of || 1} value=${results.filter((one) => one.outcome !== 'skipped').length} aria-label=${t('act.progress', { n: results.length, of: number(of) })}></progress>
 		<ul class="legend">${outcomes.map((end) => [end, results.filter((one) => one.outcome === end).length]).filter(([, n]) => n).map(([end, n]) => html`<li key=${end} data-outcome=${end}>${
@@ -144,5 +144,8 @@ function Results({ results, of, state, stop }) {
 		<footer class="buttons"><button type="button" data-act="close" onClick=${() => stop()}>${t(state === 'running' ? 'act.stop' : 'close')}</button></footer></div>`;
 }
 
+/** Reports whether a replay has tried an entry in vain. One that was skipped was not tried. @param {Result} [result] */
+export const inVain = (result) => result?.outcome === 'failed' || result?.outcome === 'kept';
+
 /** Says why an entry stays. @param {{result: Result}} props */
-export const Why = ({ result }) => html`${result.outcome === 'kept' ? t('replayed.kept') : html`<${Outcome} of="failed" />`} <${Reason} of=${result.reason} /> ${result.error && html`<${Value} of=${result.error} />`}`;
+export const Why = ({ result }) => html`${result.outcome === 'failed' ? html`<${Outcome} of="failed" />` : t(`replayed.${result.outcome}`)} <${Reason} of=${result.reason} /> ${result.error && html`<${Value} of=${result.error} />`}`;

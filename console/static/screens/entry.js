@@ -5,7 +5,7 @@ import { Dialog, Reason } from '../parts.js';
 import { Code, Value, visible } from '../text.js';
 import { Time, has, number, size, t, tx } from '../words.js';
 import { Body, bytesOf } from './body.js';
-import { Why } from './act.js';
+import { Why, inVain } from './act.js';
 import { Head, Problem, said } from './beside.js';
 
 /** @typedef {import('../../types/api').Entry} Entry */
@@ -73,7 +73,7 @@ export function Detail({ id, me, phones, result, act, close }) {
 	return html`<section class="card detail" data-entry=${id} aria-label=${t('entry')}>
 		<${Head} close=${close} title=${entry ? html`<${Reason} of=${entry.reason} /> ${has('reason.' + entry.reason) && html`<span>${t('reason.' + entry.reason)}</span>`}` : html`<code>${visible(id)}</code>`} />
 		<${Problem} of=${error} />
-		<${Problem} role="status" of=${result && result.outcome !== 'delivered' && html`<${Why} result=${result} />`} />
+		<${Problem} role="status" of=${result && inVain(result) && html`<${Why} result=${result} />`} />
 		${entry && html`
 			<div class="buttons">${operates && html`<button type="button" class="primary" data-act="replay" onClick=${() => act('replay', id)}>${t('act.replay')}</button>
 				<button type="button" data-act="recheck" title=${t('act.recheck.check')} onClick=${() => act('recheck', id)}>${t('act.recheck')}</button>`}

@@ -8,7 +8,7 @@ import { refresh, status } from '../status.js';
 import { Table } from '../table.js';
 import { Code, Value, visible } from '../text.js';
 import { Time, has, number, size, t } from '../words.js';
-import { ActDialog, Why } from './act.js';
+import { ActDialog, Why, inVain } from './act.js';
 import { Problem, RowLink, place, said as why, useReturn } from './beside.js';
 import { Detail } from './entry.js';
 import { Select } from './live.js';
@@ -175,7 +175,7 @@ export default function Quarantine({ rest, params, me }) {
 		<div class=${'beside' + (rest ? ' has-entry' : '')}>
 			<div class="list">${list.later && html`<p class="tail"><button type="button" onClick=${again}>${t('kept.newest')}</button></p>`}
 				${list.entries.length > 0 && html`<${Table} caption=${t('nav.quarantine')} columns=${rest ? columns.filter((c) => !c.kind?.includes('minor')) : columns} rows=${list.entries} id=${(/** @type {Entry} */ e) => e.id} open=${open}
-					mark=${(/** @type {Entry} */ e) => (e.id === rest ? 'is-open ' : '') + (failure(said.get(e.id)) ? 'is-bad' : '')} />`}
+					mark=${(/** @type {Entry} */ e) => (e.id === rest ? 'is-open ' : '') + (inVain(said.get(e.id)) ? 'is-bad' : '')} />`}
 				${list.more && !list.busy && html`<p class="tail"><button type="button" data-act="more" onClick=${more}>${t('kept.more')}</button></p>`}
 				${!list.entries.length && !list.busy && !list.error && html`<${Empty} title=${t(filtered ? 'live.nomatch' : 'kept.none')}>${filtered
 					? html`<button type="button" onClick=${() => (hidden.set({ chat: '' }), filter({ reason: '', type: '', instance: '', since: '' }))}>${t('filter.clear')}</button>` : html`<p class="quiet">${t('kept.none.why')}</p>`}<//>`}</div>
