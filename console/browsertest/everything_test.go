@@ -51,3 +51,22 @@ func startEverything(t *testing.T) *edge {
 
 // allScreens are those of startEverything.
 var allScreens = []string{"#/overview", "#/live", "#/quarantine", "#/queue", "#/handlers", "#/instances", "#/activity", "#/setup"}
+
+// TestSays: the page says what was done, and of what there is no more and no less.
+func TestSays(t *testing.T) {
+	t.Parallel()
+	e := startEverything(t)
+	c, p := openConsole(t, e)
+	// The queue: each order says what it did.
+	p.screen("#/queue")
+	p.click("button[data-act=pause]")
+	p.awaitText(".filters [role=status]", "All is paused")
+	p.click("button[data-act=resume]")
+	p.awaitText(".filters [role=status]", "All goes on")
+	p.click("button[data-act=retry]")
+	p.awaitText(".filters [role=status]", "1 lane is tried again now")
+	p.click("tr[data-id]")
+	p.click("section.detail button[data-act=pause]")
+	p.awaitText(".filters [role=status]", "Paused: 1101000008.")
+	p.wantQuiet(c.origin)
+}

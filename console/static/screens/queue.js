@@ -1,6 +1,6 @@
 // The queue: its lanes, the one that has waited longest first, and the orders that the operator may give.
 import { askJSON, askLines } from '../api.js';
-import { html, useNow, useState } from '../ui.js';
+import { html, useEffect, useNow, useState } from '../ui.js';
 import { useKey } from '../keys.js';
 import { Dialog, Empty, Meter, Reason, Screen, State } from '../parts.js';
 import { filter, go } from '../route.js';
@@ -17,6 +17,7 @@ import { Head, Problem, RowLink, place, said, useAsked, useReturn } from './besi
 
 const page = 100;
 const mostEntries = 50;
+const newsLast = 10_000; // how long it is said what was done
 const levels = /** @type {const} */ ({ ready: 'well', delivering: 'well', waiting: 'bad', paused: 'off', no_handler: 'bad' });
 const example = 'green_api /green-api/webhook* {\n\tqueue {\n\t\tkey chat\n\t}\n\treverse_proxy 127.0.0.1:9001\n}';
 
@@ -31,12 +32,19 @@ function why(lane, at) {
 		<small>${[round ? t('lane.rounds', { n: round }) : '', when].filter(Boolean).join(' · ')}</small>`;
 }
 
+/** Says what an order has done. Other orders than retry are answered by the state of the queue. @param {string} what @param {{[name: string]: string}} form @param {{lanes: number}} done */
+function did(what, form, done) {
+	if (what === 'retry') return t('queue.retried', { n: done.lanes });
+	const some = form.name || form.instance;
+	return form.off ? t('did.fill') : t(`did.${what}${some ? '.some' : ''}`, { what: visible(some) });
+}
+
 /** @param {{rest: string, params: URLSearchParams, me: import('../../types/api').Me | null}} props */
 export default function Queue({ rest, params, me }) {
 	const [limit, setLimit] = useState(page);
 	const [problem, fail] = useState('');
 	const [dialog, show] = useState(/** @type {'' | 'drain' | 'skip'} */ (''));
-	const [news, tell] = useState('');
+	const [news, tell] = useState({ text: '' });
 	const at = useNow();
 	const instance = params.get('instance') ?? '';
 	const { data: edge } = status.use();
@@ -52,12 +60,16 @@ export default function Queue({ rest, params, me }) {
 	useReturn(rest, data);
 	useKey('Escape', close);
 
+	useEffect(() => {
+		const timer = setTimeout(tell, newsLast, { text: '' });
+		return () => clearTimeout(timer);
+	}, [news]);
 	/** @type {Order} */
 	const order = async (what, form = {}) => {
 		try {
 			const [done] = await askLines('queue/' + what, { method: 'POST', form });
 			fail('');
-			tell(done?.lanes !== undefined ? t('queue.retried', { n: done.lanes }) : t('queue.done'));
+			tell({ text: did(what, form, done) });
 			refresh();
 		} catch (err) {
 			fail(said(err));
@@ -86,7 +98,7 @@ export default function Queue({ rest, params, me }) {
 	const [head, ...entries] = lane.data ?? [];
 	return html`<${Screen} name="queue" title=${name} state=${!data ? 'loading' : lanes.length ? 'ready' : 'empty'} tools=${tools}>
 		${data && html`<${Held} state=${data.state} operates=${operates} order=${order} />
-		<div class="filters"><input type="search" aria-label=${t('col.instance')} placeholder=${t('col.instance')} value=${instance} onChange=${(/** @type {any} */ e) => filter({ instance: e.target.value.trim() })} /><span class="quiet" role="status">${news}</span></div>`}
+		<div class="filters"><input type="search" aria-label=${t('col.instance')} placeholder=${t('col.instance')} value=${instance} onChange=${(/** @type {any} */ e) => filter({ instance: e.target.value.trim() })} /><span class="quiet" role="status">${news.text}</span></div>`}
 		<${Problem} of=${problem || error?.message} />
 		<div class=${'beside' + (rest ? ' has-entry' : '')}>
 			<div class="list">${lanes.length > 0 && html`<${Table} caption=${name} columns=${rest ? columns.filter((c) => !c.kind?.includes('minor')) : columns} rows=${lanes} id=${(/** @type {Lane} */ l) => l.lane} open=${(/** @type {Lane} */ l) => go(place('queue', l.lane, params))}
