@@ -223,7 +223,7 @@ func (a *App) standing() []api.Standing {
 }
 
 func (h *Handler) status() api.Block {
-	s := api.Block{Name: h.Name, Delivery: api.ByTheRoute, Upstreams: []api.Upstream{}}
+	s := api.Block{Name: h.Name, Delivery: api.ByTheRoute, Queued: h.Queue != nil, Upstreams: []api.Upstream{}}
 	if h.proxy == nil {
 		return s
 	}

@@ -57,6 +57,11 @@ func TestSays(t *testing.T) {
 	t.Parallel()
 	e := startEverything(t)
 	c, p := openConsole(t, e)
+	// Setup: the way through the queue.
+	p.screen("#/setup")
+	p.awaitText("main", "queued, through the queue, which delivers directly")
+	p.awaitText("main", "own, delivers directly")
+
 	// The queue: each order says what it did.
 	p.screen("#/queue")
 	p.click("button[data-act=pause]")

@@ -55,6 +55,7 @@ export interface HandlerTrend {
 export interface Block {
 	name: string;
 	delivery: string;
+	queued?: boolean;
 	why?: string;
 	upstreams: Upstream[];
 }

@@ -122,6 +122,9 @@ type Block struct {
 	Name     string `json:"name"`
 	Delivery string `json:"delivery"`
 
+	// Queued says that what comes waits in the queue first, and Delivery is the way from there.
+	Queued bool `json:"queued,omitempty"`
+
 	// Why the notifications of a block with a reverse_proxy go through it.
 	Why string `json:"why,omitempty"`
 

@@ -17,6 +17,9 @@ const lately = 300_000; // how long a fault is shown
 /** @param {import('../../types/api').Status} s @returns {One[]} */
 export const upstreams = (s) => (s.blocks ?? []).flatMap((block) => (block.upstreams ?? []).map((up) => ({ block, up })));
 
+/** Says how what comes gets to the handlers of a block. @param {import('../../types/api').Block} block */
+export const wayOf = (block) => (block.queued ? t('delivery.queued', { way: t(`delivery.${block.delivery}`) }) : t(`delivery.${block.delivery}`));
+
 /** @param {Upstream} up @param {number} at @returns {'well'|'warn'|'bad'|'off'} */
 function level(up, at) {
 	if (Date.parse(up.until ?? '') > at || !up.healthy || fails(up, at)) return 'bad';
@@ -73,7 +76,7 @@ export default function Handlers({ params }) {
 	return html`<${Screen} name="handlers" title=${name} state=${all.length ? 'ready' : 'empty'} tools=${all.length > 0 && html`<${Search} label=${t('col.handler')} name="handler" value=${wanted} />`}>
 		${rows.length ? html`<${Table} caption=${name} columns=${columns} rows=${rows} id=${(/** @type {One} */ { block, up }) => (data.blocks?.length === 1 ? up.address : block.name + ' ' + up.address)} mark=${(/** @type {One} */ { up }) => 'is-' + level(up, at)} />`
 			: html`<${Empty} title=${t(all.length ? 'live.nomatch' : 'handlers.none')}><p>${all.length ? '' : t('handlers.none.next')}</p><//>`}
-		${others.map((block) => html`<p class="quiet" key=${block.name}><${Value} of=${block.name} />: ${t(`delivery.${block.delivery}`)} ${block.why && html`(<${Value} of=${block.why} />)`}</p>`)}
+		${others.map((block) => html`<p class="quiet" key=${block.name}><${Value} of=${block.name} />: ${wayOf(block)} ${block.why && html`(<${Value} of=${block.why} />)`}</p>`)}
 		<p class="quiet">${t('handlers.five')}</p>
 	<//>`;
 }

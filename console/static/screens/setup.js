@@ -4,6 +4,7 @@ import { Meter, Outcome, Reason, Screen, Sign, State } from '../parts.js';
 import { status } from '../status.js';
 import { Code, Value } from '../text.js';
 import { Time, number, size, t } from '../words.js';
+import { wayOf } from './handlers.js';
 
 /** @typedef {import('../../types/api').Status} Status */
 
@@ -46,7 +47,7 @@ function Uses({ data }) {
 		<dt>${t('setup.version')}</dt><dd><${Value} of=${data.version} /></dd><dt>Caddy</dt><dd><${Value} of=${data.caddy} /></dd>
 		<dt>${t('nav.quarantine')}</dt><dd><${Code} of=${q.path} /><br />${used} <${Meter} value=${q.bytes} most=${q.max_bytes} label=${used} /><br /><span class="quiet">${t('setup.file', { size: size(q.file_bytes) })}</span></dd>
 		${queue && html`<dt>${t('nav.queue')}</dt><dd><${Code} of=${queue.engine} />, ${t('used', { used: size(queue.bytes), most: size(queue.max_bytes) })}</dd>`}
-		<dt>${t('setup.blocks')}</dt><dd>${(blocks ?? []).map((block) => html`<div key=${block.name}><${Value} of=${block.name} />, ${t(`delivery.${block.delivery}`)}</div>`)}</dd></dl></section>`;
+		<dt>${t('setup.blocks')}</dt><dd>${(blocks ?? []).map((block) => html`<div key=${block.name}><${Value} of=${block.name} />, ${wayOf(block)}</div>`)}</dd></dl></section>`;
 }
 
 /** @param {{of: Status['addresses']}} props */
