@@ -57,6 +57,16 @@ func TestSays(t *testing.T) {
 	t.Parallel()
 	e := startEverything(t)
 	c, p := openConsole(t, e)
+	for i := range 8 { // each stands still
+		e.post(message(1101000011+i, "79001234507", "taken by nobody"))
+	}
+
+	// The Overview: as many as it counts, those that it hides among them, and what is good to know apart from them.
+	p.appears("the last one", overviewSays("1101000018"))
+	p.await(`(() => { const [others, notes] = [...document.querySelectorAll('main > section.card')].filter((card) => card.querySelector('.findings'));
+		return others.querySelectorAll('.findings li').length === parseInt(others.querySelector('h2').textContent, 10) && !others.querySelector('li.note') &&
+			others.querySelectorAll('details li').length === parseInt(others.querySelector('summary').textContent, 10) && notes.querySelector('li.note'); })()`)
+
 	// Setup: the way through the queue.
 	p.screen("#/setup")
 	p.awaitText("main", "queued, through the queue, which delivers directly")

@@ -42,13 +42,17 @@ function Attention({ found, data, nothing }) {
 	const instances = data.instances?.length ?? 0;
 	const well = nothing ? t('nothing') : instances ? t('well', { n: instances }) : t('well.none');
 	const sign = level === 'well' ? (nothing ? 'dropped' : 'delivered') : signs[level];
-	const rest = [...others, ...notes];
 	return html`<section class=${'attention ' + level}><${Sign} of=${sign} />
 			<div><p id="sentence" aria-live="polite">${first ? first.say : well}</p>${first && html`<${More} of=${first} />`}</div>
 			${first && html`<${Links} of=${first} />`}</section>
-		${rest.length > 0 && html`<section class="card"><h2>${others.length ? t('others', { n: others.length }) : t('notes')}</h2>
-			<ul class="findings">${rest.slice(0, mostFindings).map((f) => html`<li key=${f.id} class=${f.level}><${Sign} of=${signs[f.level]} /><div><p>${f.say}</p><${More} of=${f} /></div><${Links} of=${f} /></li>`)}</ul>
-			${rest.length > mostFindings && html`<p class="quiet"><a href="#/instances">${t('more', { n: rest.length - mostFindings })}</a></p>`}</section>`}`;
+		<${Found} title=${t('others', { n: others.length })} of=${others} /><${Found} title=${t('notes')} of=${notes} />`;
+}
+
+/** @param {{title: string, of: import('../findings.js').Finding[]}} props */
+function Found({ title, of }) {
+	const list = (/** @type {typeof of} */ some) => html`<ul class="findings">${some.map((f) => html`<li key=${f.id} class=${f.level}><${Sign} of=${signs[f.level]} /><div><p>${f.say}</p><${More} of=${f} /></div><${Links} of=${f} /></li>`)}</ul>`;
+	return of.length > 0 && html`<section class="card"><h2>${title}</h2>${list(of.slice(0, mostFindings))}
+		${of.length > mostFindings && html`<details><summary>${t('more', { n: of.length - mostFindings })}</summary>${list(of.slice(mostFindings))}</details>`}</section>`;
 }
 
 /** @param {{of: import('../findings.js').Finding}} props */
