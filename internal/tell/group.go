@@ -100,7 +100,11 @@ func (g *group) text(host, instances string) string {
 	if g.typ != notification.KindNone && g.typ != "" {
 		text.WriteString(", " + g.typ)
 	}
-	fmt.Fprintf(&text, "), %d times since %s", g.count, g.first.UTC().Format("2006-01-02 15:04:05 MST"))
+	times := "once at"
+	if g.count != 1 {
+		times = strconv.Itoa(g.count) + " times since"
+	}
+	fmt.Fprintf(&text, "), %s %s", times, g.first.UTC().Format("2006-01-02 15:04:05 MST"))
 	if instances != "" {
 		text.WriteString(", instance " + instances)
 	}

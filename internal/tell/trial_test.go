@@ -68,7 +68,7 @@ func TestTrialText(t *testing.T) {
 		defer d.Close()
 		d.Configure([]Endpoint{to}, zap.NewNop())
 		d.Try(t.Context(), time.Now())
-		for _, part := range []string{": this is a test of the alerts, nothing is wrong (test), 1 times since ", " It was sent by 'caddy green-api alert test'.", `"reason":"test","type":"none","level":"warn","count":1,`} {
+		for _, part := range []string{": this is a test of the alerts, nothing is wrong (test), once at ", " It was sent by 'caddy green-api alert test'.", `"reason":"test","type":"none","level":"warn","count":1,`} {
 			if got := strings.Join(w.all("well"), ""); !strings.Contains(got, part) {
 				t.Errorf("lacks %q: %s", part, got)
 			}
