@@ -55,11 +55,11 @@ export function Chart({ trend }) {
 export function Spark({ trend }) {
 	if (!trend) return '–';
 	const most = [trend.taken, trend.not_taken].map((all) => Math.max(...all));
-	const scale = 20 / Math.max(1, most[0] + most[1]);
-	const line = 2 + most[0] * scale;
+	const line = 17; // in all rows
+	const scale = Math.min((line - 1) / Math.max(1, most[0]), (23 - line) / Math.max(1, most[1]));
 	const path = (/** @type {number[]} */ all, sign = 1) => all.map((n, i) => (n ? `M${i * 2} ${line}v${sign * Math.max(1.5, n * scale)}h1.6V${line}z` : '')).join('');
 	const [taken, not] = [trend.taken, trend.not_taken].map((all) => all.reduce((sum, n) => sum + n, 0));
-	const said = t('spark', { taken, not });
+	const said = t('spark', { taken, not, most: Math.max(...most), s: trend.seconds });
 	return html`<svg class="spark" viewBox="0 0 120 24" role="img" aria-label=${said}><title>${said}</title>
 		<path class="rule" d=${`M0 ${line}h120`} /><path class="bar delivered" d=${path(trend.taken, -1)} /><path class="bar failed" d=${path(trend.not_taken)} /></svg>`;
 }

@@ -59,12 +59,13 @@ export default function Handlers({ params }) {
 	const wanted = params.get('handler') ?? '';
 	const all = upstreams(data);
 	const rows = all.filter(({ up }) => up.address.includes(wanted));
+	const limits = Math.max(0, ...all.map(({ up }) => (up.limit ? number(up.limit).length + 3 : 0))); // so that the numbers stand below each other
 	/** @type {import('../table.js').Column<One>[]} */
 	const columns = [
 		{ key: 'address', label: t('col.handler'), kind: 'stays', cell: ({ up }) => html`<${Value} of=${up.address} />` },
 		{ key: 'state', label: t('col.state'), cell: ({ up }) => html`<${HandlerState} up=${up} at=${at} />` },
 		{ key: 'block', label: t('col.block'), cell: ({ block }) => html`<${Value} of=${block.name} />` },
-		{ key: 'hand', label: t(all.some(({ up }) => up.limit) ? 'col.in_hand.limit' : 'col.in_hand'), kind: 'num', cell: ({ up }) => (up.limit ? number(up.num_requests) + ' / ' + number(up.limit) : number(up.in_hand)) }, // the limit is one over all blocks
+		{ key: 'hand', label: t(limits ? 'col.in_hand.limit' : 'col.in_hand'), kind: 'num', cell: ({ up }) => html`${number(up.limit ? up.num_requests : up.in_hand)}${limits > 0 && html`<span class="of" style=${{ inlineSize: limits + 'ch' }}>${up.limit ? ' / ' + number(up.limit) : ''}</span>`}` }, // the limit is one over all blocks
 		{ key: 'taken', label: t('col.taken'), kind: 'num', cell: ({ up }) => number(up.taken) },
 		{ key: 'not', label: t('col.not_taken'), cell: ({ up }) => notTaken(up) },
 		{ key: 'fault', label: t('col.fault'), kind: 'grow', cell: ({ up }) => fault(up) },
