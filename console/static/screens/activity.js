@@ -1,12 +1,12 @@
 // What the edge told the operator, and what people did: one list, the newest first.
 import { askJSON } from '../api.js';
-import { html } from '../ui.js';
-import { Empty, Reason, Screen, State, ago } from '../parts.js';
+import { html, now } from '../ui.js';
+import { Empty, Reason, Screen, State } from '../parts.js';
 import { filter } from '../route.js';
 import { status } from '../status.js';
 import { Table } from '../table.js';
 import { Code, Value } from '../text.js';
-import { Time, has, number, t } from '../words.js';
+import { Time, duration, has, number, t } from '../words.js';
 import { Problem, useAsked } from './beside.js';
 
 /** @typedef {import('../../types/api').Alert} Alert */
@@ -29,7 +29,7 @@ const told = (one) => html`<${Reason} of=${one.reason} /> <${Value} of=${one.tex
 
 /** @param {Alert} one */
 const sent = (one) => one.sent ? html`<${State} level="well">${t('alert.sent')}<//>`
-	: html`<${State} level=${one.error ? 'bad' : 'warn'}>${t('alert.pending')}<//> ${one.failing && html`<small>${t('alert.fails.since', { ago: ago(one.failing) })}</small>`} ${one.error && html`<${Code} of=${one.error} />`}`;
+	: html`<${State} level=${one.error ? 'bad' : 'warn'}>${t('alert.pending')}<//> ${one.failing && html`<small>${t('alert.fails.for', { for: duration(now() - Date.parse(one.failing)) })}</small>`} ${one.error && html`<${Code} of=${one.error} />`}`;
 
 /** @param {{params: URLSearchParams}} props */
 export default function Activity({ params }) {
@@ -47,8 +47,8 @@ export default function Activity({ params }) {
 		{ key: 'at', label: t('col.time'), kind: 'time', cell: (row) => html`<${Time} at=${row.at} seconds />` },
 		{ key: 'kind', label: t('col.kind'), kind: 'minor', cell: (row) => (row.alert ? t('activity.alert') : t('activity.act')) },
 		{ key: 'what', label: t('col.what'), kind: 'grow', cell: (row) => (row.alert ? told(row.alert) : did(/** @type {Action} */ (row.action))) },
-		{ key: 'who', label: t('col.who'), kind: 'minor', cell: (row) => html`<${Value} of=${row.alert ? row.alert.endpoint : who(/** @type {Action} */ (row.action))} />` },
-		{ key: 'state', label: t('col.state'), cell: (row) => (row.alert ? sent(row.alert) : '') },
+		{ key: 'who', label: t('col.who'), kind: 'wrap', cell: (row) => html`<${Value} of=${row.alert ? row.alert.endpoint : who(/** @type {Action} */ (row.action))} />` },
+		{ key: 'state', label: t('col.state'), kind: 'minor', cell: (row) => (row.alert ? sent(row.alert) : '') },
 	];
 	const name = t('nav.activity');
 	const tools = all.length > 0 && html`<span class="buttons" role="group" aria-label=${t('col.kind')}>${['', 'alerts', 'acts'].map((one) => html`<button type="button" key=${one} aria-pressed=${one === kind} onClick=${() => filter({ kind: one })}>${one ? t(`activity.${one}`) : t('all')}</button>`)}</span>`;
