@@ -29,7 +29,7 @@ export function Chart({ trend }) {
 	const [over, setOver] = useState(-1);
 	const slots = trend?.slots ?? [];
 	const seconds = trend?.seconds ?? 15;
-	const top = nice(Math.max(1, ...slots.map(sum)));
+	const top = nice(Math.max(1, ...slots.map(sum)) / seconds) * seconds; // nice by the second, as the label says it
 	const begin = (/** @type {number} */ i) => ((trend?.until ?? 0) - (slots.length - i) * seconds) * 1000;
 	const shown = over >= 0 && slots[over] ? slots[over] : total(slots);
 	const point = (/** @type {any} */ e) => {
