@@ -67,6 +67,9 @@ func TestSays(t *testing.T) {
 		return others.querySelectorAll('.findings li').length === parseInt(others.querySelector('h2').textContent, 10) && !others.querySelector('li.note') &&
 			others.querySelectorAll('details li').length === parseInt(others.querySelector('summary').textContent, 10) && notes.querySelector('li.note'); })()`)
 
+	p.await("/kept since [\\d:]+:\\s+malformed/.test(document.querySelector('main').textContent)") // a body that cannot be read has no type
+	p.awaitOne("a[href='#/quarantine?reason=malformed']")
+
 	// Setup: the way through the queue.
 	p.screen("#/setup")
 	p.awaitText("main", "queued, through the queue, which delivers directly")

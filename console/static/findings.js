@@ -156,10 +156,11 @@ function kept(rows, at) {
 	}
 	return [...groups].map(([group, { n, row }]) => {
 		const rule = row.pointer === undefined ? '' : ` ${visible(row.pointer || '/')} ${visible(row.keyword)}`;
+		const typed = row.type !== 'none' && row.type !== 'other'; // which are no types of an entry
 		/** @type {Finding} */
 		const found = {
-			id: 'kept ' + group, level: 'warn', links: [{ href: link('quarantine', { reason: row.reason ?? '', type: row.type }), key: 'link.kept' }],
-			say: tx('kept', { n, reason: html`<code dir="ltr">${visible(row.reason)}${rule}</code>`, since: clockTime(row.at), type: html`<code dir="ltr">${visible(row.type)}</code>` }),
+			id: 'kept ' + group, level: 'warn', links: [{ href: link('quarantine', { reason: row.reason ?? '', ...(typed && { type: row.type }) }), key: 'link.kept' }],
+			say: tx('kept', { n, reason: html`<code dir="ltr">${visible(row.reason)}${rule}</code>`, since: clockTime(row.at), type: row.type !== 'none' && html`<code dir="ltr">${visible(row.type)}</code>` }),
 		};
 		return found;
 	});
