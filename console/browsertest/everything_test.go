@@ -86,5 +86,13 @@ func TestSays(t *testing.T) {
 	p.click("tr[data-id]")
 	p.click("section.detail button[data-act=pause]")
 	p.awaitText(".filters [role=status]", "Paused: 1101000008.")
+
+	// On narrow windows, a short page is not longer than they are, and it shows who did something.
+	for _, width := range []int64{780, 390} {
+		p.size(width, 1200)
+		p.await("document.documentElement.scrollHeight <= innerHeight")
+	}
+	p.screen("#/activity")
+	p.await("document.querySelector('td.wrap').getClientRects().length")
 	p.wantQuiet(c.origin)
 }
