@@ -226,6 +226,20 @@ func TestPageIsStrict(t *testing.T) {
 	}
 }
 
+// TestLoginColours holds that the login page, which has a style of its own, has the colours of the page.
+func TestLoginColours(t *testing.T) {
+	all := page(t)["app.css"]
+	colours := regexp.MustCompile(`--[a-z-]+: .*;`).FindAllString(loginHTML, -1)
+	if len(colours) == 0 {
+		t.Error("it has none")
+	}
+	for _, colour := range colours {
+		if !strings.Contains(all, "\t"+colour) {
+			t.Errorf("the page has no %s", colour)
+		}
+	}
+}
+
 // TestPageIsSmall holds how much the page is. A browser fetches no licence and no type, and one language.
 func TestPageIsSmall(t *testing.T) {
 	var size, packed, lines int
