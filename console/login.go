@@ -41,6 +41,7 @@ const (
 	saidUsed    said = "used" // of a token that is good for once: it is wrong, or was used
 	saidSlow    said = "slow"
 	saidLost    said = "lost" // there was no answer
+	saidOver    said = "over" // of a screen that somebody had open, or has a link to
 )
 
 func languages() map[string]loginTexts {
@@ -55,6 +56,7 @@ func languages() map[string]loginTexts {
 				saidUsed:  "This link was used already, or is of a console that has ended. Run the command once more for a new one.",
 				saidSlow:  "Too many wrong tokens. Wait a moment and try again.",
 				saidLost:  "The console does not answer.",
+				saidOver:  "You have to log in. A restart ends all sessions.",
 			},
 		},
 		"ru": { //nolint:gosec // sentences, and no password
@@ -67,6 +69,7 @@ func languages() map[string]loginTexts {
 				saidUsed:  "Эта ссылка уже использована или осталась от консоли, которая завершена. Запустите команду ещё раз, чтобы получить новую.",
 				saidSlow:  "Слишком много неверных токенов. Подождите немного и попробуйте снова.",
 				saidLost:  "Консоль не отвечает.",
+				saidOver:  "Нужно войти. Перезапуск завершает все сеансы.",
 			},
 		},
 	}
@@ -117,7 +120,7 @@ func (l *loginPage) text(language string, what said, again bool) ([]byte, error)
 	var out bytes.Buffer
 	err := l.page.Execute(&out, map[string]any{
 		"Language": language, "Text": texts, "Prefix": l.prefix, "Said": texts.Said[what],
-		"Wrong": texts.Said[wrong], "Slow": texts.Said[saidSlow], "Lost": texts.Said[saidLost], "Again": again,
+		"Wrong": texts.Said[wrong], "Slow": texts.Said[saidSlow], "Lost": texts.Said[saidLost], "Over": texts.Said[saidOver], "Again": again,
 	})
 	return out.Bytes(), err
 }

@@ -25,7 +25,7 @@ export async function ask(path, { method, form, signal } = {}) {
 		throw new APIError(0, String(err instanceof Error ? err.message : err));
 	}
 	if (answer.status === 401) {
-		location.replace('./');
+		location.reload(); // the login page leads back to this screen
 		await new Promise(() => {}); // the page goes
 	}
 	if (!answer.ok) {
