@@ -92,6 +92,8 @@ func TestSays(t *testing.T) {
 		p.size(width, 1200)
 		p.await("document.documentElement.scrollHeight <= innerHeight")
 	}
+	p.click("section.detail button[data-for=block]")
+	p.await("document.querySelector('.filters [role=status]').innerText.includes('Paused: queued.') && document.querySelector('.filters [role=status]').getClientRects().length && !document.querySelector('.filters input').getClientRects().length")
 	p.screen("#/activity")
 	p.await("document.querySelector('td.wrap').getClientRects().length")
 	p.wantQuiet(c.origin)
