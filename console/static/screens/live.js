@@ -14,8 +14,8 @@ import { Time, duration, latency, t, words } from '../words.js';
 const most = 500;
 const rowHeight = 29;
 
-/** How many rows fill the window as far as it is scrolled, and some more: what lies below would cost time four times a second. */
-const inReach = () => Math.ceil((window.scrollY + window.innerHeight + 240) / rowHeight);
+/** How many rows fill the window as far as it is scrolled. They begin below its top, so that some are out of sight: all others would cost time four times a second. */
+const inReach = () => Math.ceil((window.scrollY + window.innerHeight) / rowHeight);
 const names = ['outcome', 'type', 'instance', 'handler'];
 
 /** @type {() => import('../table.js').Column<Row>[]} */
