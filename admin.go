@@ -82,6 +82,7 @@ func (AdminAPI) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "admin.api.green_api", New: func() caddy.Module { return new(AdminAPI) }}
 }
 
+// Routes returns the routes below /green_api/, which ask the config in effect.
 func (AdminAPI) Routes() (routes []caddy.AdminRoute) {
 	for _, route := range api.Routes() {
 		routes = append(routes, adminRoute(route.Pattern, func(w http.ResponseWriter, r *http.Request) error {

@@ -391,7 +391,7 @@ func elementsOf(t *testing.T, picture, text string) map[string]string {
 	var open []string
 	for decoder := xml.NewDecoder(strings.NewReader(text)); ; {
 		token, err := decoder.Token()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return words
 		}
 		if err != nil {
@@ -409,7 +409,7 @@ func elementsOf(t *testing.T, picture, text string) map[string]string {
 					t.Errorf("%s: %s has a %s of its own", picture, token.Name.Local, attribute.Name.Local)
 				}
 			}
-			for _, name := range strings.Fields(class) {
+			for name := range strings.FieldsSeq(class) {
 				if !strings.Contains(words["style"], "."+name+" {") {
 					t.Errorf("%s: no rule for the class %s", picture, name)
 				}

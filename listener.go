@@ -68,7 +68,7 @@ func (w *ListenerWrapper) inherited(bound net.Addr) (caddy.NetworkAddress, bool)
 				continue
 			}
 			addr := another.Addr()
-			another.Close()
+			_ = another.Close()
 			if addr.Network() == bound.Network() && addr.String() == bound.String() {
 				return address, true
 			}

@@ -268,7 +268,9 @@ func TestPageIsSmall(t *testing.T) {
 		what       string
 		is, atMost int
 	}{
-		{"bytes", size, 220_000}, {"bytes packed", packed, 80_000}, {"lines of code", lines, 1876},
+		{"bytes", size, 220_000},
+		{"bytes packed", packed, 80_000},
+		{"lines of code", lines, 1876},
 		{"lines of style", strings.Count(page(t)["app.css"], "\n"), 500},
 	} {
 		if c.is > c.atMost {

@@ -80,16 +80,6 @@ func (n *names) number(name []byte) int32 {
 	}
 }
 
-// has reports whether a name has a number, without copying it.
-func (n *names) has(name string) bool {
-	for at := hash(name); ; at++ {
-		number := n.slots[at&(len(n.slots)-1)]
-		if number == otherName || name == n.list[number] {
-			return number != otherName
-		}
-	}
-}
-
 // hash looks at three bytes and the length. A sender gains nothing by making up names that collide: the
 // table holds only the schemas' names, and so few that a search ends soon.
 func hash[Text string | []byte](name Text) int {

@@ -18,7 +18,7 @@ func Free(dir string) (int64, error) {
 		if err == nil {
 			break
 		}
-		if err != unix.EINTR { //nolint:errorlint // an errno
+		if err != unix.EINTR {
 			return 0, &os.PathError{Op: "statfs", Path: dir, Err: err}
 		}
 	}

@@ -23,14 +23,16 @@ func openShared(t *testing.T, dir string) *Store {
 	return s
 }
 
+const testShare = 3 << 18
+
 // fill puts entries of an instance until its share is full, and returns them.
-func fill(t *testing.T, s *Store, instance string, maxShare int64, body func() []byte) (bodies map[string][]byte) {
+func fill(t *testing.T, s *Store, instance string, body func() []byte) (bodies map[string][]byte) {
 	t.Helper()
 	bodies = make(map[string][]byte)
 	for {
 		e := testEntry(body())
 		e.Instance = instance
-		id, err := s.PutShare(e, 4*maxShare, maxShare)
+		id, err := s.PutShare(e, 4*testShare, testShare)
 		if errors.Is(err, ErrShare) {
 			return bodies
 		}
@@ -44,7 +46,7 @@ func fill(t *testing.T, s *Store, instance string, maxShare int64, body func() [
 // TestShare: one instance fills its share and no more, whatever the sizes of its bodies; others, and
 // what counts against none, have the rest.
 func TestShare(t *testing.T) {
-	const maxShare = 3 << 18
+	const maxShare = testShare
 	for name, sizes := range map[string]func(rnd *rand.Rand) int{
 		"short":   func(*rand.Rand) int { return 300 },
 		"awkward": func(*rand.Rand) int { return 2500 },
@@ -59,12 +61,12 @@ func TestShare(t *testing.T) {
 			dir := t.TempDir()
 			s := openShared(t, dir)
 			empty := s.Stats().Bytes
-			bodies := fill(t, s, "1101000001", maxShare, body)
+			bodies := fill(t, s, "1101000001", body)
 			used := s.Stats().Bytes - empty
 			if used > maxShare*21/20 || used < maxShare*3/4 {
 				t.Errorf("%d bytes in use, %d are the share", used, maxShare)
 			}
-			other := fill(t, s, "1101000002", maxShare, body)
+			other := fill(t, s, "1101000002", body)
 			if len(other) < len(bodies)/2 {
 				t.Errorf("%d of another instance, %d of the first", len(other), len(bodies))
 			}
@@ -84,7 +86,7 @@ func TestShare(t *testing.T) {
 			}
 			s = openShared(t, dir)
 			before := s.Stats().Bytes
-			maps.Copy(bodies, fill(t, s, "1101000001", maxShare, body)) // in what was left
+			maps.Copy(bodies, fill(t, s, "1101000001", body)) // in what was left
 			if more := s.Stats().Bytes - before; more > maxShare/8 {
 				t.Errorf("%d bytes more after opening it again", more)
 			}
@@ -92,7 +94,7 @@ func TestShare(t *testing.T) {
 			if _, err := s.Delete(append(ids, ids...)...); err != nil {
 				t.Fatal(err)
 			}
-			if more := fill(t, s, "1101000001", maxShare, body); len(more) < len(bodies)*3/4 {
+			if more := fill(t, s, "1101000001", body); len(more) < len(bodies)*3/4 {
 				t.Errorf("%d after deleting %d", len(more), len(bodies))
 			}
 		})

@@ -49,7 +49,7 @@ func mustSummary(t testing.TB, s *Store) Summary {
 // countAll counts the entries one by one.
 func countAll(t testing.TB, s *Store) Summary {
 	t.Helper()
-	var reasons, types, instances, days = map[string]int{}, map[string]int{}, map[string]int{}, map[string]int{}
+	reasons, types, instances, days := map[string]int{}, map[string]int{}, map[string]int{}, map[string]int{}
 	var sum Summary
 	err := new(Filter).Each(s, func(e Entry) error {
 		sum.Entries++
@@ -230,7 +230,7 @@ func TestSummaryBounded(t *testing.T) {
 	t.Parallel()
 	tally := newTally(3)
 	count := func(names string, n int) {
-		for _, name := range strings.Fields(names) {
+		for name := range strings.FieldsSeq(names) {
 			tally.count([]byte(name), n)
 		}
 	}

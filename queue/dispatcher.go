@@ -50,6 +50,7 @@ func (d Delivery) LaneID() string {
 // A Fate is why a record is not delivered.
 type Fate string
 
+// The fates.
 const (
 	Expired Fate = "expired" // it is older than max_age
 	Skipped Fate = "skipped" // the operator wanted the lane to go on without it
@@ -78,6 +79,7 @@ type Answer struct {
 // An Outcome is what became of a record that has left the queue.
 type Outcome string
 
+// The outcomes, in the words of the log and the metrics.
 const (
 	Delivered   Outcome = "delivered"
 	Quarantined Outcome = "quarantined"

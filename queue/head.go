@@ -41,8 +41,18 @@ func (r *Record) texts() [12]struct {
 		tag  byte
 		text *string
 	}{
-		{tagBlock, &r.Block}, {tagInstance, &r.Instance}, {tagChat, &r.Chat}, {tagType, &r.Type}, {tagMessage, &r.Message}, {tagID, &r.ID},
-		{tagKind, &r.Kind}, {tagVia, &r.Via}, {tagClient, &r.Client}, {tagRemote, &r.Remote}, {tagHost, &r.Host}, {tagURI, &r.URI},
+		{tagBlock, &r.Block},
+		{tagInstance, &r.Instance},
+		{tagChat, &r.Chat},
+		{tagType, &r.Type},
+		{tagMessage, &r.Message},
+		{tagID, &r.ID},
+		{tagKind, &r.Kind},
+		{tagVia, &r.Via},
+		{tagClient, &r.Client},
+		{tagRemote, &r.Remote},
+		{tagHost, &r.Host},
+		{tagURI, &r.URI},
 	}
 }
 
@@ -104,7 +114,8 @@ func (r *Record) readHead(head []byte) error {
 		if i := slices.IndexFunc(texts[:], func(f struct {
 			tag  byte
 			text *string
-		}) bool {
+		},
+		) bool {
 			return f.tag == tag
 		}); i >= 0 {
 			*texts[i].text = string(text)
@@ -120,7 +131,7 @@ func (r *Record) readHead(head []byte) error {
 			if m <= 0 || nanoseconds >= uint64(time.Second) {
 				return errHead
 			}
-			r.Received = time.Unix(seconds, int64(nanoseconds)).UTC() //nolint:gosec // below a second
+			r.Received = time.Unix(seconds, int64(nanoseconds)).UTC()
 		case tagSent:
 			sent, n := binary.Varint(text)
 			if n <= 0 {
@@ -164,7 +175,7 @@ func (r *Record) readField(field []byte) bool {
 // cutText cuts a text with its length off the beginning.
 func cutText(from []byte) (text, rest []byte, ok bool) {
 	length, n := binary.Uvarint(from)
-	if n <= 0 || length > uint64(len(from)-n) {
+	if n <= 0 || length > uint64(len(from)-n) { //nolint:gosec // n bytes of from were read
 		return nil, nil, false
 	}
 	end := n + int(length) //nolint:gosec // not above len(from)

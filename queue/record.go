@@ -82,7 +82,7 @@ func Decode(text []byte) (*Record, error) {
 		return nil, fmt.Errorf("%w: checksum of a record differs", ErrDamaged)
 	}
 	head := uint64(binary.BigEndian.Uint32(text[5:]))
-	if head > uint64(len(text)-prefixLen) {
+	if head > uint64(len(text)-prefixLen) { //nolint:gosec // text has a prefix
 		return nil, fmt.Errorf("%w: record of %d bytes with a head of %d", ErrDamaged, len(text), head)
 	}
 	end := prefixLen + int(head) //nolint:gosec // not above len(text)

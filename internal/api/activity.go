@@ -73,8 +73,8 @@ func (a *Activity) Note(done Action) {
 	switch done.Action {
 	case actionLogin, actionLogout, Reloaded, ReplayEnded:
 		first, n := 0, 0
-		for i := len(a.last) - 1; i >= 0; i-- {
-			if a.last[i].Action == done.Action {
+		for i, v := range slices.Backward(a.last) {
+			if v.Action == done.Action {
 				first = i
 				n++
 			}

@@ -3,6 +3,7 @@ package api
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -29,8 +30,11 @@ func newWatched(t *testing.T) *watched {
 	b.Exiting = func() bool { return false }
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := b.live(w, r); err != nil {
-			said, _ := err.(*Error)
-			http.Error(w, err.Error(), said.Status)
+			status := http.StatusInternalServerError
+			if said, ok := errors.AsType[*Error](err); ok {
+				status = said.Status
+			}
+			http.Error(w, err.Error(), status)
 		}
 	}))
 	t.Cleanup(server.Close)

@@ -220,7 +220,7 @@ func TestQueueRefuses(t *testing.T) {
 		b.want("POST", "queue/drain", "", 500, "queue is closed")
 		d := b.queue
 		for name, none := range map[string]func() *queue.Dispatcher{"nil": nil, "none": func() *queue.Dispatcher { return nil }} {
-			b.Edge.Queue = none
+			b.Queue = none
 			for _, path := range []string{"GET queue", "GET queue/0123456789ab", "GET queue/state", "POST queue/pause", "POST queue/skip"} {
 				method, path, _ := strings.Cut(path, " ")
 				if status, text := b.call(method, path, ""); status != 404 || text != ErrNoQueue.Error() {
@@ -228,7 +228,7 @@ func TestQueueRefuses(t *testing.T) {
 				}
 			}
 		}
-		b.Edge.Queue = func() *queue.Dispatcher { return d }
+		b.Queue = func() *queue.Dispatcher { return d }
 	})
 }
 

@@ -3,6 +3,7 @@ package backlog
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -74,11 +75,12 @@ func (l *look) atAll(s queue.Summary) {
 	switch began, ended := l.behind.See(age > behindAfter); {
 	case began:
 		l.log.Warn("the queue falls behind", zap.Duration("oldest", age), zap.Int("entries", s.Entries), zap.Int("lanes", s.Lanes), zap.Int("lanes_waiting", s.Waiting), zap.Bool("paused", s.Paused))
-		more := fmt.Sprintf("%d notifications wait. See which: caddy green-api queue list.", s.Entries)
+		var more strings.Builder
+		fmt.Fprintf(&more, "%d notifications wait. See which: caddy green-api queue list.", s.Entries)
 		for _, c := range s.Crowded {
-			more += fmt.Sprintf(" All places of the block %s (%d) have been taken for %s.", c.Block, c.Places, l.now.Sub(c.Since).Round(time.Second))
+			fmt.Fprintf(&more, " All places of the block %s (%d) have been taken for %s.", c.Block, c.Places, l.now.Sub(c.Since).Round(time.Second))
 		}
-		l.tell(outcome.Note{Reason: reason.QueueBehind, Level: zap.WarnLevel, Trouble: trouble, More: more})
+		l.tell(outcome.Note{Reason: reason.QueueBehind, Level: zap.WarnLevel, Trouble: trouble, More: more.String()})
 	case ended:
 		l.log.Info("the queue has caught up", zap.Int("entries", s.Entries))
 		l.tell(outcome.Note{Reason: reason.Recovered, Level: zap.InfoLevel, Trouble: trouble, More: "The queue has caught up."})

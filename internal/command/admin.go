@@ -168,7 +168,7 @@ func noAnswer(cmd *cobra.Command, address string, err error) error {
 	if said.status == http.StatusNotFound || said.status == http.StatusConflict {
 		return errFindings
 	}
-	return exit(cmd, exitUsage)
+	return exit(cmd)
 }
 
 // isTrouble reports whether a line is about something that went wrong. If so, it prints the line.
@@ -190,7 +190,7 @@ func (a *adminFlags) tell(cmd *cobra.Command, trouble api.LineError) {
 // finish ends a command, with exit code 2 if a line was about something that went wrong.
 func (a *adminFlags) finish(cmd *cobra.Command, err error) error {
 	if a.troubled && (err == nil || errors.Is(err, errFindings)) {
-		return exit(cmd, exitUsage)
+		return exit(cmd)
 	}
 	return err
 }

@@ -74,7 +74,7 @@ not understood or a file could not be read.`,
 			}
 			switch {
 			case c.unreadable:
-				return exit(cmd, exitUsage)
+				return exit(cmd)
 			case c.quarantined:
 				return errFindings
 			}

@@ -70,13 +70,13 @@ var errFindings = errors.New("findings")
 // usageError returns the error that ends a command with exit code 2 and says why.
 func usageError(cmd *cobra.Command, err error) error {
 	fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s\nsee '%s --help'\n", cmd.CommandPath(), outcome.PrintableLines(err.Error()), cmd.CommandPath())
-	return exit(cmd, exitUsage)
+	return exit(cmd)
 }
 
-// exit returns the error that makes Caddy's main end with a code above 1.
-func exit(cmd *cobra.Command, code int) error {
+// exit returns the error that makes Caddy's main end with exitUsage, as it does with codes above 1.
+func exit(cmd *cobra.Command) error {
 	cmd.SilenceErrors = true
-	return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) { return code, nil })(cmd, nil)
+	return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) { return exitUsage, nil })(cmd, nil)
 }
 
 // usageArgs turns the error of wrong arguments into a usage error.

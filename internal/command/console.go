@@ -99,7 +99,7 @@ func (c *consolePage) run(ctx context.Context, cmd *cobra.Command) error {
 	version, err := versionOfEdge(admin)
 	if err != nil {
 		if err = noAnswer(cmd, admin, err); errors.Is(err, errFindings) {
-			return exit(cmd, exitUsage)
+			return exit(cmd)
 		}
 		return err
 	}

@@ -24,7 +24,7 @@ import (
 )
 
 const (
-	demoToken    = "demo-token" //nolint:gosec // on loopback, for a demo
+	demoToken    = "demo-token"
 	demoPath     = "/green-api/webhook"
 	demoHandlers = 2
 )

@@ -85,8 +85,10 @@ func TestDoctor(t *testing.T) {
 		"below a path":       {[]string{"webhook*", "webhook/*"}, "one_path warn block default, path /green-api/webhook/* /green-api/webhook*"},
 		"the admin socket":   {[]string{"\tadmin unix//run/edge/admin.sock\n", ""}, "admin_open warn admin localhost:2019 unix//"},
 		"the admin, for all": {[]string{"admin unix//run/edge/admin.sock", "admin :2019"}, "admin_open error admin :2019 unix//"},
-		"proxies that are not strict": {[]string{"# global", "servers {\ntrusted_proxies static 10.0.0.0/8\n}"},
-			"proxies_not_strict error Caddyfile trusted_proxies_strict"},
+		"proxies that are not strict": {
+			[]string{"# global", "servers {\ntrusted_proxies static 10.0.0.0/8\n}"},
+			"proxies_not_strict error Caddyfile trusted_proxies_strict",
+		},
 		"proxies that are not strict, of which no address is asked": {
 			[]string{"# global", "servers {\ntrusted_proxies static 10.0.0.0/8\n}", "auth {", "ip_filter off\nauth {"}, "proxies_not_strict warn :18080 trusted_proxies_strict",
 		},
@@ -99,13 +101,17 @@ func TestDoctor(t *testing.T) {
 		"a grace period that fits": {
 			[]string{"# global", "grace_period 30s", "reverse_proxy", "deliver {\ntimeout 30s\n}\nreverse_proxy"}, "",
 		},
-		"a grace period too short for a queue": {[]string{"# global", "grace_period 175s", "reverse_proxy", "queue {\n}\nreverse_proxy"},
-			"short_grace_period error grace_period 2m55s grace_period 305s"},
+		"a grace period too short for a queue": {
+			[]string{"# global", "grace_period 175s", "reverse_proxy", "queue {\n}\nreverse_proxy"},
+			"short_grace_period error grace_period 2m55s grace_period 305s",
+		},
 		"a grace period that fits a queue": {
 			[]string{"# global", "grace_period 175s", "reverse_proxy", "deliver {\nattempt_timeout 1m\n}\nqueue {\n}\nreverse_proxy"}, "",
 		},
-		"a queue among temporary files": {[]string{"# global", "green_api {\nqueue bbolt /tmp/queue\n}", "reverse_proxy", "queue {\n}\nreverse_proxy"},
-			"queue_volatile error /tmp/queue queue bbolt /var/lib/green-api"},
+		"a queue among temporary files": {
+			[]string{"# global", "green_api {\nqueue bbolt /tmp/queue\n}", "reverse_proxy", "queue {\n}\nreverse_proxy"},
+			"queue_volatile error /tmp/queue queue bbolt /var/lib/green-api",
+		},
 		"a directory for a queue that no block has": {[]string{"# global", "green_api {\nqueue bbolt /tmp/queue\n}"}, ""},
 		"a socket without the wrapper":              {[]string{"\tgreen_api", "\tbind fd/3\n\tgreen_api"}, "no_listener_wrapper warn fd/3 'green_api' and 'tls'"},
 		"no block":                                  {[]string{"green_api /green-api/webhook* {", "route {", "auth {", "header {", "token", "x"}, "no_green_api warn Caddyfile --config"},

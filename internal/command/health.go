@@ -68,8 +68,8 @@ was not understood.`,
 func askHealth(address string) (health api.Health, err error) {
 	response, err := caddycmd.AdminAPIRequest(address, http.MethodGet, api.HealthPath, make(http.Header), nil)
 	var answer io.Reader
-	switch {
-	case err == nil:
+	switch err {
+	case nil:
 		defer response.Body.Close()
 		answer = io.LimitReader(response.Body, 1<<20)
 	default:

@@ -98,7 +98,7 @@ type settingsVerified struct {
 }
 
 // unfitSays explains each finding and what to do.
-var unfitSays = map[api.Unfit]string{ //nolint:gosec // sentences, no credentials
+var unfitSays = map[api.Unfit]string{
 	api.NoURL:                            "webhookUrl is empty, so its notifications are not sent; set it, or have the edge 'receive' the instance",
 	api.BadURL:                           "webhookUrl is no URL; want one that begins with https:// and a host",
 	api.HTTPURL:                          "webhookUrl begins with http://, so its token and its messages can be read on the way; want https://",

@@ -58,7 +58,7 @@ not be reached.`,
 			t.colour = t.screen && os.Getenv("NO_COLOR") == ""
 			if err := t.run(ctx, once, a.format == formatJSON); err != nil {
 				if err = noAnswer(cmd, address, err); errors.Is(err, errFindings) {
-					return exit(cmd, exitUsage)
+					return exit(cmd)
 				}
 				return err
 			}
@@ -200,7 +200,7 @@ func (t *top) refresh(now time.Time) error {
 
 // connect opens the stream, and waits for what it begins with.
 func (t *top) connect() error {
-	response, err := within(adminPatience, func() (*http.Response, error) {
+	response, err := within(adminPatience, func() (*http.Response, error) { //nolint:bodyclose // t.close closes it
 		return askAdminFor("text/event-stream", t.address, http.MethodGet, "live", nil)
 	})
 	if err != nil {
@@ -208,7 +208,7 @@ func (t *top) connect() error {
 	}
 	news, done := make(chan liveNews), make(chan struct{})
 	go readLive(response.Body, news, done)
-	t.news, t.close = news, func() { close(done); response.Body.Close() }
+	t.news, t.close = news, func() { close(done); _ = response.Body.Close() }
 	patience := time.NewTimer(adminPatience)
 	defer patience.Stop()
 	for range 2 { // hello and tick

@@ -143,7 +143,7 @@ type picture struct {
 // line adds a text that may need several lines.
 func (p *picture) line(colour, text string) {
 	line := ""
-	for _, word := range strings.Fields(outcome.Printable(text)) {
+	for word := range strings.FieldsSeq(outcome.Printable(text)) {
 		if line != "" && len([]rune(line))+1+len([]rune(word)) > p.width {
 			p.add(colour, line)
 			line = ""

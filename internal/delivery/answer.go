@@ -18,8 +18,10 @@ type Answer struct {
 	Ended      time.Time     // set by the loop of attempts
 }
 
+// A Result is what an attempt came to.
 type Result int
 
+// The results, each with what the loop of attempts makes of it in decide.
 const (
 	Taken        Result = iota // a complete 2xx
 	NotNow                     // not reachable, or the handler said so

@@ -48,7 +48,7 @@ func (t *trend) show(now time.Time) *Trend {
 	}
 	asked := false
 	for i := range shown.Taken {
-		number := last - slots + 1 + uint32(i) //nolint:gosec // below slots
+		number := last - slots + 1 + uint32(i)
 		if s := &t.slots[number%slots]; s.number == number {
 			shown.Taken[i], shown.NotTaken[i], asked = s.taken, s.notTaken, true
 		}

@@ -102,15 +102,19 @@ func TestDiagnose(t *testing.T) {
 		"grace enough": {func(p *Patient) {
 			p.read(`{"admin": {"disabled": true}, "apps": {"http": {"grace_period": 170000000000}}}`)
 		}, ""},
-		"a unit of Caddy's": {func(p *Patient) { p.Machine.Units[0].Stop = 5 * time.Second },
-			"short_stop_time error /etc/systemd/system/edge.service 'systemctl edit edge.service' with the lines '[Service]' and 'TimeoutStopSec=180'"},
+		"a unit of Caddy's": {
+			func(p *Patient) { p.Machine.Units[0].Stop = 5 * time.Second },
+			"short_stop_time error /etc/systemd/system/edge.service 'systemctl edit edge.service' with the lines '[Service]' and 'TimeoutStopSec=180'",
+		},
 		"a unit that never kills":         {func(p *Patient) { p.Machine.Units[0].Stop = 0 }, ""},
 		"a unit that fits a shorter time": {func(p *Patient) { p.Machine.Units[0].Stop, p.Config.Blocks[0].Timeout = 30*time.Second, 20*time.Second }, ""},
 		"a unit, a config that does not load": {func(p *Patient) {
 			p.Machine.Units[0].Stop, p.Config, p.Refused = 90*time.Second, nil, errors.New("no")
 		}, "does_not_load error Caddyfile no|short_stop_time error /etc/systemd/system/edge.service TimeoutStopSec=180"},
-		"a unit too short for a queue": {func(p *Patient) { p.Config.Blocks[0].Queued, p.Config.Blocks[0].Timeout = true, 5*time.Minute },
-			"short_stop_time error /etc/systemd/system/edge.service TimeoutStopSec=310"},
+		"a unit too short for a queue": {
+			func(p *Patient) { p.Config.Blocks[0].Queued, p.Config.Blocks[0].Timeout = true, 5*time.Minute },
+			"short_stop_time error /etc/systemd/system/edge.service TimeoutStopSec=310",
+		},
 		"a grace too short for a queue": {func(p *Patient) {
 			p.read(`{"admin": {"disabled": true}, "apps": {"http": {"grace_period": "175s"}}}`)
 			p.Config.Blocks[0].Queued, p.Config.Blocks[0].Timeout, p.Machine.Units = true, 5*time.Minute, nil
@@ -144,8 +148,10 @@ func TestDiagnose(t *testing.T) {
 		"memory":              {func(p *Patient) { p.Machine.Mounts = append(p.Machine.Mounts, Mount{"/data", "tmpfs"}) }, "quarantine_volatile error /data/green-api quarantine /var/lib/green-api"},
 		"no mount of its own": {func(p *Patient) { p.Machine.Mounts = []Mount{{"/", "ext4"}} }, ""},
 		"memory next to it":   {func(p *Patient) { p.Machine.Mounts = append(p.Machine.Mounts, Mount{"/data/green", "tmpfs"}) }, ""},
-		"temporary files": {func(p *Patient) { p.Config.Quarantine.Path, p.Config.Quarantine.Said = "/tmp/kept", "{env.KEPT}" },
-			"quarantine_volatile error {env.KEPT} quarantine /var/lib/green-api"},
+		"temporary files": {
+			func(p *Patient) { p.Config.Quarantine.Path, p.Config.Quarantine.Said = "/tmp/kept", "{env.KEPT}" },
+			"quarantine_volatile error {env.KEPT} quarantine /var/lib/green-api",
+		},
 		"nothing known of disks": {func(p *Patient) { p.Machine.Mounts, p.Machine.Free = nil, nil }, ""},
 		"disk low":               {func(p *Patient) { p.Machine.Free = func(string) (uint64, bool) { return 1<<30 - 1, true } }, "disk_low warn /data/green-api max_size"},
 		"disk just enough":       {func(p *Patient) { p.Machine.Free = func(string) (uint64, bool) { return 1 << 30, true } }, ""},
@@ -158,8 +164,10 @@ func TestDiagnose(t *testing.T) {
 		"disk all but full": {func(p *Patient) { p.Machine.Free = func(string) (uint64, bool) { return 1 << 20, true } }, "disk_low error /data/green-api free some of it"},
 		"disk not seen":     {func(p *Patient) { p.Machine.Free = func(string) (uint64, bool) { return 0, false } }, ""},
 		"a clock alone":     {func(p *Patient) { p.Machine.Unsynced = true }, "clock warn this machine set-ntp"},
-		"a clock that is wrong": {func(p *Patient) { p.Machine.Now = time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC) },
-			"clock error this machine set-ntp"},
+		"a clock that is wrong": {
+			func(p *Patient) { p.Machine.Now = time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC) },
+			"clock error this machine set-ntp",
+		},
 		"two edges": {func(p *Patient) {
 			p.Machine.Sockets = append(p.Machine.Sockets, Socket{netip.MustParseAddrPort("127.0.0.1:8080"), 8, "caddy", true})
 		}, "port_shared error :8080 stop the one"},

@@ -48,8 +48,14 @@ func TestUsedByOthers(t *testing.T) {
 		mode, deny os.FileMode
 		found      int
 	}{
-		{0o600, 0o077, 0}, {0o700, 0o077, 0}, {0o640, 0o077, 1}, {0o604, 0o077, 1}, {0o610, 0o077, 1},
-		{0o640, 0o004, 0}, {0o604, 0o004, 1}, {0o644, 0o004, 1},
+		{0o600, 0o077, 0},
+		{0o700, 0o077, 0},
+		{0o640, 0o077, 1},
+		{0o604, 0o077, 1},
+		{0o610, 0o077, 1},
+		{0o640, 0o004, 0},
+		{0o604, 0o004, 1},
+		{0o644, 0o004, 1},
 	} {
 		if err := os.Chmod(path, test.mode); err != nil { // the umask does not count
 			t.Fatal(err)

@@ -121,7 +121,7 @@ func sockets(root, file string) (found []Socket) {
 	owners := make(map[string]Socket) // by inode
 	self, _ := os.Readlink(filepath.Join(root, "proc/self/exe"))
 	for _, table := range []string{"tcp", "tcp6"} {
-		text, err := os.ReadFile(filepath.Join(root, "proc/self/net", table))
+		text, err := os.ReadFile(filepath.Join(root, "proc/self/net", table)) //nolint:gosec // root is / or a test's
 		if err != nil {
 			continue
 		}
@@ -185,9 +185,9 @@ func ownersOf(root, self, file string) map[string]Socket {
 }
 
 func processOf(dir, self, file string) Socket {
-	pid, _ := strconv.Atoi(filepath.Base(dir)) // by the pattern
-	name, _ := os.ReadFile(filepath.Join(dir, "comm"))
-	line, _ := os.ReadFile(filepath.Join(dir, "cmdline"))
+	pid, _ := strconv.Atoi(filepath.Base(dir))            // by the pattern
+	name, _ := os.ReadFile(filepath.Join(dir, "comm"))    //nolint:gosec // of a process in /proc
+	line, _ := os.ReadFile(filepath.Join(dir, "cmdline")) //nolint:gosec // the same
 	exe, _ := os.Readlink(filepath.Join(dir, "exe"))
 	cwd, _ := os.Readlink(filepath.Join(dir, "cwd"))
 	return Socket{

@@ -115,7 +115,7 @@ func (l *listener) rest() {
 		l.held = another
 	}
 	close(l.resting)
-	l.Listener.Close()
+	_ = l.Listener.Close() // another one holds the socket
 }
 
 // Close closes the listener, even while it rests.

@@ -85,12 +85,12 @@ func TestListener(t *testing.T) {
 			t.Fatal("accepted before Begin")
 		}
 		d.Begin()
-		d.Begin() // as when Caddy says it late
-		if !connect(first) || !connect(first) {
+		d.Begin()                               // as when Caddy says it late
+		if !connect(first) || !connect(first) { //nolint:staticcheck // twice
 			t.Fatal("not accepted after Begin")
 		}
-		synctest.Wait() // it accepts already when it is told to rest
-		if !d.Rest() || !d.Rest() {
+		synctest.Wait()             // it accepts already when it is told to rest
+		if !d.Rest() || !d.Rest() { //nolint:staticcheck // as above
 			t.Error("no listener rests")
 		}
 		if !first.isClosed() || second.isClosed() {

@@ -90,11 +90,11 @@ func (f *Faulty) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func Addresses(handlers []*Faulty) string {
-	var text string
+	var text strings.Builder
 	for _, f := range handlers {
-		text += " " + f.address
+		text.WriteString(" " + f.address)
 	}
-	return text
+	return text.String()
 }
 
 func (l *Ledger) Fleet(n int) []*Faulty {

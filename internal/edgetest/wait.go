@@ -30,7 +30,7 @@ func FreePort(t testing.TB) string {
 	t.Helper()
 	ports.mu.Lock()
 	defer ports.mu.Unlock()
-	for tries := 0; tries < 10_000; tries++ {
+	for range 10_000 {
 		if ports.next == ports.end {
 			start := firstPort + portsBlock*rand.IntN((lastPort-firstPort)/portsBlock)
 			claim, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(start)))

@@ -128,7 +128,7 @@ func (p *Pool) over(c *conn, deadline time.Time, r *Request, head *bytes.Buffer)
 		if keep {
 			p.put(c)
 		} else {
-			c.Close()
+			_ = c.Close() // what was to be read has been
 		}
 	}()
 	if err := c.SetDeadline(deadline); err != nil {
@@ -140,9 +140,9 @@ func (p *Pool) over(c *conn, deadline time.Time, r *Request, head *bytes.Buffer)
 	if sending.running == nil && sending.err != nil && sending.n == 0 {
 		return Answer{}, &NotSentError{sending.err}
 	}
-	response, err := c.readHeader(p.config.MaxHeader)
+	response, err := c.readHeader(p.config.MaxHeader) //nolint:bodyclose // readBody reads it to its end
 	if err != nil {
-		c.Close() // so that sending ends
+		_ = c.Close() // so that sending ends
 		if sending.end(); sending.err != nil && sending.n == 0 {
 			return Answer{}, &NotSentError{sending.err}
 		}
@@ -155,7 +155,7 @@ func (p *Pool) over(c *conn, deadline time.Time, r *Request, head *bytes.Buffer)
 		answer.Header.Del("Content-Length")
 	}
 	if err != nil {
-		c.Close()
+		_ = c.Close()
 		sending.end()
 		return answer, &TruncatedError{answer.Status, err}
 	}
@@ -165,7 +165,7 @@ func (p *Pool) over(c *conn, deadline time.Time, r *Request, head *bytes.Buffer)
 		keep = rest.Before(deadline) && c.SetWriteDeadline(rest) == nil
 	}
 	if !keep {
-		c.Close() // a body that is not wanted may never be read to its end
+		_ = c.Close() // a body that is not wanted may never be read to its end
 	}
 	keep = sending.end().err == nil && keep
 	return answer, nil
@@ -222,7 +222,7 @@ func (a *Answer) readBody(response *http.Response) (whole bool, err error) {
 		for len(kept) < maxText {
 			n, err := body.Read(kept[len(kept):maxText])
 			kept, rest = kept[:len(kept)+n], rest-int64(n)
-			if err == io.EOF { //nolint:errorlint // Readers return it as it is
+			if err == io.EOF {
 				a.Text = plain(kept, response.Header)
 				return true, nil
 			}
@@ -240,8 +240,8 @@ func (a *Answer) readBody(response *http.Response) (whole bool, err error) {
 	if n < rest {
 		return true, nil
 	}
-	n, err = io.CopyN(io.Discard, body, 1)
-	if err == io.EOF { //nolint:errorlint // as above
+	_, err = io.CopyN(io.Discard, body, 1)
+	if err == io.EOF { //nolint:errorlint // readers return it as it is
 		return true, nil
 	}
 	return false, err

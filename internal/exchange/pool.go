@@ -53,7 +53,7 @@ func (p *Pool) Close() {
 	p.closed = true
 	for _, conns := range p.idle {
 		for _, c := range conns {
-			c.Close()
+			_ = c.Close() // it is idle
 		}
 	}
 	clear(p.idle)
@@ -74,7 +74,7 @@ func (p *Pool) get(deadline time.Time, network, addr string) (*conn, error) {
 		if c.alive() {
 			return c, nil
 		}
-		c.Close()
+		_ = c.Close()
 	}
 }
 
@@ -102,7 +102,7 @@ func (p *Pool) put(c *conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed || p.config.IdleTime <= 0 {
-		c.Close()
+		_ = c.Close()
 		return
 	}
 	p.idle[c.to] = append(p.idle[c.to], c)
@@ -122,7 +122,7 @@ func (p *Pool) closeOld() {
 	for to, conns := range p.idle {
 		old := 0
 		for old < len(conns) && time.Since(conns[old].since) >= p.config.IdleTime {
-			conns[old].Close()
+			_ = conns[old].Close()
 			old++
 		}
 		if old == len(conns) {
@@ -155,7 +155,7 @@ func (p *Pool) dial(deadline time.Time, to address) (*conn, error) {
 	}
 	secure, err := p.handshake(ctx, plain, to)
 	if err != nil {
-		plain.Close()
+		_ = plain.Close()
 		return nil, err
 	}
 	return newConn(secure, plain, to), nil

@@ -23,7 +23,7 @@ func readFile(path string, into io.Writer) (int64, error) {
 	if err != nil {
 		return 0, withoutPath(err)
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }() // nothing was written
 	size, err := io.Copy(into, io.LimitReader(file, maxRead+1))
 	if err == nil && size > maxRead {
 		return 0, fmt.Errorf("more than %d bytes; want at most as many", maxRead)

@@ -355,7 +355,7 @@ func TestTakeover(t *testing.T) {
 func TestPanic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hangs := &slowStorage{disk: newDisk(), before: func(string, string) time.Duration { return time.Minute }}
-		for want, files := range map[string]Storage{"panic: ": Storage(nil), errGivenUp.Error(): hangs} {
+		for want, files := range map[string]Storage{"panic:": Storage(nil), errGivenUp.Error(): hangs} {
 			l := claim(NewEdge(DefaultTimes()), files)
 			began := time.Now()
 			if mine, err := l.Take(t.Context()); mine || err == nil || !strings.Contains(err.Error(), want) || time.Since(began) > DefaultTimes().Answer {

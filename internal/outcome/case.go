@@ -79,6 +79,7 @@ type Attempt struct {
 // TokenState is the result of checking a request's token.
 type TokenState string
 
+// The states of a token.
 const (
 	TokenOff   TokenState = "off" // the check is off
 	TokenNone  TokenState = "none"

@@ -13,6 +13,7 @@ import (
 // Outcome is what became of a notification. There are only these six.
 type Outcome string
 
+// The outcomes, in the words of the log and the metrics.
 const (
 	Queued      Outcome = "queued" // later, it is another one of these
 	Delivered   Outcome = "delivered"

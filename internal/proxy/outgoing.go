@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/textproto"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -65,7 +66,7 @@ func (d *direct) outgoingFor(r *http.Request) *outgoing {
 		via = strconv.Itoa(r.ProtoMajor) + "." + strconv.Itoa(r.ProtoMinor) + " Caddy"
 	}
 	if before := o.header["Via"]; len(before) > 0 {
-		o.header["Via"] = append(before[:len(before):len(before)], via)
+		o.header["Via"] = append(slices.Clip(before), via)
 	} else {
 		o.set("Via", via)
 	}

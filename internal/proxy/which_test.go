@@ -296,8 +296,8 @@ func TestEveryOption(t *testing.T) {
 
 // namesOf returns the names of a struct's fields in JSON.
 func namesOf(of reflect.Type) (names []string) {
-	for i := range of.NumField() {
-		name, _, _ := strings.Cut(of.Field(i).Tag.Get("json"), ",")
+	for field := range of.Fields() {
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 		if name != "" && name != "-" {
 			names = append(names, name)
 		}

@@ -24,8 +24,8 @@ func classOf(d time.Duration) int {
 	if us < 8 {
 		return int(us)
 	}
-	power := bits.Len64(us) - 3 // so that three bits remain, the first of them set
-	return min(4*power+int(us>>power), classes-1)
+	power := bits.Len64(us) - 3                   // so that three bits remain, the first of them set
+	return min(4*power+int(us>>power), classes-1) //nolint:gosec // three bits
 }
 
 // upTo returns the greatest duration of a class.
@@ -34,7 +34,7 @@ func upTo(class int) time.Duration {
 		return time.Duration(class) * time.Microsecond
 	}
 	power := class/4 - 1
-	return time.Duration((uint64(class%4+5)<<power)-1) * time.Microsecond
+	return time.Duration((uint64(class%4+5)<<power)-1) * time.Microsecond //nolint:gosec // class is below classes
 }
 
 // A Recent counts the durations of the last five minutes. The zero value is ready to use.

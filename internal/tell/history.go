@@ -1,6 +1,7 @@
 package tell
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -77,8 +78,8 @@ func (d *Desk) Told() []Told {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	all := make([]Told, 0, len(h.last))
-	for i := len(h.last) - 1; i >= 0; i-- {
-		all = append(all, *h.last[i])
+	for _, v := range slices.Backward(h.last) {
+		all = append(all, *v)
 	}
 	return all
 }

@@ -81,6 +81,7 @@ func NewSet(shared []string, instances map[string][]string, resolve func(string)
 // ErrInstanceID does not quote the ID: it may be a token in the wrong place.
 var ErrInstanceID = errors.New("instance: the id is not 1 to 20 digits; want an id and its tokens, as in 'instance 1101000001 {env.TOKEN}'")
 
+// ErrForm does not quote the token.
 var ErrForm = errors.New("invalid token; want it as in the console: a bare token, \"Bearer …\" or \"Basic …\", " +
 	"in printable ASCII; scheme and token are one argument, in quotes")
 
@@ -90,6 +91,7 @@ func IsVariable(text string) bool { return dollar.MatchString(text) }
 
 var dollar = regexp.MustCompile(`^\$\{?[A-Za-z_][A-Za-z0-9_]*\}?$`)
 
+// ErrDollar is about a variable of a shell, which would be a token that everybody can guess.
 var ErrDollar = errors.New("it begins with $, which means nothing here; want {env.NAME} for a variable")
 
 // grant resolves a token from the config, shared or of one instance, and returns its Grant. Its errors

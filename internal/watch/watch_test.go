@@ -16,8 +16,14 @@ func TestDaily(t *testing.T) {
 		after time.Duration
 		want  bool
 	}{
-		{"a", 0, true}, {"a", 0, false}, {"b", time.Hour, true}, {"a", 24*time.Hour - 1, false},
-		{"a", 24 * time.Hour, true}, {"b", 24 * time.Hour, false}, {"a", 47 * time.Hour, false}, {"b", 25 * time.Hour, true},
+		{"a", 0, true},
+		{"a", 0, false},
+		{"b", time.Hour, true},
+		{"a", 24*time.Hour - 1, false},
+		{"a", 24 * time.Hour, true},
+		{"b", 24 * time.Hour, false},
+		{"a", 47 * time.Hour, false},
+		{"b", 25 * time.Hour, true},
 	} {
 		if got := d.First(test.key, began.Add(test.after)); got != test.want {
 			t.Errorf("%s after %s: %t, want %t", test.key, test.after, got, test.want)

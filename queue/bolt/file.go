@@ -170,7 +170,7 @@ func cutSummary(value []byte) (s summary, text []byte, err error) {
 	rest := value[summaryFixed:]
 	for _, to := range [...]*string{&s.block, &s.instance, &s.chat} {
 		length, n := binary.Uvarint(rest)
-		if n <= 0 || length > uint64(len(rest)-n) {
+		if n <= 0 || length > uint64(len(rest)-n) { //nolint:gosec // n bytes of rest were read
 			return s, nil, fmt.Errorf("%w: summary of a record is cut off", queue.ErrDamaged)
 		}
 		end := n + int(length) //nolint:gosec // not above len(rest)
@@ -213,7 +213,7 @@ func putRecord(tx *bolt.Tx, seq uint64, value []byte, parts [][]byte) error {
 	bucket := tx.Bucket(bucketParts)
 	bucket.FillPercent = 1
 	for i, part := range parts {
-		if err := bucket.Put(binary.BigEndian.AppendUint32(key, uint32(i)), part); err != nil { //nolint:gosec // counts parts of a body in memory
+		if err := bucket.Put(binary.BigEndian.AppendUint32(key, uint32(i)), part); err != nil {
 			return err
 		}
 	}

@@ -645,7 +645,7 @@ func (s *suite) stats() {
 	}
 	full := store.Stats()
 	items := h.first(20)
-	last := slices.MaxFunc(items, func(a, b queue.Item) int { return int(int64(a.Seq) - int64(b.Seq)) }) //nolint:gosec // counted up
+	last := slices.MaxFunc(items, func(a, b queue.Item) int { return int(int64(a.Seq) - int64(b.Seq)) })
 	if full.Bytes <= empty.Bytes || full.LastSeq != last.Seq {
 		s.Errorf("%+v with an item %+v, before that %+v", full, last, empty)
 	}

@@ -3,6 +3,7 @@ package adopt
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -237,7 +238,7 @@ func (e *edge) body(path string) string {
 	}
 	defer response.Body.Close()
 	line, err := bufio.NewReader(response.Body).ReadString('\n')
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		e.t.Fatal(err)
 	}
 	return strings.TrimSuffix(line, "\n")

@@ -139,7 +139,7 @@ func TestFromNginxMove(t *testing.T) {
 	}
 
 	// A week.
-	socket := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, Dial: func(string, string) (net.Conn, error) {
+	socket := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(context.Context, string, string) (net.Conn, error) {
 		return net.Dial("unix", filepath.Join(b.dir, "admin.sock"))
 	}}}
 	if command := printed(t, text, "metrics"); command != "curl -s --unix-socket /run/caddy/admin.sock http://localhost/metrics | grep report_only" {

@@ -592,9 +592,19 @@ func TestFromNginxOptions(t *testing.T) {
 		}
 	}
 	for _, wrong := range []optionsSite{
-		{block: "proxy_pass http://handlers"}, {block: "upstream handlers"}, {block: "allow all"}, {block: "deny all"}, {block: "client_max_body_size 1m"},
-		{site: "proxy_pass http://handlers"}, {site: "location /"}, {site: "return 404"}, {site: "proxy_set_header X y"},
-		{upstreams: "a:1 weight=2 b:1"}, {upstreams: "a:1 b:1 backup"}, {proxy: "header_up X-Real-IP $remote_addr"}, {token: "demo-token;"},
+		{block: "proxy_pass http://handlers"},
+		{block: "upstream handlers"},
+		{block: "allow all"},
+		{block: "deny all"},
+		{block: "client_max_body_size 1m"},
+		{site: "proxy_pass http://handlers"},
+		{site: "location /"},
+		{site: "return 404"},
+		{site: "proxy_set_header X y"},
+		{upstreams: "a:1 weight=2 b:1"},
+		{upstreams: "a:1 b:1 backup"},
+		{proxy: "header_up X-Real-IP $remote_addr"},
+		{token: "demo-token;"},
 		{proxy: "lb_policy weighted_round_robin 2"},
 	} {
 		if wrong.load() == nil {

@@ -37,7 +37,12 @@ func queueConfig(t *testing.T, admin, upstream string) string {
 // shapeOf returns a text without numbers, times, ids of lanes and widths of columns.
 func shapeOf(text string) string {
 	for _, rule := range []struct{ pattern, with string }{
-		{`\b[0-9a-f]{12}\b`, "LANE"}, {`\b(\d+m)?[\d.]+(m|µ)?s\b`, "TIME"}, {`\d+@c\.us`, "CHAT"}, {`[\d.]+ (KiB|B)\b`, "SIZE"}, {`\d+`, "N"}, {` +`, " "},
+		{`\b[0-9a-f]{12}\b`, "LANE"},
+		{`\b(\d+m)?[\d.]+(m|µ)?s\b`, "TIME"},
+		{`\d+@c\.us`, "CHAT"},
+		{`[\d.]+ (KiB|B)\b`, "SIZE"},
+		{`\d+`, "N"},
+		{` +`, " "},
 		{`(?m) +$`, ""},
 	} {
 		text = regexp.MustCompile(rule.pattern).ReplaceAllString(text, rule.with)

@@ -260,16 +260,36 @@ func briefly(timeout time.Duration) string {
 func scenes() (all []scene) {
 	add := func(s scene) { all = append(all, s) }
 	for _, row := range []struct{ status, want string }{
-		{"200 OK", "delivered"}, {"200 Fine with me", "delivered"}, {"200", "delivered"}, {"201 Created", "delivered"},
-		{"204 No Content", "delivered"}, {"206 Partial Content", "delivered"}, {"299 X", "delivered"},
-		{"301 Moved", "failed misrouted"}, {"304 Not Modified", "failed misrouted"}, {"400 Bad Request", "failed handler_refused"},
-		{"401 Unauthorized", "failed misrouted"}, {"403 Forbidden", "failed misrouted"}, {"404 Not Found", "failed misrouted"},
-		{"405 Method Not Allowed", "failed misrouted"}, {"409 Conflict", "failed handler_refused"}, {"413 Too Large", "failed handler_refused"},
-		{"422 Unprocessable Entity", "failed handler_refused"}, {"451 X", "failed handler_refused"},
-		{"500 Internal Server Error", "failed handler_error"}, {"501 Not Implemented", "failed handler_error"}, {"599 X", "failed handler_error"},
-		{"600 X", "failed broken_off"}, {"999 X", "failed broken_off"}, {"1000 X", "failed broken_off"}, {"99 X", "failed broken_off"},
-		{"099 X", "failed broken_off"}, {"000 X", "failed broken_off"}, {"004 X", "failed broken_off"},
-		{"abc X", "failed broken_off"}, {"-20 X", "failed broken_off"},
+		{"200 OK", "delivered"},
+		{"200 Fine with me", "delivered"},
+		{"200", "delivered"},
+		{"201 Created", "delivered"},
+		{"204 No Content", "delivered"},
+		{"206 Partial Content", "delivered"},
+		{"299 X", "delivered"},
+		{"301 Moved", "failed misrouted"},
+		{"304 Not Modified", "failed misrouted"},
+		{"400 Bad Request", "failed handler_refused"},
+		{"401 Unauthorized", "failed misrouted"},
+		{"403 Forbidden", "failed misrouted"},
+		{"404 Not Found", "failed misrouted"},
+		{"405 Method Not Allowed", "failed misrouted"},
+		{"409 Conflict", "failed handler_refused"},
+		{"413 Too Large", "failed handler_refused"},
+		{"422 Unprocessable Entity", "failed handler_refused"},
+		{"451 X", "failed handler_refused"},
+		{"500 Internal Server Error", "failed handler_error"},
+		{"501 Not Implemented", "failed handler_error"},
+		{"599 X", "failed handler_error"},
+		{"600 X", "failed broken_off"},
+		{"999 X", "failed broken_off"},
+		{"1000 X", "failed broken_off"},
+		{"99 X", "failed broken_off"},
+		{"099 X", "failed broken_off"},
+		{"000 X", "failed broken_off"},
+		{"004 X", "failed broken_off"},
+		{"abc X", "failed broken_off"},
+		{"-20 X", "failed broken_off"},
 	} {
 		add(scene{name: row.status, handlers: one(answers(row.status, "Location: /x", "Content-Type: text/plain", "X-Answer: a", "X-Answer: b")), want: row.want})
 	}
@@ -359,31 +379,45 @@ func scenes() (all []scene) {
 	} {
 		add(scene{name: name, handlers: one(row.act), deliver: few, want: row.want})
 	}
-	add(scene{name: "gzip, 422, asked for by the sender", fields: []string{"Accept-Encoding", "gzip"}, kept: true, differs: true, want: "quarantined undeliverable",
-		handlers: one(says("HTTP/1.1 422 No\r\nContent-Encoding: gzip\r\n\r\n" + zipped("because")).thenCloses())})
-	add(scene{name: "gzip, broken", differs: true, want: "delivered",
-		handlers: one(says("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\nhello"))})
-	add(scene{name: "103 before it, 100 KiB", differs: true, want: "failed broken_off",
-		handlers: one(says(strings.Repeat("HTTP/1.1 103 Early Hints\r\nLink: "+strings.Repeat("x", 10<<10)+"\r\n\r\n", 10) + "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").thenCloses())})
+	add(scene{
+		name: "gzip, 422, asked for by the sender", fields: []string{"Accept-Encoding", "gzip"}, kept: true, differs: true, want: "quarantined undeliverable",
+		handlers: one(says("HTTP/1.1 422 No\r\nContent-Encoding: gzip\r\n\r\n" + zipped("because")).thenCloses()),
+	})
+	add(scene{
+		name: "gzip, broken", differs: true, want: "delivered",
+		handlers: one(says("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\nhello")),
+	})
+	add(scene{
+		name: "103 before it, 100 KiB", differs: true, want: "failed broken_off",
+		handlers: one(says(strings.Repeat("HTTP/1.1 103 Early Hints\r\nLink: "+strings.Repeat("x", 10<<10)+"\r\n\r\n", 10) + "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").thenCloses()),
+	})
 
 	const long = 4 << 20
 	early413 := "HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n"
-	add(scene{name: "early, kept open", size: long, posts: 1, want: "failed handler_refused",
-		handlers: func(t *testing.T) []act { return []act{early(early413 + "\r\nno").unread(t)} }})
-	add(scene{name: "early, close, kept open", size: long, posts: 1, want: "failed handler_refused",
+	add(scene{
+		name: "early, kept open", size: long, posts: 1, want: "failed handler_refused",
+		handlers: func(t *testing.T) []act { return []act{early(early413 + "\r\nno").unread(t)} },
+	})
+	add(scene{
+		name: "early, close, kept open", size: long, posts: 1, want: "failed handler_refused",
 		handlers: func(t *testing.T) []act {
 			return []act{early(early413 + "Connection: close\r\n\r\nno").unread(t)}
-		}})
-	add(scene{name: "early 200, kept open", size: long, posts: 1, want: "delivered",
+		},
+	})
+	add(scene{
+		name: "early 200, kept open", size: long, posts: 1, want: "delivered",
 		handlers: func(t *testing.T) []act {
 			return []act{early("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unread(t)}
-		}})
-	add(scene{name: "early, then read", size: long, want: "failed handler_refused",
+		},
+	})
+	add(scene{
+		name: "early, then read", size: long, want: "failed handler_refused",
 		handlers: one(act(func(c net.Conn, in *bufio.Reader, r *http.Request) bool {
 			_, _ = io.WriteString(c, early413+"\r\nno")
 			_, err := io.Copy(io.Discard, r.Body)
 			return err == nil
-		}))})
+		})),
+	})
 	add(scene{name: "reads all of 4 MiB", size: long, posts: 2, handlers: one(answers("200 OK")), want: "delivered"})
 
 	add(scene{name: "kept and used again", posts: 3, handlers: one(answers("200 OK")), want: "delivered"})
@@ -392,8 +426,10 @@ func scenes() (all []scene) {
 	add(scene{name: "kept after a refusal", posts: 2, handlers: one(answers("422 No")), want: "failed handler_refused"})
 	add(scene{name: "speaks unasked while kept", posts: 2, handlers: one(says("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 408 Bye\r\n\r\n")), want: "delivered"})
 	add(scene{name: "refused connection", handlers: func(*testing.T) []act { return []act{nil} }, deliver: few, want: "failed not_now"})
-	add(scene{name: "an unknown name", unknown: true, handlers: func(*testing.T) []act { return []act{nil} }, deliver: few, want: "failed not_now",
-		options: "transport http {\nresolvers 127.0.0.1:1\ndial_timeout 300ms\n}\nlb_policy first"})
+	add(scene{
+		name: "an unknown name", unknown: true, handlers: func(*testing.T) []act { return []act{nil} }, deliver: few, want: "failed not_now",
+		options: "transport http {\nresolvers 127.0.0.1:1\ndial_timeout 300ms\n}\nlb_policy first",
+	})
 	add(scene{name: "refused connection, twice", handlers: func(*testing.T) []act { return []act{nil, nil} }, deliver: few, want: "failed not_now"})
 
 	const plain = "transport http {\nversions 1.1\ntls_insecure_skip_verify\ntls_timeout 300ms\n}\nlb_policy first"

@@ -212,7 +212,7 @@ func (o *output) String() string {
 }
 
 // prepare makes an edge of a plan that gives notifications to handlers.
-func (p plan) prepare(t *testing.T, handlers ...*handler) *edge {
+func (p plan) prepare(t *testing.T) *edge {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "deploy-") // short: a socket's path must be
 	if err != nil {

@@ -159,7 +159,7 @@ func allowedCalls(t *testing.T) map[string]bool {
 	}
 	for _, filter := range lines(read(t, unit), "SystemCallFilter=") {
 		rest, no := strings.CutPrefix(filter, "~")
-		for _, name := range strings.Fields(rest) {
+		for name := range strings.FieldsSeq(rest) {
 			say(name, !no)
 		}
 	}

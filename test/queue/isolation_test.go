@@ -190,7 +190,7 @@ func TestAtRest(t *testing.T) {
 	if n := top.Load(); n > inFlight {
 		t.Errorf("%d were delivered at once", n)
 	}
-	command(t, admin, http.MethodPost, "pause", nil) // the rest would take long
+	command(t, admin, "pause") // the rest would take long
 }
 
 type memory struct{ goroutines, heap int }

@@ -240,7 +240,8 @@ func (c *unlucky) checkSum() {
 func (c *unlucky) state() (state struct {
 	Entries  int `json:"entries"`
 	InFlight int `json:"in_flight"`
-}) {
+},
+) {
 	if err := json.Unmarshal(c.ask(http.MethodGet, "/green_api/queue/state", ""), &state); err != nil {
 		c.t.Error(err)
 	}

@@ -285,8 +285,7 @@ func (l *load) count(kind string, err error) {
 	if err == nil {
 		return
 	}
-	var request *url.Error
-	if errors.As(err, &request) {
+	if request, ok := errors.AsType[*url.Error](err); ok {
 		err = request.Err
 	}
 	what := err.Error()

@@ -280,7 +280,7 @@ func TestTrapBodies(t *testing.T) {
 		return strings.TrimSuffix(edgetest.TextMessage, "}") + `,"` + name + `":` + value + "}"
 	}
 	inside := func(old, new string) string {
-		if !strings.Contains(edgetest.TextMessage, old) {
+		if !strings.Contains(edgetest.TextMessage, old) { //nolint:gocritic // in this order
 			t.Fatalf("nothing to replace: %s", old)
 		}
 		return strings.Replace(edgetest.TextMessage, old, new, 1)

@@ -31,7 +31,7 @@ func Child(t *testing.T, name, dir string) *exec.Cmd {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(self, dir)
+	cmd := exec.Command(self, dir) //nolint:gosec // the test itself
 	cmd.Env = append(os.Environ(), childVar+"="+name)
 	cmd.Stderr = os.Stderr
 	return cmd
