@@ -100,7 +100,7 @@ func TestAlertEndpoint(t *testing.T) {
 	}
 	p.screen("#/overview")
 	p.appears("the instance that is refused", overviewSays("1 instance is refused: 1101000031, instance_not_allowed."))
-	p.appears("the silent ones", overviewSays("2 instances are silent"))
+	p.appears("the silent ones", overviewSays("1 instance is silent: nothing has come from 1101000032"))
 	p.screen("#/instances")
 	p.await("[...document.querySelectorAll('tr[data-id]')].map((row) => row.dataset.id).join() === '1101000031,1101000032,1101000001'")
 	p.awaitText("tr[data-id='1101000031']", "refused")

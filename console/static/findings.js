@@ -114,7 +114,8 @@ function receivers(s, at) {
 
 /** Instances that are refused, and those that are silent: one sentence each, as all may be so at night. @param {Status} s */
 function unheard(s) {
-	const { refused, silent } = { refused: s.refused ?? [], silent: s.silent ?? [] };
+	const refused = s.refused ?? [];
+	const silent = (s.silent ?? []).filter((one) => !refused.some(({ instance }) => instance === one.instance));
 	/** @type {(key: string, level: 'bad'|'warn', list: {instance: string}[], more: {[name: string]: unknown}) => Finding[]} */
 	const found = (key, level, list, more) => list.length ? [{
 		id: key, level, links: [{ href: link('instances', list.length > 1 ? {} : { instance: list[0].instance }), key: 'link.instance' }],
@@ -160,7 +161,7 @@ function kept(rows, at) {
 		/** @type {Finding} */
 		const found = {
 			id: 'kept ' + group, level: 'warn', links: [{ href: link('quarantine', { reason: row.reason ?? '', ...(typed && { type: row.type }) }), key: 'link.kept' }],
-			say: tx('kept', { n, reason: html`<code dir="ltr">${visible(row.reason)}${rule}</code>`, since: clockTime(row.at), type: row.type !== 'none' && html`<code dir="ltr">${visible(row.type)}</code>` }),
+			say: tx('kept', { n, reason: html`<code dir="ltr">${visible(row.reason)}${rule}</code>`, since: clockTime(row.at), type: typed && html`<code dir="ltr">${visible(row.type)}</code>` }),
 		};
 		return found;
 	});

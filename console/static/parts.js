@@ -53,8 +53,9 @@ export function Dialog({ name, title, onClose, children }) {
 		dialog?.showModal();
 		return () => dialog?.close();
 	}, []);
+	const closed = () => at.current && onClose(); // of one that is gone, the event comes late: another may be open by then
 	const outside = (/** @type {MouseEvent} */ e) => e.target === at.current && onClose();
-	return html`<dialog ref=${at} data-dialog=${name} aria-label=${title} onCancel=${onClose} onClose=${onClose} onMouseDown=${outside}>
+	return html`<dialog ref=${at} data-dialog=${name} aria-label=${title} onCancel=${onClose} onClose=${closed} onMouseDown=${outside}>
 		<div class="dialog"><header><h2>${title}</h2><button type="button" class="icon" aria-label=${t('close')} onClick=${onClose}>✕</button></header>${children}</div></dialog>`;
 }
 

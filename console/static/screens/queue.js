@@ -18,7 +18,7 @@ import { Head, Problem, RowLink, place, said, useAsked, useReturn } from './besi
 const page = 100;
 const mostEntries = 50;
 const newsLast = 10_000; // how long it is said what was done
-const levels = /** @type {const} */ ({ ready: 'well', delivering: 'well', waiting: 'bad', paused: 'off', no_handler: 'bad' });
+const levels = /** @type {const} */ ({ ready: 'well', delivering: 'well', waiting: 'warn', paused: 'off', no_handler: 'warn' });
 const example = 'green_api /green-api/webhook* {\n\tqueue {\n\t\tkey chat\n\t}\n\treverse_proxy 127.0.0.1:9001\n}';
 
 /** @param {Lane} lane */
@@ -102,7 +102,7 @@ export default function Queue({ rest, params, me }) {
 		<${Problem} of=${problem || error?.message} />
 		<div class=${'beside' + (rest ? ' has-entry' : '')}>
 			<div class="list">${lanes.length > 0 && html`<${Table} caption=${name} columns=${rest ? columns.filter((c) => !c.kind?.includes('minor')) : columns} rows=${lanes} id=${(/** @type {Lane} */ l) => l.lane} open=${(/** @type {Lane} */ l) => go(place('queue', l.lane, params))}
-				mark=${(/** @type {Lane} */ l) => (l.lane === rest ? 'is-open ' : '') + (levels[l.state] === 'bad' ? 'is-warn' : '')} />`}
+				mark=${(/** @type {Lane} */ l) => (l.lane === rest ? 'is-open ' : '') + (levels[l.state] === 'warn' ? 'is-warn' : '')} />`}
 				${data && data.lanes.length > limit && html`<p class="tail"><button type="button" data-act="more" onClick=${() => setLimit(limit + page)}>${t('body.more')}</button></p>`}
 				${data && !lanes.length && html`<${Empty} title=${t(instance ? 'live.nomatch' : 'queue.empty')}>${instance && html`<button type="button" onClick=${() => filter({ instance: '' })}>${t('filter.clear')}</button>`}<//>`}</div>
 			${rest && html`<${One} id=${rest} lane=${head} entries=${entries} error=${lane.error} operates=${operates} order=${order} skip=${() => show('skip')} close=${close} />`}
