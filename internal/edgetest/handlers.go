@@ -23,8 +23,9 @@ type Faulty struct {
 	Most    atomic.Int64
 	Delay   time.Duration
 
-	mu     sync.Mutex
-	server *http.Server
+	mu       sync.Mutex
+	server   *http.Server
+	listener net.Listener
 }
 
 func (l *Ledger) NewFaulty() *Faulty {
@@ -47,14 +48,16 @@ func (f *Faulty) Start() {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.server = &http.Server{Handler: f}
+	f.server, f.listener = &http.Server{Handler: f}, listener
 	go f.server.Serve(listener)
 }
 
-// Stop closes all connections at once.
+// Stop closes all connections at once. It also closes the listener, of which the server may not know yet: Start wants the
+// port again.
 func (f *Faulty) Stop() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.listener.Close()
 	f.server.Close()
 }
 
