@@ -165,9 +165,10 @@ func (b *bench) place(config string) string {
 
 // A worker is one of the handlers: it does the next step.
 type worker struct {
-	bench   *bench
-	address string
-	server  *http.Server
+	bench    *bench
+	address  string
+	server   *http.Server
+	listener net.Listener
 }
 
 func (w *worker) start() {
@@ -176,11 +177,14 @@ func (w *worker) start() {
 		w.bench.t.Error(err)
 		return
 	}
-	w.server = &http.Server{Handler: w}
+	w.server, w.listener = &http.Server{Handler: w}, listener
 	go w.server.Serve(listener)
 }
 
-func (w *worker) stop() { w.server.Close() }
+func (w *worker) stop() {
+	w.listener.Close() // of which the server may not know yet
+	w.server.Close()
+}
 
 func (w *worker) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	if _, err := io.Copy(io.Discard, r.Body); err != nil {
