@@ -5,6 +5,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/greenapi-community/caddy-green-api/internal/spans"
 )
 
 func TestFigures(t *testing.T) {
@@ -73,15 +75,15 @@ func TestFiguresBounded(t *testing.T) {
 // TestTrend: each slot has what was taken and what was not, and is empty a quarter of an hour later.
 func TestTrend(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		time.Sleep(time.Until(time.Now().Truncate(slotLength).Add(slotLength)))
+		time.Sleep(time.Until(time.Now().Truncate(spans.SlotLength).Add(spans.SlotLength)))
 		f := NewFleet(nil)
 		count := func(result Result) { f.count("A", &Answer{Result: result, Ended: time.Now()}, 0) }
 		shows := func(at int, taken, notTaken uint32) {
 			t.Helper()
 			got := f.Figures("A").Trend
-			if got == nil || got.Slot != slotLength || len(got.Taken) != slots || len(got.NotTaken) != slots || got.Taken[at] != taken || got.NotTaken[at] != notTaken {
+			if got == nil || got.Slot != spans.SlotLength || len(got.Taken) != spans.Slots || len(got.NotTaken) != spans.Slots || got.Taken[at] != taken || got.NotTaken[at] != notTaken {
 				t.Errorf("slot %d: %+v", at, got)
-			} else if left := time.Until(time.Unix(got.Until, 0)); left <= 0 || left > slotLength {
+			} else if left := time.Until(time.Unix(got.Until, 0)); left <= 0 || left > spans.SlotLength {
 				t.Errorf("ends in %s", left)
 			}
 		}
@@ -93,19 +95,19 @@ func TestTrend(t *testing.T) {
 		count(TimedOut)
 		count(BrokenOff)
 		count(NotNow)
-		shows(slots-1, 2, 3)
-		time.Sleep(slotLength)
+		shows(spans.Slots-1, 2, 3)
+		time.Sleep(spans.SlotLength)
 		count(Taken)
-		shows(slots-2, 2, 3)
-		shows(slots-1, 1, 0)
-		time.Sleep((slots - 2) * slotLength)
+		shows(spans.Slots-2, 2, 3)
+		shows(spans.Slots-1, 1, 0)
+		time.Sleep((spans.Slots - 2) * spans.SlotLength)
 		shows(0, 2, 3)
 		shows(1, 1, 0)
-		time.Sleep(slotLength) // in which the place of the first one is used again
+		time.Sleep(spans.SlotLength) // in which the place of the first one is used again
 		count(TimedOut)
 		shows(0, 1, 0)
-		shows(slots-1, 0, 1)
-		time.Sleep(slots * slotLength)
+		shows(spans.Slots-1, 0, 1)
+		time.Sleep(spans.Slots * spans.SlotLength)
 		if got := f.Figures("A").Trend; got != nil {
 			t.Errorf("at the end: %+v", got)
 		}

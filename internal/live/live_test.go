@@ -11,6 +11,7 @@ import (
 
 	"github.com/greenapi-community/caddy-green-api/internal/outcome"
 	"github.com/greenapi-community/caddy-green-api/internal/reason"
+	"github.com/greenapi-community/caddy-green-api/internal/spans"
 	"github.com/greenapi-community/caddy-green-api/notification"
 )
 
@@ -130,7 +131,7 @@ func TestTrend(t *testing.T) {
 	at(14*time.Minute+50*time.Second, 40*time.Millisecond, delivered)
 	at(14*time.Minute+50*time.Second, 40*time.Millisecond, delivered)
 	got := f.Trend(began.Add(14*time.Minute + 59*time.Second))
-	if n := len(got.Slots); n != slots || got.Seconds != 15 || got.Until != began.Unix()+15*60 {
+	if n := len(got.Slots); n != spans.Slots || got.Seconds != 15 || got.Until != began.Unix()+15*60 {
 		t.Fatalf("%d slots of %d s until %d", n, got.Seconds, got.Until)
 	}
 	for i, want := range map[int]string{0: "map[delivered:1]", 1: "map[]", 56: "map[quarantined:1]", 59: "map[delivered:100]"} {
