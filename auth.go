@@ -212,7 +212,7 @@ func (h *Handler) refused(v *visit, why reason.Reason) {
 	if instance == "" || !stranger && why != reason.InstanceNotAllowed || h.app.operator.refused.Lately(instance, why, v.Started) {
 		return
 	}
-	known := h.configured(instance) || h.app.operator.seen.Knows(instance)
+	known := h.app.knows(instance)
 	if !stranger || known && !h.IPFilter.isOpen() {
 		h.app.operator.refused.Add(watch.Refusal{Instance: instance, Name: h.Name, Reason: why, Known: known, At: v.Started.UTC()})
 	}
