@@ -68,22 +68,23 @@ const (
 func (a *Activity) Note(done Action) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	drop := 0 // if there are too many
-	tooMany := len(a.last) == mostActions
+	drop := -1
+	if len(a.last) == mostActions {
+		drop = 0
+	}
 	switch done.Action {
 	case actionLogin, actionLogout, Reloaded, ReplayEnded:
-		first, n := 0, 0
-		for i, v := range slices.Backward(a.last) {
-			if v.Action == done.Action {
-				first = i
-				n++
+		n := 0
+		for i, one := range slices.Backward(a.last) {
+			if one.Action != done.Action {
+				continue
+			}
+			if n++; n == mostOfKind {
+				drop = i
 			}
 		}
-		if n == mostOfKind {
-			drop, tooMany = first, true
-		}
 	}
-	if tooMany {
+	if drop >= 0 {
 		a.last = slices.Delete(a.last, drop, drop+1)
 	}
 	a.last = append(a.last, done)

@@ -78,8 +78,8 @@ func (d *Desk) Told() []Told {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	all := make([]Told, 0, len(h.last))
-	for _, v := range slices.Backward(h.last) {
-		all = append(all, *v)
+	for _, one := range slices.Backward(h.last) {
+		all = append(all, *one)
 	}
 	return all
 }

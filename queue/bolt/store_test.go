@@ -148,16 +148,22 @@ func TestVersion(t *testing.T) {
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
-		db, err := bolt.Open(s.path, 0o600, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := errors.Join(db.Update(c.change), db.Close()); err != nil {
-			t.Fatal(err)
-		}
+		changeFile(t, s.path, c.change)
 		if _, err := Open(dir, 0); !errors.Is(err, c.want) || !strings.Contains(err.Error(), s.path) {
 			t.Errorf("%s: got error %v", name, err)
 		}
+	}
+}
+
+// changeFile changes the file of a store that is closed.
+func changeFile(t *testing.T, path string, change func(*bolt.Tx) error) {
+	t.Helper()
+	db, err := bolt.Open(path, 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(db.Update(change), db.Close()); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -169,14 +175,7 @@ func TestOlderFile(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	db, err := bolt.Open(s.path, 0o600, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	remove := func(tx *bolt.Tx) error { return tx.Bucket(bucketMeta).Delete(keyLanes) }
-	if err := errors.Join(db.Update(remove), db.Close()); err != nil {
-		t.Fatal(err)
-	}
+	changeFile(t, s.path, func(tx *bolt.Tx) error { return tx.Bucket(bucketMeta).Delete(keyLanes) })
 	s = openStore(t, dir, 0)
 	key := s.LaneKey()
 	if err := s.Close(); err != nil {
